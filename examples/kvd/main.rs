@@ -30,6 +30,13 @@
 //! lock, which a worker has while it executes the requests of one read, for about a millisecond at most unless one request
 //! takes longer. Receiving, sending, long replies and the writing to disk need no lock. docs/performance.md says why it is one lock.
 //!
+//! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
+//! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
+//! count, APPEND to a large string that a reply contains). The result is that of the command at its end. These have the lock
+//! for as long as they take: commands in a transaction, and one whose key has changed during each of three attempts. For
+//! SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of
+//! their own. INFO waits for the figures of all workers, so one that is busy delays it.
+//!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
 //! keyspace notifications, client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots
@@ -44,7 +51,7 @@
 //! * `server/session.rs`: the handler of a connection; `server/mod.rs`: what the sessions of a worker share;
 //!   `server/shared.rs`: what all workers share;
 //! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
-//!   file there. `commands/long.rs` is about replies that take long.
+//!   file there. `commands/long.rs` is about replies that take long, `commands/stored.rs` about values that do.
 
 #![allow(
     unreachable_pub,

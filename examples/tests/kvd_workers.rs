@@ -17,7 +17,7 @@ mod server;
 #[path = "../kvd/store/mod.rs"]
 mod store;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use std::time::Duration;
 use asynchat::{Addr, Remotes, Result, Workers};
 use disk::journal::AppendFsync;
 use disk::writer::Writer;
+use server::config::Config;
 use server::shared::Shared;
 use server::{Options, Server};
 
@@ -38,14 +39,17 @@ const DEADLINE: Duration = Duration::from_secs(60);
 struct Running {
     addr: SocketAddr,
     remotes: Remotes,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Running {
     fn start(options: Options) -> Result<Running> {
         let (sender, started) = mpsc::channel();
+        let shared = Shared::new(options);
+        let of_thread = Arc::clone(&shared);
         let thread = thread::spawn(move || {
-            let shared = Shared::new(options);
+            let shared = of_thread;
             let of_workers = Arc::clone(&shared);
             let workers = Workers::new().threads(WORKERS);
             let service = workers.start(move |worker| {
@@ -65,6 +69,7 @@ impl Running {
         Ok(Running {
             addr: addr.ok_or("it does not listen")?,
             remotes,
+            shared,
             thread: Some(thread),
         })
     }
@@ -262,5 +267,96 @@ fn what_any_worker_has_acknowledged_is_there_after_a_restart() -> Result {
     let mut client = Client::connect(running.addr)?;
     assert_eq!(client.ask("GET n\nLLEN from\nLPOP to", 5)?, "$2 80 :0 $1 x");
     drop(client);
+    running.end()
+}
+
+/// INFO adds up what the workers have counted until then.
+#[test]
+fn info_has_the_figures_of_all_workers() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let elements = " x".repeat(3_000);
+    let count = clients.len();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let script = format!("RPUSH {number}{elements}\nDEL {number}");
+        assert_eq!(client.ask(&script, 2)?, ":3000 :1");
+    }
+    // The length, the title, nine figures, and the line end of the text.
+    let info = clients[0].ask("INFO stats", 12)?;
+    assert!(
+        info.contains(&format!("lazyfreed_objects:{count} ")),
+        "{info}"
+    );
+    // A transaction does not wait.
+    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 16)?;
+    assert!(
+        info.contains("lazyfreed_objects:") && info.ends_with("+PONG"),
+        "{info}"
+    );
+    drop(clients);
+    running.end()
+}
+
+/// What a busy worker has to deliver has a limit. Those who lose a message are disconnected, and the others are not.
+#[test]
+fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
+    let mut config = Config::default();
+    config.set("client-output-buffer-limit", "pubsub 1mb 0 0")?;
+    let running = Running::start(Options {
+        config,
+        ..Options::default()
+    })?;
+    let mut clients = running.clients()?;
+    let mut by_worker: Vec<Vec<Client>> = (0..WORKERS).map(|_| Vec::new()).collect();
+    for mut client in clients.drain(..) {
+        let info = client.ask("CLIENT INFO", 3)?;
+        let worker = info.rsplit("io-thread=").next().unwrap_or_default();
+        by_worker[worker.trim().parse::<usize>()?].push(client);
+    }
+    let mut publisher = by_worker[1].pop().ok_or("there is no client")?;
+    let [loud, quiet, ..] = by_worker[0].as_mut_slice() else {
+        return Err("there are too few clients".into());
+    };
+    assert_eq!(
+        loud.ask("PSUBSCRIBE lo*", 6)?,
+        "*3 $10 psubscribe $3 lo* :1"
+    );
+    assert_eq!(
+        quiet.ask("SUBSCRIBE quiet", 6)?,
+        "*3 $9 subscribe $5 quiet :1"
+    );
+    let (busy, is_busy) = mpsc::channel();
+    let (end, ended) = mpsc::channel::<()>();
+    let remote = running.shared.lock().workers[0].remote.clone();
+    remote.post(move || {
+        let _ = busy.send(());
+        let _ = ended.recv_timeout(DEADLINE);
+    })?;
+    is_busy.recv_timeout(DEADLINE)?;
+    assert_eq!(publisher.ask("PUBLISH quiet 1", 1)?, ":1");
+    let message = format!("PUBLISH loud {}", "x".repeat(10_000));
+    for _ in 0..300 {
+        assert_eq!(publisher.ask(&message, 1)?, ":1");
+    }
+    let size: usize = {
+        let data = running.shared.lock();
+        let messages = data.workers[0].mailbox.messages.iter();
+        messages.map(|it| it.content.len()).sum()
+    };
+    assert!(size <= 1 << 20, "{size} bytes");
+    end.send(())?;
+    assert_eq!(quiet.receive(7)?, "*3 $7 message $5 quiet $1 1");
+    // It gets no message: the first ones are as old as the lost ones.
+    let mut rest = Vec::new();
+    if let Err(error) = loud.0.read_to_end(&mut rest) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    assert!(rest.is_empty(), "{} bytes", rest.len());
+    assert_eq!(
+        publisher.ask("PUBLISH loud x\nPUBLISH quiet 2", 2)?,
+        ":0 :1"
+    );
+    assert_eq!(quiet.receive(7)?, "*3 $7 message $5 quiet $1 2");
+    drop((publisher, by_worker));
     running.end()
 }

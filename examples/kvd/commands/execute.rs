@@ -188,11 +188,15 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
     // A browser that was led here sends a request of HTTP. The connection ends before its body, which an attacker
     // may have written, is taken for commands.
     if args.is(0, "post") || args.is(0, "host:") {
-        tracing::warn!(
-            client = context.client.id,
-            "possible SECURITY ATTACK detected: POST or Host: commands from HTTP, connection closed"
-        );
         context.client.closes.store(true);
+        let client = context.client.id;
+        // Logging may block, and nobody is to wait for that.
+        asynchat::call_soon(move || {
+            tracing::warn!(
+                client,
+                "possible SECURITY ATTACK detected: POST or Host: commands from HTTP, connection closed"
+            );
+        });
         return;
     }
     if args.is(0, "exec") {

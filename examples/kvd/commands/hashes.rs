@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::counters::float_sum;
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
-use super::{Command, Context, Outcome, SYNTAX, command, fail, integer, long, wrong_arity};
+use super::long::Snapshot;
+use super::{Command, Context, Outcome, SYNTAX, command, fail, integer, long, sample, wrong_arity};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::hash::{Field, Hash};
@@ -337,7 +338,7 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
             table.iter().for_each(|it| encode(context.reply, it, parts));
         }
         Some(Hash::Large(table)) => {
-            let (table, mut segment) = (table.clone(), 0);
+            let (table, mut segment) = (Snapshot(table.clone()), 0);
             long::reply_items(context.reply, move |reply| {
                 let fields = table.segment(segment);
                 segment += 1;
@@ -405,11 +406,16 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         });
         return Ok(());
     }
-    let mut found: Vec<&Field> = hash.iter().collect();
-    if number < found.len() {
-        fastrand::shuffle(&mut found);
+    match &*hash {
+        Hash::Large(table) => sample::distinct(context.reply, table, number, encode_one),
+        Hash::Small(fields) => {
+            let mut found: Vec<&Field> = fields.iter().collect();
+            if number < found.len() {
+                fastrand::shuffle(&mut found);
+            }
+            let found = found.into_iter().take(number);
+            found.for_each(|field| encode_one(context.reply, field));
+        }
     }
-    let found = found.iter().take(number);
-    found.for_each(|field| encode_one(context.reply, field));
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::{
     Command, Context, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer, long,
 };
 use crate::resp::request::Args;
-use crate::store::database::Entry;
+use crate::store::database::{Database, Entry};
 use crate::store::keyspace::DATABASES;
 use crate::store::value::Value;
 
@@ -194,12 +194,7 @@ fn del(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let mut count = 0;
     for key in args.from(1) {
-        if db.contains(key)
-            && let Some(entry) = db.remove(key)
-        {
-            long::drop_later(entry.value);
-            count += 1;
-        }
+        count += usize::from(db.contains(key) && db.delete(key));
     }
     context.reply.count(count);
     Ok(())
@@ -354,15 +349,13 @@ fn check_flush(args: Args<'_>) -> Outcome {
 
 fn flushdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     check_flush(args)?;
-    long::drop_later(context.db().clear());
+    context.db().clear();
     context.ok()
 }
 
 fn flushall(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     check_flush(args)?;
-    for db in context.data.keyspace.databases() {
-        long::drop_later(db.clear());
-    }
+    context.data.keyspace.databases().for_each(Database::clear);
     context.ok()
 }
 

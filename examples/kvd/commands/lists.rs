@@ -1,12 +1,10 @@
 //! Lists.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::long::Snapshot;
 use super::{
-    Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, integer,
-    long, wrong_arity,
+    Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, command, count, fail, integer, long,
+    wrong_arity,
 };
 use crate::disk::rows::place_name;
 use crate::resp::request::Args;
@@ -25,15 +23,6 @@ pub(super) const TABLE: &[Command] = &[
         lindex,
     ),
     command(
-        "linsert",
-        5,
-        WRITE | DENYOOM,
-        (1, 1, 1),
-        "list",
-        "Inserts an element before or after another element in a list.",
-        linsert,
-    ),
-    command(
         "llen",
         2,
         READONLY | FAST,
@@ -50,15 +39,6 @@ pub(super) const TABLE: &[Command] = &[
         "list",
         "Returns the first elements in a list after removing it. Deletes the list if the last element was popped.",
         |it, args| pop(it, args, End::Left),
-    ),
-    command(
-        "lpos",
-        -3,
-        READONLY,
-        (1, 1, 1),
-        "list",
-        "Returns the index of matching elements in a list.",
-        lpos,
     ),
     command(
         "lpush",
@@ -86,15 +66,6 @@ pub(super) const TABLE: &[Command] = &[
         "list",
         "Returns a range of elements from a list.",
         lrange,
-    ),
-    command(
-        "lrem",
-        4,
-        WRITE,
-        (1, 1, 1),
-        "list",
-        "Removes elements from a list. Deletes the list if the last element was removed.",
-        lrem,
     ),
     command(
         "lset",
@@ -161,7 +132,7 @@ fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> 
         let place = list.push(end, item.into());
         first.get_or_insert(place);
     }
-    let len = list.items.len();
+    let len = list.len();
     let added = args.len() - 2;
     if let Some(first) = first {
         let step = if end == End::Left { -1 } else { 1 };
@@ -194,18 +165,15 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         }
         return Ok(());
     };
-    let number = wanted.unwrap_or(1).min(list.items.len());
+    let number = wanted.unwrap_or(1).min(list.len());
     if wanted.is_some() {
         context.reply.array(number);
     }
     if number > long::MANY {
-        let mut taken = remove_many(db, key, end, number)?;
+        let mut taken = Snapshot(remove_many(db, key, end, number)?);
         long::reply_items(context.reply, move |reply| {
-            let item = match end {
-                End::Left => taken.pop_front(),
-                End::Right => taken.pop_back(),
-            };
-            item.map(|item| reply.bulk(item.as_bytes())).is_some()
+            let item = taken.pop(end);
+            item.map(|(item, _)| reply.bulk(item.as_bytes())).is_some()
         });
         return Ok(());
     }
@@ -221,16 +189,11 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
 }
 
 /// Removes elements at an end, and the key if there are no others.
-fn remove_many(
-    db: &mut Database,
-    key: &[u8],
-    end: End,
-    number: usize,
-) -> Result<VecDeque<Text>, WrongType> {
+fn remove_many(db: &mut Database, key: &[u8], end: End, number: usize) -> Result<List, WrongType> {
     let Some(list) = db.list_mut(key)? else {
-        return Ok(VecDeque::new());
+        return Ok(List::default());
     };
-    let len = list.items.len();
+    let len = list.len();
     let first = match end {
         End::Left => list.place(0),
         End::Right => list.place(len - number),
@@ -250,10 +213,7 @@ fn remove_many(
 }
 
 fn llen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let len = context
-        .db()
-        .list(args.get(1))?
-        .map_or(0, |list| list.items.len());
+    let len = context.db().list(args.get(1))?.map_or(0, |list| list.len());
     context.reply.count(len);
     Ok(())
 }
@@ -262,11 +222,11 @@ fn llen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn index_in(list: &List, index: i64) -> Option<usize> {
     let index = match index {
         0.. => index,
-        _ => index + list.items.len() as i64,
+        _ => index + list.len() as i64,
     };
     usize::try_from(index)
         .ok()
-        .filter(|index| *index < list.items.len())
+        .filter(|index| *index < list.len())
 }
 
 fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -279,7 +239,7 @@ fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     let index = index_in(list, integer(args.get(2))?);
-    let item = index.and_then(|index| list.items.get(index));
+    let item = index.and_then(|index| list.get(index));
     context.reply.optional(item.map(Text::as_bytes));
     Ok(())
 }
@@ -289,7 +249,9 @@ fn lset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let list = db.list_mut(key)?.ok_or(NO_SUCH_KEY)?;
     let index = index_in(list, integer(args.get(2))?).ok_or(fail("ERR index out of range"))?;
-    list.items[index] = args.get(3).into();
+    if let Some(item) = list.get_mut(index) {
+        *item = args.get(3).into();
+    }
     let place = list.place(index);
     db.touch_element(key, || row(place));
     context.ok()
@@ -305,19 +267,21 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.array(0);
         return Ok(());
     };
-    let range = range(start, stop, list.items.len());
-    context.reply.array(range.len());
-    let sizes = list.items.range(range.clone());
-    if !long::are_many(sizes.map(|item| item.as_bytes().len())) {
-        list.items
-            .range(range)
+    let range = range(start, stop, list.len());
+    let number = range.len();
+    context.reply.array(number);
+    let sizes = list.range(range.clone());
+    if !long::are_many(number, sizes.map(|item| item.as_bytes().len())) {
+        list.range(range)
             .for_each(|item| context.reply.bulk(item.as_bytes()));
         return Ok(());
     }
-    let (list, mut range) = (Arc::clone(list), range);
+    let mut wanted = Snapshot(List::clone(list));
+    wanted.take(End::Right, list.len() - range.end);
+    wanted.take(End::Left, range.start);
     long::reply_items(context.reply, move |reply| {
-        let item = range.next().and_then(|index| list.items.get(index));
-        item.map(|item| reply.bulk(item.as_bytes())).is_some()
+        let item = wanted.pop(End::Left);
+        item.map(|(item, _)| reply.bulk(item.as_bytes())).is_some()
     });
     Ok(())
 }
@@ -327,7 +291,7 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (start, stop) = (integer(args.get(2))?, integer(args.get(3))?);
     let db = context.db();
     if let Some(list) = db.list(key)? {
-        let len = list.items.len();
+        let len = list.len();
         let range = range(start, stop, len);
         for (end, number) in [(End::Right, len - range.end), (End::Left, range.start)] {
             if number > long::MANY {
@@ -345,139 +309,4 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         db.remove_if_empty(key);
     }
     context.ok()
-}
-
-fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (key, wanted, item) = (args.get(1), integer(args.get(2))?, args.get(3));
-    let db = context.db();
-    let mut removed = 0;
-    if let Some(list) = db.list_mut(key)? {
-        let most = match wanted {
-            0 => usize::MAX,
-            wanted => wanted.unsigned_abs() as usize,
-        };
-        let mut is_kept = |it: &Text| {
-            let is_removed = removed < most && it.as_bytes() == item;
-            removed += usize::from(is_removed);
-            !is_removed
-        };
-        match wanted < 0 {
-            false => list.items.retain(is_kept),
-            true => {
-                let kept: Vec<Text> = list
-                    .items
-                    .drain(..)
-                    .rev()
-                    .filter(|it| is_kept(it))
-                    .collect();
-                list.items = kept.into_iter().rev().collect();
-            }
-        }
-        if removed > 0 {
-            db.touch(key);
-            db.remove_if_empty(key);
-        }
-    }
-    context.reply.count(removed);
-    Ok(())
-}
-
-fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let key = args.get(1);
-    let behind = match () {
-        () if args.is(2, "before") => 0,
-        () if args.is(2, "after") => 1,
-        () => return Err(SYNTAX),
-    };
-    let db = context.db();
-    let len = match db.list_mut(key)? {
-        None => 0,
-        Some(list) => match list
-            .items
-            .iter()
-            .position(|it| it.as_bytes() == args.get(3))
-        {
-            None => -1,
-            Some(index) => {
-                list.items.insert(index + behind, args.get(4).into());
-                let len = list.items.len() as i64;
-                db.touch(key);
-                db.signal(key);
-                len
-            }
-        },
-    };
-    context.reply.integer(len);
-    Ok(())
-}
-
-fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (mut rank, mut most, mut longest) = (1, None, 0);
-    for at in (3..args.len()).step_by(2) {
-        if at + 1 == args.len() {
-            return Err(SYNTAX);
-        }
-        let value = args.get(at + 1);
-        match args.get(at).to_ascii_lowercase().as_slice() {
-            b"rank" => {
-                rank = integer(value)?;
-                if rank == 0 {
-                    return Err(fail(
-                        "ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use \
-                         negative to start from the end of the list",
-                    ));
-                }
-            }
-            b"count" => most = Some(count(value).map_err(|_| fail("ERR COUNT can't be negative"))?),
-            b"maxlen" => {
-                longest = count(value).map_err(|_| fail("ERR MAXLEN can't be negative"))?;
-            }
-            _ => return Err(SYNTAX),
-        }
-    }
-    let wanted = match most {
-        None => 1,
-        Some(0) => usize::MAX,
-        Some(most) => most,
-    };
-    let longest = if longest == 0 { usize::MAX } else { longest };
-    let skipped = rank.unsigned_abs() as usize - 1;
-    let item = args.get(2);
-    let db = context
-        .data
-        .keyspace
-        .database(context.client.database.load());
-    let mut found: Vec<usize> = Vec::new();
-    if let Some(list) = db.list(args.get(1))? {
-        let is_match = |(_, it): &(usize, &Text)| it.as_bytes() == item;
-        let all = list.items.iter().enumerate();
-        match rank > 0 {
-            true => found.extend(
-                all.take(longest)
-                    .filter(is_match)
-                    .skip(skipped)
-                    .take(wanted)
-                    .map(|it| it.0),
-            ),
-            false => found.extend(
-                all.rev()
-                    .take(longest)
-                    .filter(is_match)
-                    .skip(skipped)
-                    .take(wanted)
-                    .map(|it| it.0),
-            ),
-        }
-    }
-    match most {
-        Some(_) => {
-            context.reply.array(found.len());
-            found.iter().for_each(|index| context.reply.count(*index));
-        }
-        None => match found.first() {
-            Some(index) => context.reply.count(*index),
-            None => context.reply.null(),
-        },
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::Entry;
-pub(super) use crate::store::dropper::{Droppable, drop_later};
+pub(super) use crate::store::dropper::{Snapshot, drop_later};
 use crate::store::glob;
 use crate::store::table::Table;
 
@@ -19,10 +19,10 @@ pub(super) const MANY: usize = crate::store::dropper::MANY;
 /// So are elements of more bytes than this together.
 pub(super) const MANY_BYTES: usize = 64 * 1024;
 
-/// Whether elements of these sizes are sent by a producer.
-pub(super) fn are_many(mut sizes: impl ExactSizeIterator<Item = usize>) -> bool {
+/// Whether so many elements, of these sizes, are sent by a producer.
+pub(super) fn are_many(number: usize, mut sizes: impl Iterator<Item = usize>) -> bool {
     let mut bytes = 0;
-    sizes.len() > MANY
+    number > MANY
         || sizes.any(|size| {
             bytes += size;
             bytes > MANY_BYTES
@@ -73,7 +73,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let now = context.data.keyspace.now();
     let db = context.db();
     let mut search = Search {
-        table: db.table().clone(),
+        table: Snapshot(db.table().clone()),
         pattern: args.get(1).to_vec(),
         now,
         segment: 0,
@@ -94,7 +94,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// A search for keys in a snapshot of the table. The number of keys comes before them in the reply, so the search
 /// ends before the reply begins.
 struct Search {
-    table: Table<Entry>,
+    table: Snapshot<Table<Entry>>,
     pattern: Vec<u8>,
     now: i64,
     segment: usize,
@@ -131,7 +131,6 @@ impl Producer for Search {
                 let mut head = Reply::default();
                 head.array(self.count);
                 self.output = Some(std::mem::take(&mut self.found.buffer).into());
-                drop_later(std::mem::take(&mut self.table));
                 return Ok(More::Chunk(head.buffer.into()));
             }
         }

@@ -12,18 +12,22 @@ mod expiry;
 mod hashes;
 mod keys;
 mod list_moves;
+mod list_search;
 mod lists;
 mod long;
 mod pubsub;
+mod sample;
 mod scan;
 mod server;
 mod set_operations;
 mod sets;
 mod sort;
 mod sorted_ranges;
+mod sorted_removal;
 mod sorted_sets;
 mod stored;
 mod strings;
+mod substrings;
 mod transactions;
 
 use std::borrow::Cow;
@@ -138,6 +142,7 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             hashes::TABLE,
             keys::TABLE,
             list_moves::TABLE,
+            list_search::TABLE,
             lists::TABLE,
             pubsub::TABLE,
             scan::TABLE,
@@ -148,6 +153,7 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             sorted_ranges::TABLE,
             sorted_sets::TABLE,
             strings::TABLE,
+            substrings::TABLE,
             transactions::TABLE,
         ];
         let all = families.iter().copied().flatten();
@@ -231,6 +237,8 @@ const NOT_POSITIVE: Failure = fail("ERR value is out of range, must be positive"
 const OUT_OF_RANGE: Failure = fail("ERR value is out of range");
 const NO_SUCH_KEY: Failure = fail("ERR no such key");
 const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
+/// The reply to a command that has panicked.
+pub const PANICKED: Failure = fail("ERR the command has failed");
 const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
 fn wrong_arity(name: &str) -> Failure {

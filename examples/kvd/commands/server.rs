@@ -1,9 +1,13 @@
 //! The server: INFO, CONFIG, TIME.
 
+use std::sync::Arc;
+
 use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Outcome, SYNTAX, command, container};
+use super::{Command, Context, Mode, Outcome, SYNTAX, command, container};
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::server::info::{Stats, info};
+use crate::server::info::{Info, Stats, is_wanted};
+use crate::server::waiting::end_wait;
 
 pub(super) const TABLE: &[Command] = &[
     container(
@@ -71,8 +75,21 @@ fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .from(1)
         .map(|it| String::from_utf8_lossy(it).to_lowercase())
         .collect();
-    let text = info(context.server, context.data, &wanted);
-    context.reply.verbatim(&text);
+    context.server.report(context.data);
+    let (client, resp3) = (Arc::clone(context.client), context.reply.resp3);
+    let has_sums = context.data.workers.len() > 1 && is_wanted(&wanted, "stats");
+    if !has_sums || context.mode != Mode::Request {
+        let info = Info::new(context.server, context.data, &wanted, resp3);
+        context.reply.produce(info);
+        return Ok(());
+    }
+    client.is_blocked.store(true);
+    context.server.ask_others(context.data, move |server| {
+        let mut reply = Reply::default();
+        let info = Info::new(server, &mut server.shared.lock(), &wanted, resp3);
+        reply.produce(info);
+        end_wait(&client, reply, None);
+    });
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
+use super::long::Snapshot;
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
@@ -95,23 +96,23 @@ const SEGMENTS_AT_ONCE: usize = 2;
 fn snapshots<'a>(
     db: &mut Database,
     keys: impl Iterator<Item = &'a [u8]>,
-) -> Result<Vec<Set>, Failure> {
+) -> Result<Vec<Snapshot<Set>>, Failure> {
     let mut sets = Vec::new();
     for key in keys {
         let set = db.members(key)?;
-        sets.push(set.map(|set| (**set).clone()).unwrap_or_default());
+        sets.push(Snapshot(set.map(|set| (**set).clone()).unwrap_or_default()));
     }
     Ok(sets)
 }
 
 /// Combines snapshots of sets, a part at a time.
 struct Job {
-    sets: Vec<Set>,
+    sets: Vec<Snapshot<Set>>,
     combine: Combine,
     /// The set that is gone through, and its next segment.
     set: usize,
     segment: usize,
-    result: Set,
+    result: Snapshot<Set>,
     /// The reply is only the number of members, and this is the highest that is of interest.
     limit: Option<usize>,
     /// The next segment of the result that is sent. `None` before the reply has begun.
@@ -120,17 +121,17 @@ struct Job {
 }
 
 impl Job {
-    fn new(mut sets: Vec<Set>, combine: Combine, resp3: bool) -> Job {
+    fn new(mut sets: Vec<Snapshot<Set>>, combine: Combine, resp3: bool) -> Job {
         if combine == Combine::Intersection {
             // The smallest set has the fewest candidates.
-            sets.sort_by_key(Set::len);
+            sets.sort_by_key(|set| set.len());
         }
         Job {
             sets,
             combine,
             set: 0,
             segment: 0,
-            result: Set::default(),
+            result: Snapshot(Set::default()),
             limit: None,
             sent: None,
             resp3,
@@ -142,7 +143,7 @@ impl Job {
         if self.limit.is_some_and(|limit| self.result.len() >= limit) {
             return false;
         }
-        let Some((first, others)) = self.sets.get(self.set..).and_then(<[Set]>::split_first) else {
+        let Some((first, others)) = self.sets.get(self.set..).and_then(<[_]>::split_first) else {
             return false;
         };
         let Some(members) = first.segment(self.segment) else {
@@ -194,7 +195,6 @@ impl Producer for Job {
         self.sent = Some(segment + 1);
         let members = self.result.segment(segment);
         let Some(members) = members.filter(|_| self.limit.is_none()) else {
-            long::drop_later(std::mem::take(&mut self.result));
             return Ok(More::Done);
         };
         members.for_each(|member| reply.bulk(member.as_bytes()));
@@ -222,16 +222,16 @@ fn send(context: &mut Context<'_>, mut job: Job) {
 
 impl Making for Job {
     fn len(&self) -> usize {
-        self.sets.iter().map(Set::len).sum()
+        self.sets.iter().map(|set| set.len()).sum()
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
         Ok(self.combine_next())
     }
 
-    fn value(&mut self) -> Value {
-        self.sets.drain(..).for_each(long::drop_later);
-        Value::Set(Arc::new(std::mem::take(&mut self.result)))
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
+        let value = Value::Set(Arc::new(std::mem::take(&mut *self.result)));
+        stored::replace(db, target, value, reply);
     }
 }
 

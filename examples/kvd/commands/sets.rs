@@ -1,9 +1,18 @@
 //! Sets.
 
+use std::sync::Arc;
+
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
-use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, integer, long};
+use super::long::Snapshot;
+use super::stored::{self, Making};
+use super::{
+    Command, Context, Failure, NOT_POSITIVE, Outcome, SYNTAX, command, count, integer, long, sample,
+};
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::database::Database;
 use crate::store::text::Text;
+use crate::store::value::{Set, Value};
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -174,7 +183,7 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             .for_each(|member| context.reply.bulk(member.as_bytes()));
         return Ok(());
     }
-    let (set, mut segment) = ((**set).clone(), 0);
+    let (set, mut segment) = (Snapshot((**set).clone()), 0);
     long::reply_items(context.reply, move |reply| {
         let members = set.segment(segment);
         segment += 1;
@@ -217,12 +226,16 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .keyspace
         .database(context.client.database.load());
     let len = db.members(key)?.map_or(0, |set| set.len());
+    let number = wanted.unwrap_or(1).min(len);
+    if number > POPPED_AT_ONCE {
+        return pop_many(context, key, number);
+    }
     if wanted.is_some() {
-        context.reply.set(wanted.unwrap_or(1).min(len));
+        context.reply.set(number);
     } else if len == 0 {
         context.reply.null();
     }
-    for _ in 0..wanted.unwrap_or(1).min(len) {
+    for _ in 0..number {
         let Some(set) = db.members_mut(key)? else {
             break;
         };
@@ -235,6 +248,61 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     db.remove_if_empty(key);
     Ok(())
+}
+
+/// SPOP removes so many members at most at once.
+const POPPED_AT_ONCE: usize = 5 * long::MANY;
+
+/// How many members are a part.
+const PART: usize = 250;
+
+/// SPOP of many members, a part at a time.
+struct Popped {
+    set: Set,
+    number: usize,
+    members: Vec<Text>,
+}
+
+fn pop_many(context: &mut Context<'_>, key: &[u8], number: usize) -> Outcome {
+    let source = Text::from(key);
+    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+        let set = db.members(source.as_bytes())?;
+        let set = set.map(|set| Set::clone(set)).unwrap_or_default();
+        Ok(Popped {
+            number: number.min(set.len()),
+            set,
+            members: Vec::new(),
+        })
+    })
+}
+
+impl Making for Popped {
+    fn len(&self) -> usize {
+        self.number
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        for _ in 0..PART.min(self.number - self.members.len()) {
+            let Some(member) = self.set.random(fastrand::u64(..)).cloned() else {
+                return Ok(false);
+            };
+            self.set.remove(member.as_bytes());
+            self.members.push(member);
+        }
+        Ok(self.members.len() < self.number)
+    }
+
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
+        let left = Value::Set(Arc::new(std::mem::take(&mut self.set)));
+        stored::leave(db, target, left);
+        let members = std::mem::take(&mut self.members);
+        reply.set(members.len());
+        let mut members = members.into_iter();
+        long::reply_items(reply, move |reply| {
+            let next = members.next();
+            next.map(|it| reply.bulk(it.as_bytes())).is_some()
+        });
+    }
 }
 
 fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -261,7 +329,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     if wanted < 0 {
-        let (set, mut left) = ((**set).clone(), wanted.unsigned_abs());
+        let (set, mut left) = (Snapshot((**set).clone()), wanted.unsigned_abs());
         context.reply.array(left as usize);
         // The same ones again and again: the reply may be much larger than the set.
         long::reply_items(context.reply, move |reply| {
@@ -271,14 +339,10 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         });
         return Ok(());
     }
-    let mut found: Vec<&Text> = set.iter().collect();
-    if (wanted as usize) < found.len() {
-        fastrand::shuffle(&mut found);
-        found.truncate(wanted as usize);
-    }
-    context.reply.array(found.len());
-    found
-        .iter()
-        .for_each(|member| context.reply.bulk(member.as_bytes()));
+    let number = set.len().min(wanted as usize);
+    context.reply.array(number);
+    sample::distinct(context.reply, set, number, |reply, it| {
+        reply.bulk(it.as_bytes());
+    });
     Ok(())
 }

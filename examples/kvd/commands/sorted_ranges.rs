@@ -4,13 +4,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::long::Snapshot;
+use super::sorted_removal::{self, Replies};
+use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::database::Database;
 use crate::store::list;
 use crate::store::number;
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::{Bound, SortedSet};
+use crate::store::text::Text;
 use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
@@ -283,7 +288,8 @@ impl Query {
             return Ok(());
         }
         // Only the order of the members is needed.
-        let (ranked, mut range, is_reverse) = (set.ranked.clone(), range, self.is_reverse);
+        let ranked = Snapshot(set.ranked.clone());
+        let (mut range, is_reverse) = (range, self.is_reverse);
         long::reply_items(context.reply, move |reply| {
             let number = range.len().min(256);
             match is_reverse {
@@ -307,27 +313,48 @@ impl Query {
         Ok(())
     }
 
-    fn store(&self, context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-        let set = context.db().sorted(args.get(self.key))?.map(Arc::clone);
-        let range = self.ranks(set.as_deref(), args)?;
-        let mut result = SortedSet::default();
-        if let Some(set) = set {
-            for it in set.ranked.from(range.start).take(range.len()) {
-                result.insert(it.member.as_bytes(), it.score);
-            }
+    fn store(self, context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+        let (source, target) = (Text::from(args.get(self.key)), args.get(1));
+        let args = args.to_owned();
+        stored::store(context, target, Some(vec![source.clone()]), move |db| {
+            let set = db.sorted(source.as_bytes())?.cloned();
+            Ok(Stored {
+                ranks: self.ranks(set.as_deref(), args.args())?,
+                set: Snapshot(set.unwrap_or_default()),
+                result: SortedSet::default(),
+            })
+        })
+    }
+}
+
+/// The members of a range, as a new sorted set.
+struct Stored {
+    set: Snapshot<Arc<SortedSet>>,
+    /// The ranks of those that are still missing.
+    ranks: Range<usize>,
+    result: SortedSet,
+}
+
+/// How many members are stored at a time.
+const PART: usize = 250;
+
+impl Making for Stored {
+    fn len(&self) -> usize {
+        self.ranks.len()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        let number = PART.min(self.ranks.len());
+        for it in self.set.ranked.from(self.ranks.start).take(number) {
+            self.result.insert(it.member.as_bytes(), it.score);
         }
-        let (db, target, len) = (context.db(), args.get(1), result.len());
-        if db.contains(target)
-            && let Some(old) = db.remove(target)
-        {
-            long::drop_later(old.value);
-        }
-        if len > 0 {
-            db.set(target, Value::Sorted(Arc::new(result)), 0);
-            db.signal(target);
-        }
-        context.reply.count(len);
-        Ok(())
+        self.ranks.start += number;
+        Ok(!self.ranks.is_empty())
+    }
+
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
+        let result = Value::Sorted(Arc::new(std::mem::take(&mut self.result)));
+        stored::replace(db, target, result, reply);
     }
 }
 
@@ -395,6 +422,14 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
         return Ok(());
     };
     let range = bounded(Some(set), by, false, args.get(2), args.get(3))?;
+    if range.len() > sorted_removal::AT_ONCE {
+        let args = args.to_owned();
+        let ranks = move |set: &SortedSet| {
+            let args = args.args();
+            bounded(Some(set), by, false, args.get(2), args.get(3))
+        };
+        return sorted_removal::remove(context, key, ranks, false, Replies::Number);
+    }
     let members: Vec<_> = set
         .ranked
         .from(range.start)

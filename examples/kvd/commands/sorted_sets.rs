@@ -2,6 +2,7 @@
 
 use super::flag::{BLOCKING, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
 use super::list_moves::{awaited, number_of, timeout, wait};
+use super::sorted_removal::{self, Replies};
 use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float};
 use crate::resp::request::Args;
 use crate::store::ranked::Scored;
@@ -332,19 +333,25 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
     let number = wanted.unwrap_or(1).min(len);
     // With a count, version 3 has a pair for each member.
     let pairs = wanted.is_some() && context.reply.resp3;
+    if number > sorted_removal::AT_ONCE {
+        let ranks = move |set: &SortedSet| {
+            let (len, number) = (set.len(), number.min(set.len()));
+            Ok(if is_lowest {
+                0..number
+            } else {
+                len - number..len
+            })
+        };
+        let replies = Replies::Members { in_pairs: pairs };
+        return sorted_removal::remove(context, key, ranks, !is_lowest, replies);
+    }
     context.reply.array(if pairs { number } else { 2 * number });
     for _ in 0..number {
-        let Some(Scored { score, member }) =
-            db.sorted_mut(key)?.and_then(|set| take(set, is_lowest))
-        else {
+        let Some(taken) = db.sorted_mut(key)?.and_then(|set| take(set, is_lowest)) else {
             break;
         };
-        if pairs {
-            context.reply.array(2);
-        }
-        context.reply.bulk(member.as_bytes());
-        context.reply.double(score);
-        db.touch_element(key, || member);
+        sorted_removal::encode(context.reply, &taken, pairs);
+        db.touch_element(key, || taken.member);
     }
     db.remove_if_empty(key);
     Ok(())

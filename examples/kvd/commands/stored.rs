@@ -1,20 +1,22 @@
-//! Commands that store what takes long to make: SORT with STORE, SUNIONSTORE and its kind.
+//! Commands that write what takes long to make: SORT with STORE, SUNIONSTORE, LREM and their kind.
 //!
 //! A value of many elements is made a part at a time, from a snapshot, while the client waits and others are served. It
 //! is stored if the keys from which it was made have not changed meanwhile, so that it is what the command would have
-//! made at once then. If they have changed it is made again, and the last time at once.
+//! made at once then. If they have changed it is made again, and the last time at once: a key that never rests has its
+//! clients wait for that.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use asynchat::Chat;
 
-use super::{Context, Failure, Mode, Outcome, long};
+use super::{Context, Failure, Mode, Outcome, PANICKED, long};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::server::client::Client;
 use crate::server::waiting::end_wait;
 use crate::store::database::Database;
+use crate::store::dropper;
 use crate::store::text::Text;
 use crate::store::value::Value;
 
@@ -32,18 +34,13 @@ pub(super) trait Making {
     /// Makes one more part. Returns false if there is none.
     fn advance(&mut self) -> Result<bool, Failure>;
 
-    /// The collection, when there are no more parts.
-    fn value(&mut self) -> Value;
+    /// Stores what was made under the key `target`, and replies, when there are no more parts.
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply);
 }
 
-fn make_at_once(making: &mut impl Making) -> Result<Value, Failure> {
-    while making.advance()? {}
-    Ok(making.value())
-}
-
-/// Makes a value, which replaces that of the key `target`. `sources` are the keys from which `make` takes a snapshot.
-/// It is `None` if there may be others.
-pub(super) fn store<M: Making + 'static>(
+/// Makes a value of the keys `sources`, from which `make` takes a snapshot, and stores it. `sources` is `None` if these
+/// may be any keys.
+pub(super) fn store<M: Making + Send + 'static>(
     context: &mut Context<'_>,
     target: &[u8],
     sources: Option<Vec<Text>>,
@@ -51,19 +48,22 @@ pub(super) fn store<M: Making + 'static>(
 ) -> Outcome {
     let mut making = make(context.db())?;
     let may_wait = context.mode == Mode::Request && making.len() > long::MANY;
-    let Some(sources) = sources.filter(|_| may_wait) else {
-        let value = make_at_once(&mut making)?;
-        let len = replace(context.db(), target, value);
-        context.reply.count(len);
+    if !may_wait {
+        while making.advance()? {}
+        let db = context
+            .data
+            .keyspace
+            .database(context.client.database.load());
+        making.store(db, target, context.reply);
         return Ok(());
-    };
+    }
     let work = Work {
         server: Rc::clone(context.server),
-        client: Arc::clone(context.client),
+        waiter: Waiter(Some(Arc::clone(context.client))),
         chat: context.chat.clone(),
         database: context.client.database.load(),
         target: target.into(),
-        versions: watch(context.db(), &sources),
+        versions: watch(context.db(), sources.as_deref()),
         sources,
         make,
         making,
@@ -76,33 +76,70 @@ pub(super) fn store<M: Making + 'static>(
     Ok(())
 }
 
-/// Replaces a value by a collection. Returns how many elements that has. Without any, there is no such key.
-fn replace(db: &mut Database, key: &[u8], value: Value) -> usize {
+/// Replaces a value by a new collection, and replies with the number of its elements. Without any, there is no such
+/// key.
+pub(super) fn replace(db: &mut Database, key: &[u8], value: Value, reply: &mut Reply) {
     let len = value.len();
-    if db.contains(key)
-        && let Some(old) = db.remove(key)
-    {
-        long::drop_later(old.value);
+    if db.contains(key) {
+        db.delete(key);
     }
     if len > 0 {
         db.set(key, value, 0);
         db.signal(key);
     }
-    len
+    reply.count(len);
 }
 
-fn watch(db: &mut Database, keys: &[Text]) -> Vec<u64> {
-    keys.iter().map(|key| db.watch(key.as_bytes())).collect()
+/// Replaces a collection by what is left of it.
+pub(super) fn leave(db: &mut Database, key: &[u8], value: Value) {
+    match value.len() {
+        0 => drop(db.delete(key)),
+        _ => db.replace(key, value),
+    }
+}
+
+/// How often the keys have changed, or all keys together. These watches end with [`Work::unwatch`].
+fn watch(db: &mut Database, keys: Option<&[Text]>) -> Vec<u64> {
+    match keys {
+        Some(keys) => keys.iter().map(|key| db.watch(key.as_bytes())).collect(),
+        None => db.version_of_all().into_iter().collect(),
+    }
+}
+
+/// The client that waits for a reply. Without one, because of a panic, its connection ends.
+struct Waiter(Option<Arc<Client>>);
+
+impl Waiter {
+    fn resp3(&self) -> bool {
+        self.0.as_ref().is_some_and(|client| client.resp3.load())
+    }
+
+    fn end(&mut self, reply: Reply) {
+        if let Some(client) = self.0.take() {
+            end_wait(&client, reply, None);
+        }
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        if let Some(client) = &self.0 {
+            client.closes.store(true);
+            let mut reply = Reply::default();
+            reply.error(&PANICKED.0);
+            self.end(reply);
+        }
+    }
 }
 
 /// A value that is being made for a client.
 struct Work<M, F> {
     server: Rc<Server>,
-    client: Arc<Client>,
+    waiter: Waiter,
     chat: Chat,
     database: usize,
     target: Text,
-    sources: Vec<Text>,
+    sources: Option<Vec<Text>>,
     /// How often the sources had changed when the snapshot was taken.
     versions: Vec<u64>,
     make: F,
@@ -112,7 +149,7 @@ struct Work<M, F> {
 
 impl<M, F> Work<M, F>
 where
-    M: Making + 'static,
+    M: Making + Send + 'static,
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
 {
     fn turn(mut self) {
@@ -129,6 +166,10 @@ where
     /// Stores the value, or makes it again.
     fn finish(mut self, outcome: Outcome) {
         let server = Rc::clone(&self.server);
+        let mut reply = Reply {
+            resp3: self.waiter.resp3(),
+            ..Reply::default()
+        };
         let mut locked = server.shared.lock();
         let data = &mut *locked;
         data.keyspace.set_time(server.now());
@@ -138,27 +179,45 @@ where
             self.attempts_left -= 1;
             match (self.make)(db) {
                 Ok(making) => {
-                    self.making = making;
-                    self.versions = watch(db, &self.sources);
+                    dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
+                    self.versions = watch(db, self.sources.as_deref());
                     return asynchat::call_soon(move || self.turn());
                 }
-                Err(failure) => return self.end(Err(failure)),
+                Err(failure) => {
+                    drop(locked);
+                    return self.end(Err(failure), reply);
+                }
             }
         }
-        let value = match is_unchanged {
-            true => outcome.map(|()| self.making.value()),
-            false => (self.make)(db).and_then(|mut making| make_at_once(&mut making)),
+        let outcome = match is_unchanged {
+            true => outcome,
+            false => self.make_at_once(db),
         };
-        let len = value.map(|value| replace(db, self.target.as_bytes(), value));
+        if outcome.is_ok() {
+            self.making.store(db, self.target.as_bytes(), &mut reply);
+        }
         server.serve_ready(&self.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
-        self.end(len);
+        server.note_write();
+        drop(locked);
+        self.end(outcome, reply);
+    }
+
+    fn make_at_once(&mut self, db: &mut Database) -> Outcome {
+        let making = (self.make)(db)?;
+        dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
+        while self.making.advance()? {}
+        Ok(())
     }
 
     /// Ends the watches. Returns whether no source has changed.
     fn unwatch(&self, db: &mut Database) -> bool {
+        let Some(sources) = &self.sources else {
+            let before = self.versions.first().copied();
+            return before.is_some() && db.version_of_all() == before;
+        };
         let mut is_unchanged = true;
-        for (key, version) in self.sources.iter().zip(&self.versions) {
+        for (key, version) in sources.iter().zip(&self.versions) {
             is_unchanged &= db.version(key.as_bytes()) == *version;
             db.unwatch(key.as_bytes());
         }
@@ -166,16 +225,13 @@ where
     }
 
     /// Lets the client continue.
-    fn end(&self, outcome: Result<usize, Failure>) {
-        let mut reply = Reply {
-            has_written: outcome.is_ok(),
-            ..Reply::default()
-        };
-        match outcome {
-            Ok(len) => reply.count(len),
-            Err(failure) => reply.error(&failure.0),
+    fn end(mut self, outcome: Outcome, mut reply: Reply) {
+        reply.has_written = outcome.is_ok();
+        if let Err(failure) = outcome {
+            reply.error(&failure.0);
         }
-        self.server.note_write();
-        end_wait(&self.client, reply, None);
+        self.waiter.end(reply);
+        // The snapshots may have become the last owners of many elements.
+        dropper::drop_elsewhere(self.making);
     }
 }

@@ -1,9 +1,8 @@
 //! Strings.
 
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
-use super::{
-    Command, Context, Outcome, SYNTAX, TOO_LONG, command, expiry, fail, integer, long, wrong_arity,
-};
+use super::long::Snapshot;
+use super::{Command, Context, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Args, OwnedArgs};
 use crate::store::database::{Entry, WrongType};
@@ -12,15 +11,6 @@ use crate::store::table::Table;
 use crate::store::value::{SHARED, Value};
 
 pub(super) const TABLE: &[Command] = &[
-    command(
-        "append",
-        3,
-        WRITE | DENYOOM | FAST,
-        (1, 1, 1),
-        "string",
-        "Appends a string to the value of a key. Creates the key if it doesn't exist.",
-        append,
-    ),
     command(
         "get",
         2,
@@ -47,15 +37,6 @@ pub(super) const TABLE: &[Command] = &[
         "string",
         "Returns the string value of a key after setting its expiration time.",
         getex,
-    ),
-    command(
-        "getrange",
-        4,
-        READONLY,
-        (1, 1, 1),
-        "string",
-        "Returns a substring of the string stored at a key.",
-        getrange,
     ),
     command(
         "getset",
@@ -130,15 +111,6 @@ pub(super) const TABLE: &[Command] = &[
         setnx,
     ),
     command(
-        "setrange",
-        4,
-        WRITE | DENYOOM,
-        (1, 1, 1),
-        "string",
-        "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
-        setrange,
-    ),
-    command(
         "strlen",
         2,
         READONLY | FAST,
@@ -147,20 +119,11 @@ pub(super) const TABLE: &[Command] = &[
         "Returns the length of a string value.",
         strlen,
     ),
-    command(
-        "substr",
-        4,
-        READONLY,
-        (1, 1, 1),
-        "string",
-        "Returns a substring from a string value.",
-        getrange,
-    ),
 ];
 
 /// The value of an argument.
 #[inline]
-fn value(args: Args<'_>, index: usize) -> Value {
+pub(super) fn value(args: Args<'_>, index: usize) -> Value {
     match args.get(index).len() {
         0..16_384 => Value::string(args.get(index)),
         _ => Value::from_bytes(args.bytes(index)),
@@ -304,7 +267,7 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for at in 1..args.len() {
         if long::is_long(context.reply) {
             let (rest, now) = (at..args.len(), context.data.keyspace.now());
-            let table = context.db().table().clone();
+            let table = Snapshot(context.db().table().clone());
             mget_later(context.reply, table, args.to_owned(), rest, now);
             break;
         }
@@ -318,7 +281,7 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// A request of some bytes for each key may have a reply of thousands for each.
 fn mget_later(
     reply: &mut Reply,
-    table: Table<Entry>,
+    table: Snapshot<Table<Entry>>,
     args: OwnedArgs,
     mut rest: std::ops::Range<usize>,
     now: i64,
@@ -372,98 +335,4 @@ fn strlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     context.reply.count(len);
     Ok(())
-}
-
-fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (key, added) = (args.get(1), args.get(2));
-    let most = context.data.config.argument as usize;
-    let db = context.db();
-    let len = match db.find_mut(key) {
-        None => {
-            db.set(key, value(args, 2), 0);
-            added.len()
-        }
-        Some(value) => {
-            let mut digits = Digits::default();
-            let len = value.text(&mut digits).ok_or(WrongType)?.len();
-            if len + added.len() > most {
-                return Err(TOO_LONG);
-            }
-            let data = value.growing().ok_or(WrongType)?;
-            data.extend_from_slice(added);
-            let len = data.len();
-            db.touch(key);
-            len
-        }
-    };
-    context.reply.count(len);
-    Ok(())
-}
-
-fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (key, offset, part) = (args.get(1), integer(args.get(2))?, args.get(3));
-    let Ok(offset) = usize::try_from(offset) else {
-        return Err(fail("ERR offset is out of range"));
-    };
-    let most = context.data.config.argument as usize;
-    let db = context.db();
-    let mut digits = Digits::default();
-    let len = match db.find(key) {
-        None => 0,
-        Some(value) => value.text(&mut digits).ok_or(WrongType)?.len(),
-    };
-    let mut end = len;
-    if !part.is_empty() {
-        if offset.saturating_add(part.len()) > most {
-            return Err(TOO_LONG);
-        }
-        if !db.contains(key) {
-            db.set(key, Value::string(b""), 0);
-        }
-        let data = db.find_mut(key).and_then(Value::growing).ok_or(WrongType)?;
-        end = len.max(offset + part.len());
-        data.resize(end, 0);
-        data[offset..offset + part.len()].copy_from_slice(part);
-        db.touch(key);
-    }
-    context.reply.count(end);
-    Ok(())
-}
-
-fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
-    let mut digits = Digits::default();
-    let found = context
-        .data
-        .keyspace
-        .database(context.client.database.load())
-        .find(args.get(1));
-    let data = match found {
-        None => &[],
-        Some(value) => value.text(&mut digits).ok_or(WrongType)?,
-    };
-    // As in Redis: two negative ends in the wrong order are nothing, also if both lie before the beginning.
-    let range = match start < 0 && end < 0 && start > end {
-        true => 0..0,
-        false => substring(start, end, data.len()),
-    };
-    context.reply.bulk(&data[range]);
-    Ok(())
-}
-
-/// Unlike the range of a list, one that ends before the beginning is the first byte.
-fn substring(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
-    let len = len as i64;
-    let from_end = |at: i64| {
-        if at < 0 {
-            at.saturating_add(len).max(0)
-        } else {
-            at
-        }
-    };
-    let (start, end) = (from_end(start), from_end(end).min(len - 1));
-    match len == 0 || start > end {
-        true => 0..0,
-        false => start as usize..end as usize + 1,
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use asynchat::Chat;
 
 use super::rows::take_changes;
-use super::writer::{Batch, Held, Writer};
+use super::writer::{Batch, Delayed, Writer};
 use crate::resp::reply::{Part, Reply};
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
@@ -46,7 +46,7 @@ pub struct Journal {
     sync: AppendFsync,
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
-    held: RefCell<Vec<Held>>,
+    delayed: RefCell<Vec<Delayed>>,
 }
 
 impl Journal {
@@ -55,12 +55,12 @@ impl Journal {
             writer: Arc::clone(writer),
             sync,
             is_scheduled: Cell::new(false),
-            held: RefCell::default(),
+            delayed: RefCell::default(),
         }
     }
 
     /// Whether replies wait for the disk, so that each has to be known by itself.
-    pub fn holds_replies(&self) -> bool {
+    pub fn delays_replies(&self) -> bool {
         self.sync == AppendFsync::Always
     }
 
@@ -83,20 +83,20 @@ impl Journal {
             reply.has_written = false;
             return;
         }
-        if !std::mem::take(&mut reply.has_written) || !(self.holds_replies() || self.is_behind()) {
-            client.holds_replies.store(false);
+        if !std::mem::take(&mut reply.has_written) || !(self.delays_replies() || self.is_behind()) {
+            client.delays_replies.store(false);
             return reply.flush(chat);
         }
-        let mut held = self.held.borrow_mut();
+        let mut delayed = self.delayed.borrow_mut();
         // Nothing else was pushed to this client since its last promise: both are one.
-        match held
+        match delayed
             .last_mut()
-            .filter(|it| it.client == client.id && client.holds_replies.load())
+            .filter(|it| it.client == client.id && client.delays_replies.load())
         {
             Some(last) => append(&mut last.replies, reply),
             None => {
-                client.holds_replies.store(true);
-                held.push(Held {
+                client.delays_replies.store(true);
+                delayed.push(Delayed {
                     client: client.id,
                     promise: chat.promise(),
                     replies: reply.take_parts(),
@@ -123,7 +123,7 @@ impl Journal {
     fn send(&self, keyspace: &mut Keyspace, is_due: bool) {
         let batch = Batch {
             ops: take_changes(keyspace),
-            held: self.held.take(),
+            delayed: self.delayed.take(),
             is_due,
         };
         self.writer.send(batch);

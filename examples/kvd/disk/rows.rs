@@ -3,6 +3,8 @@
 //! The name of a row is the number of the database, the length of the key, the key, and then 0 for the key itself, or
 //! 1 and the name of the element. The row of a key has its type and its expiry, and the content of a string. So a
 //! change costs as much as what it changes, however large the collection is.
+//!
+//! SWAPDB changes no row of a key. One row of its own has the order of the databases, by the numbers in the names.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -48,9 +50,12 @@ impl Op {
 const KEY: u8 = 0;
 const ELEMENT: u8 = 1;
 
-fn prefix(database: usize, key: &[u8]) -> Vec<u8> {
+/// The name of the row with the order of the databases. It is behind all others.
+const ORDER: &[u8] = &[u8::MAX];
+
+fn prefix(database: u8, key: &[u8]) -> Vec<u8> {
     let mut name = Vec::with_capacity(key.len() + 32);
-    name.push(database as u8);
+    name.push(database);
     name.extend_from_slice(&(key.len() as u32).to_be_bytes());
     name.extend_from_slice(key);
     name
@@ -73,9 +78,14 @@ fn place_of(name: &[u8]) -> Option<i64> {
 /// The rows of everything that has changed since the last call.
 pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
     let mut ops = Vec::new();
-    for (number, database) in keyspace.databases().enumerate() {
+    if std::mem::take(&mut keyspace.is_swapped) {
+        let order: Vec<u8> = keyspace.databases().map(|it| it.number_on_disk).collect();
+        ops.push(Op::Put(ORDER.to_vec(), order.into()));
+    }
+    for database in keyspace.databases() {
+        let number = database.number_on_disk;
         if std::mem::take(&mut database.cleared) {
-            ops.push(Op::Clear(vec![number as u8]..vec![number as u8 + 1]));
+            ops.push(Op::Clear(vec![number]..vec![number + 1]));
         }
         let Some(changes) = database
             .changes
@@ -86,19 +96,14 @@ pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
         };
         let changes = std::mem::take(changes);
         database.change_count = 0;
-        add_changes(&mut ops, number, database, &changes);
+        add_changes(&mut ops, database, &changes);
     }
     ops
 }
 
-fn add_changes(
-    ops: &mut Vec<Op>,
-    number: usize,
-    database: &Database,
-    changes: &HashMap<Text, Change>,
-) {
+fn add_changes(ops: &mut Vec<Op>, database: &Database, changes: &HashMap<Text, Change>) {
     for (key, change) in changes {
-        let prefix = prefix(number, key.as_bytes());
+        let prefix = prefix(database.number_on_disk, key.as_bytes());
         let entry = database.table().find(key.as_bytes());
         if entry.is_none() || *change == Change::Whole {
             let (start, end) = (with(&prefix, KEY, &[]), with(&prefix, ELEMENT + 1, &[]));
@@ -148,7 +153,7 @@ fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
     Some(match value {
         Value::List(list) => {
             let index = place_of(element)?.checked_sub(list.place(0))?;
-            let item = list.items.get(usize::try_from(index).ok()?)?;
+            let item = list.get(usize::try_from(index).ok()?)?;
             Bytes::copy_from_slice(item.as_bytes())
         }
         Value::Hash(hash) => Bytes::copy_from_slice(hash.find(element)?.as_bytes()),
@@ -168,7 +173,7 @@ pub fn each_row(prefix: &[u8], value: &Value, visit: &mut dyn FnMut(&[u8], &[u8]
 fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
     match value {
         Value::List(list) => {
-            for (index, item) in list.items.iter().enumerate() {
+            for (index, item) in list.iter().enumerate() {
                 visit(&place_name(list.place(index)), item.as_bytes());
             }
         }
@@ -197,6 +202,10 @@ impl Loader {
     /// Adds a row.
     pub fn add(&mut self, name: &[u8], content: &[u8]) -> Result<(), &'static str> {
         const DAMAGED: &str = "a row of the database is damaged";
+        if name == ORDER {
+            self.finish_key();
+            return self.keyspace.arrange(content).then_some(()).ok_or(DAMAGED);
+        }
         let (head, rest) = name.split_at_checked(5).ok_or(DAMAGED)?;
         let (number, len) = head.split_first().ok_or(DAMAGED)?;
         let len = u32::from_be_bytes(len.try_into().map_err(|_| DAMAGED)?) as usize;
@@ -231,7 +240,7 @@ impl Loader {
             Value::List(list) => {
                 let place = place_of(element).ok_or(DAMAGED)?;
                 let list = Arc::make_mut(list);
-                if list.items.is_empty() {
+                if list.is_empty() {
                     *list = List::starting_at(place);
                 }
                 list.push(End::Right, content.into());
@@ -357,9 +366,9 @@ mod tests {
         assert_eq!(db.members(b"m").unwrap().unwrap().len(), 2_000);
         assert_eq!(db.sorted(b"z").unwrap().unwrap().score(b"7"), Some(3.5));
         let list = db.list(b"l").unwrap().unwrap();
-        assert_eq!(list.items.front().map(Text::as_bytes), Some(&b"first"[..]));
+        assert_eq!(list.get(0).map(Text::as_bytes), Some(&b"first"[..]));
         assert_eq!(
-            (list.items.len(), list.items.back().map(Text::as_bytes)),
+            (list.len(), list.iter().next_back().map(Text::as_bytes)),
             (2_000, Some(&b"1"[..]))
         );
     }

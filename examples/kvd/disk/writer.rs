@@ -33,7 +33,7 @@ const CACHE: usize = 64 << 20;
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// The replies of a client to requests that have written.
-pub struct Held {
+pub struct Delayed {
     pub client: u64,
     pub promise: Promise,
     /// What is sent when the transaction is on disk.
@@ -41,13 +41,13 @@ pub struct Held {
 }
 
 /// The replies of a client that have waited for the disk are in memory as a whole, so they have a maximum.
-const MOST_HELD: usize = 1 << 30;
+const MOST_DELAYED: usize = 1 << 30;
 
-impl Held {
+impl Delayed {
     /// Sends the replies, with everything that their producers make. They are made here, because a client may get many
     /// elements of a list that it has removed, and the others of its loop must not wait for that.
     fn send(self) {
-        match encode(self.replies, MOST_HELD) {
+        match encode(self.replies, MOST_DELAYED) {
             Some(replies) => self.promise.fulfill(replies),
             None => {
                 tracing::warn!(
@@ -64,7 +64,7 @@ impl Held {
 #[derive(Default)]
 pub struct Batch {
     pub ops: Vec<Op>,
-    pub held: Vec<Held>,
+    pub delayed: Vec<Delayed>,
     /// Whether they are to be written now, and not with a later batch.
     pub is_due: bool,
 }
@@ -72,9 +72,9 @@ pub struct Batch {
 impl Batch {
     /// The bytes of memory.
     pub fn size(&self) -> usize {
-        let held = self.held.iter().flat_map(|it| &it.replies);
-        let held = held.map(Part::size).sum::<usize>();
-        self.ops.iter().map(Op::size).sum::<usize>() + held
+        let delayed = self.delayed.iter().flat_map(|it| &it.replies);
+        let delayed = delayed.map(Part::size).sum::<usize>();
+        self.ops.iter().map(Op::size).sum::<usize>() + delayed
     }
 }
 
@@ -239,7 +239,7 @@ fn write_batches(
 ) -> Result<(), Error> {
     // What could not be written, and the replies that wait for it.
     let mut ops: Vec<Op> = Vec::new();
-    let mut held: Vec<Held> = Vec::new();
+    let mut delayed: Vec<Delayed> = Vec::new();
     let mut size = 0;
     let mut has_failed = false;
     let mut retry = RETRY;
@@ -254,7 +254,7 @@ fn write_batches(
             is_due |= batch.is_due;
             size += batch.size();
             ops.extend(batch.ops);
-            held.extend(batch.held);
+            delayed.extend(batch.delayed);
         }
         if !is_due {
             continue;
@@ -272,7 +272,7 @@ fn write_batches(
                 status
                     .waiting
                     .fetch_sub(mem::take(&mut size), Ordering::Relaxed);
-                held.drain(..).for_each(Held::send);
+                delayed.drain(..).for_each(Delayed::send);
                 retry = RETRY;
             }
             Err(_) if is_over => {

@@ -95,7 +95,7 @@ pub struct Client {
     /// Whether the connection closes when it is idle.
     has_timeout: AtomicCell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
-    pub holds_replies: AtomicCell<bool>,
+    pub delays_replies: AtomicCell<bool>,
     /// The bytes of output that wait, if they are many.
     output: AtomicCell<usize>,
 }
@@ -138,7 +138,7 @@ impl Client {
             waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
-            holds_replies: AtomicCell::new(false),
+            delays_replies: AtomicCell::new(false),
             output: AtomicCell::new(0),
         }
     }
@@ -154,7 +154,7 @@ impl Client {
 
     /// Whether its next request has to wait.
     #[inline]
-    pub fn is_held(&self) -> bool {
+    pub fn has_to_wait(&self) -> bool {
         self.waits.load() || self.closes.load() || self.is_blocked.load()
     }
 
@@ -169,7 +169,7 @@ impl Client {
     /// Pushes a message that answers no request.
     pub fn deliver(self: &Arc<Self>, chat: &Chat, message: Bytes) {
         chat.push(message);
-        self.holds_replies.store(false);
+        self.delays_replies.store(false);
         self.note_output(chat);
     }
 

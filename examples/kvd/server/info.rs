@@ -1,9 +1,14 @@
 //! INFO: figures about the server.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use asynchat::{More, Producer, Remote};
 
 use super::Server;
 use super::shared::Data;
+use crate::resp::reply::Reply;
 use crate::store::dropper;
 
 /// What is counted for INFO.
@@ -24,8 +29,28 @@ pub struct Counts {
 }
 
 impl Server {
+    /// Lets the other workers report what they have counted, and calls `call` on this worker when all have.
+    pub fn ask_others(&self, data: &Data, call: impl FnOnce(&Server) + Send + 'static) {
+        let asked = Arc::new(Asked {
+            asker: self.remote.clone(),
+            call: Mutex::new(Some(Box::new(call))),
+        });
+        for (number, worker) in data.workers.iter().enumerate() {
+            if number != self.number {
+                let asked = Arc::clone(&asked);
+                // An error means that the worker has ended.
+                let _ = worker.remote.post(move || {
+                    if let Some(server) = Server::current() {
+                        server.report(&mut server.shared.lock());
+                    }
+                    drop(asked);
+                });
+            }
+        }
+    }
+
     /// Reports what this worker has counted.
-    fn report(&self, data: &mut Data) {
+    pub fn report(&self, data: &mut Data) {
         if let Ok(event_loop) = asynchat::EventLoop::current() {
             data.workers[self.number].counts = Counts {
                 refused: event_loop.stats().refused,
@@ -35,7 +60,29 @@ impl Server {
     }
 }
 
-/// The sections, and those without which INFO is short.
+/// The workers that have not reported. The last one to drop it makes the call.
+struct Asked {
+    asker: Remote,
+    call: Mutex<Option<Call>>,
+}
+
+type Call = Box<dyn FnOnce(&Server) + Send>;
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let call = self.call.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(call) = call.take() {
+            // An error means that the worker has ended, and its clients with it.
+            let _ = self.asker.post(move || {
+                if let Some(server) = Server::current() {
+                    call(&server);
+                }
+            });
+        }
+    }
+}
+
+/// The sections.
 const SECTIONS: &[&str] = &[
     "server",
     "clients",
@@ -47,42 +94,105 @@ const SECTIONS: &[&str] = &[
     "keyspace",
 ];
 
-/// The text of INFO with these sections. Without any, all of them.
-pub fn info(server: &Server, data: &mut Data, wanted: &[String]) -> String {
-    let is_wanted = |section: &str| {
-        wanted.is_empty()
-            || wanted
-                .iter()
-                .any(|it| it == section || matches!(it.as_str(), "all" | "default" | "everything"))
-    };
-    // The others report for the next time.
-    server.report(data);
-    data.post_to_others(server.number, |other| {
-        other.report(&mut other.shared.lock());
-    });
-    let mut text = String::new();
-    for section in SECTIONS.iter().filter(|section| is_wanted(section)) {
-        if !text.is_empty() {
-            text.push_str("\r\n");
-        }
-        let mut title = (*section).to_owned();
-        title[..1].make_ascii_uppercase();
-        if title == "Cpu" {
-            title.make_ascii_uppercase();
-        }
-        let _ = write!(text, "# {title}\r\n");
-        for (name, value) in fields(section, server, data) {
-            let _ = write!(text, "{name}:{value}\r\n");
-        }
-    }
-    text
+/// Whether these arguments of INFO include a section.
+pub fn is_wanted(wanted: &[String], section: &str) -> bool {
+    let is_all = |it: &str| matches!(it, "all" | "default" | "everything");
+    wanted.is_empty() || wanted.iter().any(|it| it == section || is_all(it))
 }
 
-fn fields(section: &str, server: &Server, data: &mut Data) -> Vec<(String, String)> {
-    let mut fields = Vec::new();
-    let mut add = |name: &str, value: &dyn std::fmt::Display| {
-        fields.push((name.to_owned(), value.to_string()));
-    };
+/// The reply to INFO. What the operating system knows is read when the reply is sent: nobody is to wait for that.
+pub struct Info {
+    /// The wanted sections. `None` for the fields of those that the operating system knows.
+    sections: Vec<(&'static str, Option<Fields>)>,
+    resp3: bool,
+}
+
+impl Info {
+    pub fn new(server: &Server, data: &mut Data, wanted: &[String], resp3: bool) -> Info {
+        let sections = SECTIONS.iter().filter(|it| is_wanted(wanted, it));
+        let fields = |section| match section {
+            "memory" | "cpu" => None,
+            _ => Some(fields(section, server, data)),
+        };
+        let mut fields = fields;
+        Info {
+            sections: sections.map(|it| (*it, fields(*it))).collect(),
+            resp3,
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (section, fields) in &self.sections {
+            if !text.is_empty() {
+                text.push_str("\r\n");
+            }
+            let title = match *section {
+                "cpu" => "CPU".to_owned(),
+                section => section[..1].to_ascii_uppercase() + &section[1..],
+            };
+            let _ = write!(text, "# {title}\r\n");
+            let of_system = match fields {
+                Some(_) => Fields::default(),
+                None => fields_of_system(section),
+            };
+            for (name, value) in &fields.as_ref().unwrap_or(&of_system).0 {
+                let _ = write!(text, "{name}:{value}\r\n");
+            }
+        }
+        text
+    }
+}
+
+impl Producer for Info {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        if self.sections.is_empty() {
+            return Ok(More::Done);
+        }
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        reply.verbatim(&self.text());
+        self.sections.clear();
+        Ok(More::Chunk(reply.buffer.into()))
+    }
+}
+
+/// Names with their values.
+#[derive(Default)]
+struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    fn add(&mut self, name: &str, value: &dyn Display) {
+        self.0.push((name.to_owned(), value.to_string()));
+    }
+}
+
+fn fields_of_system(section: &str) -> Fields {
+    let mut fields = Fields::default();
+    let mut add = |name: &str, value: &dyn Display| fields.add(name, value);
+    if section == "memory" {
+        let memory = resident_memory();
+        add("used_memory", &memory);
+        add(
+            "used_memory_human",
+            &format!("{:.2}M", memory as f64 / 1_048_576.0),
+        );
+        add("used_memory_rss", &memory);
+        add("maxmemory", &0);
+        add("maxmemory_policy", &"noeviction");
+    } else {
+        let (user, system) = cpu_seconds();
+        add("used_cpu_sys", &format!("{system:.6}"));
+        add("used_cpu_user", &format!("{user:.6}"));
+    }
+    fields
+}
+
+fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
+    let mut fields = Fields::default();
+    let mut add = |name: &str, value: &dyn Display| fields.add(name, value);
     match section {
         "server" => {
             let uptime = server.shared.started.elapsed().as_secs();
@@ -108,17 +218,6 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Vec<(String, Strin
             add("maxclients", &server.shared.most_clients);
             add("blocked_clients", &data.waiting.clients);
             add("pubsub_clients", &subscribers);
-        }
-        "memory" => {
-            let memory = resident_memory();
-            add("used_memory", &memory);
-            add(
-                "used_memory_human",
-                &format!("{:.2}M", memory as f64 / 1_048_576.0),
-            );
-            add("used_memory_rss", &memory);
-            add("maxmemory", &0);
-            add("maxmemory_policy", &"noeviction");
         }
         "persistence" => {
             add("loading", &0);
@@ -150,11 +249,6 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Vec<(String, Strin
         "replication" => {
             add("role", &"master");
             add("connected_slaves", &0);
-        }
-        "cpu" => {
-            let (user, system) = cpu_seconds();
-            add("used_cpu_sys", &format!("{system:.6}"));
-            add("used_cpu_user", &format!("{user:.6}"));
         }
         _ => {
             for (number, database) in data.keyspace.databases().enumerate() {

@@ -1,12 +1,13 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
-//! `pubsub.rs`, `waiting.rs`: clients that get messages, and clients that wait for elements. `config.rs`, `info.rs`:
+//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `config.rs`, `info.rs`:
 //! parameters and figures.
 
 pub mod client;
 pub mod config;
 pub mod info;
+pub mod mailbox;
 pub mod pubsub;
 pub mod session;
 pub mod shared;
@@ -188,8 +189,8 @@ impl Server {
 
     /// Whether replies wait for the disk, so that each has to be pushed by itself.
     #[inline]
-    pub fn holds_replies(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::holds_replies)
+    pub fn delays_replies(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::delays_replies)
     }
 
     /// Whether a client that has written has to wait, because the disk is slower than all clients. Its reply follows
@@ -197,7 +198,7 @@ impl Server {
     #[inline]
     fn has_to_wait(&self, reply: &Reply) -> bool {
         let is_behind = reply.has_written && self.journal.as_ref().is_some_and(Journal::is_behind);
-        if is_behind && !self.holds_replies() {
+        if is_behind && !self.delays_replies() {
             self.schedule_journal(None);
         }
         is_behind

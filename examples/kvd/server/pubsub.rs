@@ -14,6 +14,7 @@ use asynchat::{ChannelId, Chat};
 
 use super::Server;
 use super::client::Client;
+use super::mailbox::{Mailbox, Message};
 use super::shared::{Data, lock};
 use crate::resp::reply::Reply;
 use crate::store::glob;
@@ -58,6 +59,10 @@ impl<T> Names<T> {
     fn len(&self) -> usize {
         self.channels.len() + self.patterns.len()
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// How many subscribers each channel and each pattern has on each worker.
@@ -70,6 +75,10 @@ pub struct Counts(Vec<usize>);
 impl Counts {
     pub fn total(&self) -> usize {
         self.0.iter().sum()
+    }
+
+    fn has(&self, worker: usize) -> bool {
+        self.0.get(worker).is_some_and(|count| *count > 0)
     }
 
     fn add(&mut self, Counts(others): &Counts) {
@@ -99,19 +108,28 @@ impl Subscribers {
     /// How many subscriptions receive a message on each worker.
     fn receivers(&self, channel: &[u8]) -> Counts {
         let mut receivers = Counts::default();
-        let patterns = self.patterns.iter();
-        let matching = patterns.filter(|(pattern, _)| glob::matches(pattern, channel));
-        let matching = matching.map(|(_, counts)| counts);
+        let matching = self.matching(channel).map(|(_, counts)| counts);
         let all = self.channels.get(channel).into_iter().chain(matching);
         all.for_each(|counts| receivers.add(counts));
         receivers
     }
-}
 
-#[derive(Clone)]
-pub struct Message {
-    channel: Bytes,
-    content: Bytes,
+    /// The patterns that match a channel.
+    fn matching(&self, channel: &[u8]) -> impl Iterator<Item = (&Bytes, &Counts)> {
+        let patterns = self.patterns.iter();
+        patterns.filter(move |(pattern, _)| glob::matches(pattern, channel))
+    }
+
+    /// Adds what the subscribers of a worker to a channel have subscribed to.
+    fn note(&self, channel: &Bytes, worker: usize, names: &mut Names<()>) {
+        if self.channels.get(channel).is_some_and(|it| it.has(worker)) {
+            names.channels.insert(channel.clone(), ());
+        }
+        let matching = self.matching(channel).filter(|(_, it)| it.has(worker));
+        names
+            .patterns
+            .extend(matching.map(|(name, _)| (name.clone(), ())));
+    }
 }
 
 /// The subscribers of one worker.
@@ -153,6 +171,20 @@ fn send(connections: &Connections, parts: &[&[u8]], deliver: &mut Deliver<'_>) {
     }
 }
 
+/// Ends subscribers that have lost messages because their worker was busy.
+fn end_slow(connections: &Connections) {
+    for (client, chat) in connections.values() {
+        chat.abort();
+        let client = client.id;
+        asynchat::call_soon(move || {
+            tracing::warn!(
+                client,
+                "a client has exceeded client-output-buffer-limit, because its worker was busy"
+            );
+        });
+    }
+}
+
 impl Server {
     /// Publishes a message. `deliver` delivers it to a client of this worker. Returns how many subscriptions receive it.
     pub fn publish(
@@ -176,8 +208,12 @@ impl Server {
                     channel: Bytes::copy_from_slice(channel),
                     content: Bytes::copy_from_slice(content),
                 });
-                worker.messages.push(message.clone());
-                if worker.messages.len() == 1 {
+                let is_first = worker.mailbox.is_empty();
+                if !worker.mailbox.add(message, data.config.output) {
+                    let lost = &mut worker.mailbox.lost;
+                    data.subscribers.note(&message.channel, number, lost);
+                }
+                if is_first {
                     worker.post(|server| server.deliver_messages(&mut server.shared.lock()));
                 }
             }
@@ -189,8 +225,14 @@ impl Server {
 
     /// Delivers the messages that other workers have left.
     fn deliver_messages(&self, data: &mut Data) {
-        let messages = std::mem::take(&mut data.workers[self.number].messages);
+        let Mailbox { messages, lost, .. } = std::mem::take(&mut data.workers[self.number].mailbox);
         let subscriptions = self.subscriptions.borrow();
+        // They get no later message either.
+        for kind in [Kind::Channel, Kind::Pattern] {
+            let names = lost.of(kind).keys();
+            let connections = names.filter_map(|name| subscriptions.of(kind).get(name));
+            connections.for_each(end_slow);
+        }
         for Message { channel, content } in &messages {
             subscriptions.deliver(channel, content, &mut |client, chat, message| {
                 client.deliver(chat, message);

@@ -75,10 +75,10 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
-        let holds_replies = server.holds_replies();
+        let delays_replies = server.delays_replies();
         let mut start = 0;
         let mut turn = TurnTime::default();
-        while !client.is_held() {
+        while !client.has_to_wait() {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
                     let mut context = Context {
@@ -98,7 +98,7 @@ impl Session {
                     if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
-                    if holds_replies
+                    if delays_replies
                         || self.server.has_to_wait(reply)
                         || reply.len() > MOST_OUTPUT / 4
                         || !reply.parts.is_empty()
@@ -141,7 +141,7 @@ impl Session {
     }
 
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
-    fn send(&self, reply: &mut Reply) {
+    pub fn send(&self, reply: &mut Reply) {
         let chat = &self.chat;
         let has_to_wait = !reply.parts.is_empty() || self.server.has_to_wait(reply);
         self.server.push(&self.client, chat, reply);
@@ -227,10 +227,10 @@ impl Session {
     /// Stops reading if enough waits already, and ends a client whose request is too long.
     fn check_rest(&self) {
         let waiting = self.rest.as_ref().map_or(0, |rest| rest.input.len());
-        if self.client.is_held() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
+        if self.client.has_to_wait() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
             self.chat.pause_reading();
         }
-        let input = waiting + self.held_input();
+        let input = waiting + self.unused_input();
         if input > LEAST_QUERY_BUFFER && input > self.server.shared.lock().config.query_buffer {
             tracing::warn!(
                 client = self.client.id,
@@ -241,7 +241,7 @@ impl Session {
     }
 
     /// The bytes of large arguments and of a transaction.
-    fn held_input(&self) -> usize {
+    fn unused_input(&self) -> usize {
         let large = self.rest.as_ref().map_or(0, |rest| {
             let begun = rest.large.as_ref().map_or(0, |(_, data)| data.len());
             rest.parser.large_len() + begun
@@ -320,7 +320,7 @@ impl AsyncChat for Session {
     fn collect_incoming_data(&mut self, chunk: &[u8]) -> Result {
         match &mut self.rest {
             Some(rest) if rest.large.is_some() => self.collect_large(chunk),
-            _ if self.client.is_held() => {
+            _ if self.client.has_to_wait() => {
                 let rest = self.rest.get_or_insert_default();
                 rest.input.extend_from_slice(chunk);
                 self.check_rest();

@@ -14,7 +14,8 @@ use asynchat::Remote;
 use super::client::Client;
 use super::config::Config;
 use super::info::{Counts, Stats};
-use super::pubsub::{Message, Subscribers};
+use super::mailbox::Mailbox;
+use super::pubsub::Subscribers;
 use super::waiting::Waiting;
 use super::{Options, Server};
 use crate::disk::journal::{AppendFsync, Journal};
@@ -47,8 +48,7 @@ pub struct Data {
 /// What the others need of a worker.
 pub struct Worker {
     pub remote: Remote,
-    /// Messages for subscribers among its clients, which it has not delivered yet.
-    pub messages: Vec<Message>,
+    pub mailbox: Mailbox,
     /// What it has reported last.
     pub counts: Counts,
 }
@@ -86,12 +86,11 @@ impl Shared {
 
     /// Logs what the server has done.
     pub fn log_end(&self) {
-        let data = self.lock();
-        tracing::info!(
-            clients = data.last_client,
-            commands = data.stats.commands,
-            "stopped"
-        );
+        let (clients, commands) = {
+            let data = self.lock();
+            (data.last_client, data.stats.commands)
+        };
+        tracing::info!(clients, commands, "stopped");
     }
 
     /// The journal of a worker.
@@ -110,22 +109,11 @@ impl Shared {
     }
 }
 
-impl Data {
-    /// Lets the other workers do something, each on its thread.
-    pub fn post_to_others(&self, this: usize, call: fn(&Server)) {
-        for (number, worker) in self.workers.iter().enumerate() {
-            if number != this {
-                worker.post(call);
-            }
-        }
-    }
-}
-
 impl Worker {
     pub fn new(remote: Remote) -> Worker {
         Worker {
             remote,
-            messages: Vec::new(),
+            mailbox: Mailbox::default(),
             counts: Counts::default(),
         }
     }

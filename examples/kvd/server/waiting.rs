@@ -5,6 +5,7 @@
 //! that nothing comes in between. It posts the replies to the connections that have waited.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{self, AssertUnwindSafe};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use super::Server;
 use super::client::{Blocked, Client};
 use super::session::{Session, skip_reply};
 use super::shared::{Data, lock};
-use crate::commands::{Context, Mode};
-use crate::resp::reply::Reply;
+use crate::commands::{Context, Mode, PANICKED};
+use crate::resp::reply::{Part, Reply};
 use crate::store::text::Text;
 use crate::store::value::Value;
 
@@ -47,7 +48,7 @@ pub enum Outcome {
 
 /// What a connection has to do when its wait is over.
 struct End {
-    reply: Vec<u8>,
+    reply: Vec<Part>,
     has_written: bool,
     timer: Option<TimerId>,
 }
@@ -126,10 +127,10 @@ impl Data {
     }
 }
 
-/// Lets the connection of a client that has waited continue, behind this reply, which has no parts.
-pub fn end_wait(client: &Client, reply: Reply, timer: Option<TimerId>) {
+/// Lets the connection of a client that has waited continue, behind this reply.
+pub fn end_wait(client: &Client, mut reply: Reply, timer: Option<TimerId>) {
     let end = End {
-        reply: reply.buffer,
+        reply: reply.take_parts(),
         has_written: reply.has_written,
         timer,
     };
@@ -194,7 +195,13 @@ impl Server {
                 reply: &mut reply,
                 mode: Mode::Serving(ready),
             };
-            outcome = (blocked.command.run)(&mut context, blocked.args.args());
+            let run = || (blocked.command.run)(&mut context, blocked.args.args());
+            // The command belongs to this client, so a panic ends its connection, and not the one that has sent the
+            // element.
+            outcome = panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+                client.closes.store(true);
+                Err(PANICKED)
+            });
         }
         lock(&client.blocked).replace(blocked);
         if outcome.is_ok() && reply.is_empty() {
@@ -202,6 +209,7 @@ impl Server {
         }
         // The target of BLMOVE may have a value of another type.
         if let Err(failure) = outcome {
+            drop(reply.take_parts());
             reply.error(&failure.0);
         }
         self.note_write();
@@ -213,7 +221,7 @@ impl Session {
     /// The wait of the client is over.
     fn end_wait(&mut self, end: End) {
         let mut reply = Reply {
-            buffer: end.reply,
+            parts: end.reply,
             has_written: end.has_written,
             ..Reply::default()
         };
@@ -221,11 +229,11 @@ impl Session {
         if let Some(timer) = end.timer {
             self.chat.cancel(timer);
         }
-        // The reply is held until the next transaction of this worker, which is behind the change.
+        // The reply is delayed until the next transaction of this worker, which is behind the change.
         if end.has_written {
             self.server.note_write();
         }
-        self.server.push(&self.client, &self.chat, &mut reply);
+        self.send(&mut reply);
         self.client.is_blocked.store(false);
         let timeout = self.server.shared.lock().config.timeout;
         self.client.apply_timeout(&self.chat, timeout);

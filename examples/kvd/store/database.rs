@@ -50,6 +50,8 @@ pub struct Awaited {
 pub struct Database {
     table: Table<Entry>,
     expiries: BTreeSet<(i64, Text)>,
+    /// How many changes there were.
+    version: u64,
     /// How often each watched key has changed, and how many sessions watch it.
     watched: HashMap<Text, (u64, usize)>,
     /// What has changed since the last commit. `None` without a disk.
@@ -58,6 +60,8 @@ pub struct Database {
     pub change_count: usize,
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
+    /// The number of the database in the names of its rows.
+    pub number_on_disk: u8,
     /// For which keys somebody waits.
     pub awaited: HashMap<Text, Awaited>,
     /// The awaited keys that have received elements, each once, in this order.
@@ -66,6 +70,19 @@ pub struct Database {
     pub now: i64,
     /// How many keys have expired.
     pub expired: u64,
+}
+
+/// All keys of a database, with what was known of them.
+struct Cleared(
+    #[expect(dead_code, reason = "it is only dropped")] Table<Entry>,
+    #[expect(dead_code, reason = "it is only dropped")] BTreeSet<(i64, Text)>,
+    #[expect(dead_code, reason = "it is only dropped")] Option<HashMap<Text, Change>>,
+);
+
+impl dropper::Droppable for Cleared {
+    fn is_long(&self) -> bool {
+        true
+    }
 }
 
 /// The methods for one type of collection.
@@ -192,6 +209,14 @@ impl Database {
         true
     }
 
+    /// Changes the value of a key that is there, but not when it expires.
+    pub fn replace(&mut self, key: &[u8], value: Value) {
+        if let Some(old) = self.find_mut(key) {
+            dropper::drop_later(std::mem::replace(old, value));
+            self.touch(key);
+        }
+    }
+
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.table.remove(key)?;
         if entry.expires != 0 {
@@ -212,7 +237,7 @@ impl Database {
     /// Removes a collection that has become empty.
     pub fn remove_if_empty(&mut self, key: &[u8]) {
         let is_empty = match self.table.find(key).map(|it| &it.value) {
-            Some(Value::List(list)) => list.items.is_empty(),
+            Some(Value::List(list)) => list.is_empty(),
             Some(Value::Hash(hash)) => hash.len() == 0,
             Some(Value::Set(set)) => set.is_empty(),
             Some(Value::Sorted(set)) => set.len() == 0,
@@ -223,37 +248,38 @@ impl Database {
         }
     }
 
-    /// Removes everything, and returns it, to be dropped where that delays nobody.
-    pub fn clear(&mut self) -> Table<Entry> {
+    /// Removes everything. Another thread drops it.
+    pub fn clear(&mut self) {
+        self.version += 1;
         self.notify_all();
-        if let Some(changes) = &mut self.changes {
-            changes.clear();
+        let changes = self.changes.as_mut().map(std::mem::take);
+        if changes.is_some() {
             self.change_count = 0;
             self.cleared = true;
         }
-        self.expiries.clear();
-        std::mem::take(&mut self.table)
+        let (table, expiries) = (
+            std::mem::take(&mut self.table),
+            std::mem::take(&mut self.expiries),
+        );
+        if !table.is_empty() {
+            dropper::drop_later(Cleared(table, expiries, changes));
+        }
     }
 
-    /// Exchanges the keys of two databases.
+    /// Exchanges the keys of two databases, with what the disk has to learn of them.
     pub fn swap_keys(&mut self, other: &mut Database) {
-        self.touch_all();
-        other.touch_all();
+        self.version += 1;
+        other.version += 1;
+        self.notify_all();
+        other.notify_all();
         std::mem::swap(&mut self.table, &mut other.table);
         std::mem::swap(&mut self.expiries, &mut other.expiries);
-        self.touch_all();
-        other.touch_all();
-    }
-
-    /// All keys have changed.
-    fn touch_all(&mut self) {
+        std::mem::swap(&mut self.changes, &mut other.changes);
+        std::mem::swap(&mut self.change_count, &mut other.change_count);
+        std::mem::swap(&mut self.cleared, &mut other.cleared);
+        std::mem::swap(&mut self.number_on_disk, &mut other.number_on_disk);
         self.notify_all();
-        if let Some(changes) = &mut self.changes {
-            for entry in self.table.iter() {
-                changes.insert(entry.key.clone(), Change::Whole);
-                self.change_count += 1;
-            }
-        }
+        other.notify_all();
     }
 
     /// All keys have changed: those that are watched, and those that somebody waits for.
@@ -273,6 +299,7 @@ impl Database {
     /// The value of the key has changed.
     #[inline]
     pub fn touch(&mut self, key: &[u8]) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -284,6 +311,7 @@ impl Database {
 
     /// One element of the collection has changed.
     pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -300,6 +328,7 @@ impl Database {
 
     /// The expiry of the key has changed.
     pub fn touch_main(&mut self, key: &[u8]) {
+        self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
@@ -363,6 +392,12 @@ impl Database {
     pub fn version(&mut self, key: &[u8]) -> u64 {
         self.expire(key);
         self.watched.get(key).map_or(0, |(version, _)| *version)
+    }
+
+    /// How many changes there were of any key. `None` while a key is there whose time is over.
+    pub fn version_of_all(&self) -> Option<u64> {
+        let is_due = self.next_expiry().is_some_and(|when| when <= self.now);
+        (!is_due).then_some(self.version)
     }
 
     // ---- expiry

@@ -1,18 +1,22 @@
 //! A thread for destructors that take long.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
-use std::sync::OnceLock;
+use std::ops::{Deref, DerefMut};
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use super::database::Entry;
-use super::table::Table;
-use super::text::Text;
+use super::list::List;
+use super::ranked::Ranked;
+use super::sorted_set::SortedSet;
+use super::table::{Keyed, Table};
 use super::value::Value;
 
 /// A collection of more elements than this is large.
 pub const MANY: usize = 1000;
+
+/// A string of more bytes than this is large: the system takes its pages back one by one.
+const MANY_BYTES: usize = 1 << 20;
 
 /// Something whose destructor may take long.
 pub trait Droppable: Send + 'static {
@@ -21,25 +25,41 @@ pub trait Droppable: Send + 'static {
 
 impl Droppable for Value {
     fn is_long(&self) -> bool {
-        self.len() > MANY
+        match self {
+            Value::Growing(data) => data.capacity() > MANY_BYTES,
+            Value::Shared(data) => data.len() > MANY_BYTES,
+            _ => self.len() > MANY,
+        }
     }
 }
 
-impl Droppable for VecDeque<Text> {
+impl Droppable for List {
     fn is_long(&self) -> bool {
         self.len() > MANY
     }
 }
 
-impl Droppable for Table<Text> {
+impl Droppable for SortedSet {
     fn is_long(&self) -> bool {
         self.len() > MANY
     }
 }
 
-impl Droppable for Table<Entry> {
+impl Droppable for Ranked {
     fn is_long(&self) -> bool {
-        !self.is_empty()
+        self.len() > MANY
+    }
+}
+
+impl<T: Keyed + Send + Sync + 'static> Droppable for Table<T> {
+    fn is_long(&self) -> bool {
+        self.len() > MANY
+    }
+}
+
+impl<T: Droppable + Sync> Droppable for Arc<T> {
+    fn is_long(&self) -> bool {
+        Arc::strong_count(self) == 1 && T::is_long(self)
     }
 }
 
@@ -56,12 +76,14 @@ pub fn count() -> u64 {
 #[inline]
 pub fn drop_later(value: impl Droppable) {
     if value.is_long() {
-        send(Box::new(value));
+        COUNT.set(COUNT.get() + 1);
+        drop_elsewhere(value);
     }
 }
 
+/// Drops a value on another thread.
 #[cold]
-fn send(value: Box<dyn Send>) {
+pub fn drop_elsewhere(value: impl Send + 'static) {
     static DROPPER: OnceLock<Sender<Box<dyn Send>>> = OnceLock::new();
     let dropper = DROPPER.get_or_init(|| {
         let (sender, values) = mpsc::channel::<Box<dyn Send>>();
@@ -71,6 +93,31 @@ fn send(value: Box<dyn Send>) {
             .spawn(move || values.into_iter().for_each(drop));
         sender
     });
-    COUNT.set(COUNT.get() + 1);
-    let _ = dropper.send(value);
+    let _ = dropper.send(Box::new(value));
+}
+
+/// A collection from which a reply is made. It may have become the last owner of its elements when it is dropped.
+#[derive(Default)]
+pub struct Snapshot<T: Droppable + Default>(pub T);
+
+impl<T: Droppable + Default> Deref for Snapshot<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Droppable + Default> DerefMut for Snapshot<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T: Droppable + Default> Drop for Snapshot<T> {
+    fn drop(&mut self) {
+        if self.0.is_long() {
+            drop_elsewhere(std::mem::take(&mut self.0));
+        }
+    }
 }

@@ -12,12 +12,20 @@ pub struct Keyspace {
     now: i64,
     /// The databases that were used since [`take_new_expiry`](Keyspace::take_new_expiry), a bit for each.
     used: u16,
+    /// Whether databases were exchanged since the last commit.
+    pub is_swapped: bool,
 }
 
 impl Default for Keyspace {
     fn default() -> Self {
+        let database = |number| {
+            let mut database = Database::default();
+            database.number_on_disk = number as u8;
+            database
+        };
         Keyspace {
-            databases: (0..DATABASES).map(|_| Database::default()).collect(),
+            databases: (0..DATABASES).map(database).collect(),
+            is_swapped: false,
             now: 0,
             used: 0,
         }
@@ -93,12 +101,21 @@ impl Keyspace {
             .min()
     }
 
+    /// Puts the databases into this order: that of their numbers on disk. Returns false if it is not one.
+    pub fn arrange(&mut self, order: &[u8]) -> bool {
+        let place = |it: &Database| order.iter().position(|number| *number == it.number_on_disk);
+        let is_complete = self.databases.iter().all(|it| place(it).is_some());
+        self.databases.sort_by_key(place);
+        is_complete && order.len() == DATABASES
+    }
+
     /// Exchanges the keys of two databases. Watches and waits stay with the number of the database.
     pub fn swap(&mut self, a: usize, b: usize) {
         if a != b {
             let (low, high) = (a.min(b), a.max(b));
             let (before, from) = self.databases.split_at_mut(high);
             before[low].swap_keys(&mut from[0]);
+            self.is_swapped = true;
             self.used = u16::MAX;
         }
     }

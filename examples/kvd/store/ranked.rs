@@ -31,7 +31,6 @@ pub struct Ranked {
 }
 
 impl Ranked {
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.len
     }

@@ -1,6 +1,6 @@
 //! A hash table that grows without a pause, is copied cheaply, and can be scanned while it changes.
 //!
-//! A string has a *position*: its hash. The table is a row of segments, each of which holds the entries of one range
+//! A string has a *position*: its hash. The table is a row of segments, each of which has the entries of one range
 //! of positions. A segment that is full is split in two (extendible hashing), so an insertion never moves more than
 //! one segment.
 //!

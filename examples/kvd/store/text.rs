@@ -3,9 +3,13 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 /// The longest string that needs no allocation. With its length and the tag it makes 24 bytes.
 const INLINE: usize = 22;
+
+/// From this length on a clone shares the bytes, so that a copy of a part of a collection has an end soon.
+const SHARED: usize = 1024;
 
 /// Bytes that do not change: a key, a member, an element, a short value. Up to 22 of them are stored in the
 /// place of the pointer, so that a million small keys are no million allocations.
@@ -13,6 +17,7 @@ const INLINE: usize = 22;
 pub enum Text {
     Inline { len: u8, bytes: [u8; INLINE] },
     Boxed(Box<[u8]>),
+    Shared(Arc<[u8]>),
 }
 
 impl Text {
@@ -21,6 +26,7 @@ impl Text {
         match self {
             Text::Inline { len, bytes } => &bytes[..usize::from(*len).min(INLINE)],
             Text::Boxed(bytes) => bytes,
+            Text::Shared(bytes) => bytes,
         }
     }
 
@@ -33,6 +39,7 @@ impl Text {
         match self {
             Text::Inline { .. } => 0,
             Text::Boxed(bytes) => bytes.len(),
+            Text::Shared(bytes) => 16 + bytes.len(),
         }
     }
 }
@@ -41,7 +48,10 @@ impl From<&[u8]> for Text {
     #[inline]
     fn from(data: &[u8]) -> Self {
         if data.len() > INLINE {
-            return Text::Boxed(data.into());
+            return match data.len() >= SHARED {
+                true => Text::Shared(data.into()),
+                false => Text::Boxed(data.into()),
+            };
         }
         let mut bytes = [0; INLINE];
         bytes[..data.len()].copy_from_slice(data);
@@ -54,9 +64,10 @@ impl From<&[u8]> for Text {
 
 impl From<Vec<u8>> for Text {
     fn from(data: Vec<u8>) -> Self {
-        match data.len() > INLINE {
-            true => Text::Boxed(data.into()),
-            false => data.as_slice().into(),
+        match data.len() {
+            SHARED.. => Text::Shared(data.into()),
+            len if len > INLINE => Text::Boxed(data.into()),
+            _ => data.as_slice().into(),
         }
     }
 }
@@ -106,7 +117,7 @@ mod tests {
     #[test]
     fn a_text_has_24_bytes_and_returns_what_it_was_made_of() {
         assert_eq!(size_of::<Text>(), 24);
-        for len in [0, 1, 21, 22, 23, 1000] {
+        for len in [0, 1, 21, 22, 23, 1023, 1024] {
             let data = vec![b'x'; len];
             assert_eq!(Text::from(&data[..]).as_bytes(), data);
             assert_eq!(Text::from(data.clone()), Text::from(&data[..]));

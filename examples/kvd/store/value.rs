@@ -100,10 +100,19 @@ impl Value {
         }
     }
 
+    /// Whether a string has to be copied before it is changed.
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Value::Growing(data) => Arc::strong_count(data) > 1,
+            Value::Shared(data) => Arc::strong_count(data) > 1 || !data.is_unique(),
+            _ => false,
+        }
+    }
+
     /// How many elements a collection has. 0 for a string.
     pub fn len(&self) -> usize {
         match self {
-            Value::List(list) => list.items.len(),
+            Value::List(list) => list.len(),
             Value::Hash(hash) => hash.len(),
             Value::Set(set) => set.len(),
             Value::Sorted(set) => set.len(),
@@ -148,8 +157,8 @@ impl Value {
             Value::Growing(data) => COUNTS + size_of::<Vec<u8>>() + data.capacity(),
             Value::Shared(data) => COUNTS + size_of::<Bytes>() + data.len(),
             Value::List(list) => {
-                let texts: usize = list.items.iter().map(Text::heap).sum();
-                COUNTS + size_of::<List>() + list.items.capacity() * size_of::<Text>() + texts
+                let texts: usize = list.iter().map(Text::heap).sum();
+                COUNTS + size_of::<List>() + list.heap() + texts
             }
             Value::Hash(hash) => {
                 let table = match &**hash {

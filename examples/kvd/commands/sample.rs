@@ -1,0 +1,74 @@
+//! Arbitrary elements of a collection.
+
+use std::collections::HashSet;
+
+use super::long::{self, Snapshot};
+use crate::resp::reply::Reply;
+use crate::store::table::{Keyed, Table};
+use crate::store::text::Text;
+
+/// Replies with so many different entries, at most all. The array has begun. Those of a large table are looked for
+/// while the reply is sent.
+pub(super) fn distinct<T: Keyed + Send + Sync + 'static>(
+    reply: &mut Reply,
+    table: &Table<T>,
+    number: usize,
+    encode: impl Fn(&mut Reply, &T) + Send + 'static,
+) {
+    if table.len() <= long::MANY {
+        let mut found: Vec<&T> = table.iter().collect();
+        fastrand::shuffle(&mut found);
+        let found = found.into_iter().take(number);
+        return found.for_each(|entry| encode(reply, entry));
+    }
+    let table = Snapshot(table.clone());
+    match number > table.len() / 3 {
+        true => select(reply, table, number, encode),
+        false => draw(reply, table, number, encode),
+    }
+}
+
+/// Goes through all entries, and selects each with the probability that the rest has to have.
+fn select<T: Keyed + Send + Sync + 'static>(
+    reply: &mut Reply,
+    table: Snapshot<Table<T>>,
+    mut number: usize,
+    encode: impl Fn(&mut Reply, &T) + Send + 'static,
+) {
+    let (mut left, mut segment) = (table.len(), 0);
+    long::reply_items(reply, move |reply| {
+        let Some(entries) = table.segment(segment) else {
+            return false;
+        };
+        segment += 1;
+        for entry in entries {
+            if fastrand::usize(..left) < number {
+                encode(reply, entry);
+                number -= 1;
+            }
+            left -= 1;
+        }
+        true
+    });
+}
+
+/// Takes arbitrary entries until there are enough different ones.
+fn draw<T: Keyed + Send + Sync + 'static>(
+    reply: &mut Reply,
+    table: Snapshot<Table<T>>,
+    number: usize,
+    encode: impl Fn(&mut Reply, &T) + Send + 'static,
+) {
+    let mut seen: HashSet<Text> = HashSet::new();
+    long::reply_items(reply, move |reply| {
+        while seen.len() < number
+            && let Some(entry) = table.random(fastrand::u64(..))
+        {
+            if seen.insert(entry.key().into()) {
+                encode(reply, entry);
+                return true;
+            }
+        }
+        false
+    });
+}

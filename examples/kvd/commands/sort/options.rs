@@ -1,0 +1,71 @@
+//! The options of SORT.
+
+use crate::commands::{Failure, SYNTAX, integer};
+use crate::resp::request::Args;
+
+pub struct Options {
+    pub by: Option<Vec<u8>>,
+    /// What is returned of each element. Itself if this is empty.
+    pub wanted: Vec<Vec<u8>>,
+    pub offset: usize,
+    pub most: usize,
+    pub descending: bool,
+    pub alphabetic: bool,
+}
+
+impl Options {
+    /// BY with a pattern that is the same for all elements leaves them in their order.
+    pub fn is_sorted(&self) -> bool {
+        self.by
+            .as_ref()
+            .is_none_or(|pattern| pattern.contains(&b'*'))
+    }
+
+    /// Whether the result depends on other keys, too.
+    pub fn refers_to_keys(&self) -> bool {
+        let sorts_by_key = self.by.is_some() && self.is_sorted();
+        sorts_by_key || self.wanted.iter().any(|pattern| pattern != b"#")
+    }
+}
+
+/// The options, and the key for the result.
+pub fn parse(args: Args<'_>, may_store: bool) -> Result<(Options, Option<&[u8]>), Failure> {
+    let mut options = Options {
+        by: None,
+        wanted: Vec::new(),
+        offset: 0,
+        most: usize::MAX,
+        descending: false,
+        alphabetic: false,
+    };
+    let mut target = None;
+    let mut at = 2;
+    while at < args.len() {
+        let left = args.len() - at - 1;
+        match args.get(at).to_ascii_lowercase().as_slice() {
+            b"asc" => options.descending = false,
+            b"desc" => options.descending = true,
+            b"alpha" => options.alphabetic = true,
+            b"limit" if left >= 2 => {
+                options.offset = usize::try_from(integer(args.get(at + 1))?).unwrap_or(0);
+                options.most = usize::try_from(integer(args.get(at + 2))?).unwrap_or(usize::MAX);
+                at += 2;
+            }
+            b"store" if left >= 1 && may_store => {
+                target = Some(args.get(at + 1));
+                at += 1;
+            }
+            b"by" if left >= 1 => {
+                options.by = Some(args.get(at + 1).to_vec());
+                at += 1;
+            }
+            b"get" if left >= 1 => {
+                options.wanted.push(args.get(at + 1).to_vec());
+                at += 1;
+            }
+            _ => return Err(SYNTAX),
+        }
+        at += 1;
+    }
+    Ok((options, target))
+}

@@ -1,0 +1,85 @@
+//! The order of the elements, and of the sorted runs of them that are merged.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use super::options::Options;
+use crate::store::dropper::Droppable;
+use crate::store::text::Text;
+
+/// An element with what it is sorted by.
+pub struct Item {
+    pub weight: Weight,
+    pub text: Text,
+    /// Its number in the collection.
+    pub sequence: usize,
+    pub options: Arc<Options>,
+}
+
+pub enum Weight {
+    Number(f64),
+    Text(Option<Text>),
+    /// The element itself.
+    Own,
+}
+
+impl Ord for Item {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let by_weight = match (&self.weight, &other.weight) {
+            _ if !self.options.is_sorted() => return self.sequence.cmp(&other.sequence),
+            (Weight::Number(a), Weight::Number(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
+            (Weight::Text(a), Weight::Text(b)) => a.cmp(b),
+            _ => Ordering::Equal,
+        };
+        let order = by_weight.then_with(|| self.text.cmp(&other.text));
+        match self.options.descending {
+            true => order.reverse(),
+            false => order,
+        }
+    }
+}
+
+impl PartialOrd for Item {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Item {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Item {}
+
+/// The least remaining element of a run, and those that follow it. The greatest of these in a heap is the one with the
+/// least element.
+pub struct Run(pub Item, pub std::vec::IntoIter<Item>);
+
+impl Ord for Run {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+impl PartialOrd for Run {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Run {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Run {}
+
+impl Droppable for BinaryHeap<Run> {
+    fn is_long(&self) -> bool {
+        !self.is_empty()
+    }
+}

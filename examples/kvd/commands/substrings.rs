@@ -1,0 +1,243 @@
+//! Parts of a string. A long string that has to be copied, because a reply contains it, is copied a part at a time.
+
+use std::sync::Arc;
+
+use asynchat::bytes::Bytes;
+
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::stored::{self, Making};
+use super::strings::value;
+use super::{Command, Context, Failure, Outcome, TOO_LONG, command, fail, integer};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::database::{Database, WrongType};
+use crate::store::number::Digits;
+use crate::store::text::Text;
+use crate::store::value::{SHARED, Value};
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "append",
+        3,
+        WRITE | DENYOOM | FAST,
+        (1, 1, 1),
+        "string",
+        "Appends a string to the value of a key. Creates the key if it doesn't exist.",
+        append,
+    ),
+    command(
+        "getrange",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring of the string stored at a key.",
+        getrange,
+    ),
+    command(
+        "setrange",
+        4,
+        WRITE | DENYOOM,
+        (1, 1, 1),
+        "string",
+        "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.",
+        setrange,
+    ),
+    command(
+        "substr",
+        4,
+        READONLY,
+        (1, 1, 1),
+        "string",
+        "Returns a substring from a string value.",
+        getrange,
+    ),
+];
+
+/// A string of more bytes than this that has to be copied is copied a part at a time.
+const LONG: usize = 1 << 20;
+
+/// So are more bytes than this that are added to one which has not.
+const MANY_ADDED: usize = 8 << 20;
+
+/// How many bytes are a part.
+const PART: usize = 128 * 1024;
+
+fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let key = args.get(1);
+    if !context.db().contains(key) {
+        context.db().set(key, value(args, 2), 0);
+        context.reply.count(args.get(2).len());
+        return Ok(());
+    }
+    let len = len(context.db(), key)?;
+    write(context, args, len, 2)
+}
+
+fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let Ok(offset) = usize::try_from(integer(args.get(2))?) else {
+        return Err(fail("ERR offset is out of range"));
+    };
+    let len = len(context.db(), args.get(1))?;
+    if args.get(3).is_empty() {
+        context.reply.count(len);
+        return Ok(());
+    }
+    write(context, args, offset, 3)
+}
+
+/// The length of the string of a key.
+fn len(db: &mut Database, key: &[u8]) -> Result<usize, Failure> {
+    let mut digits = Digits::default();
+    Ok(match db.find(key) {
+        None => 0,
+        Some(value) => value.text(&mut digits).ok_or(WrongType)?.len(),
+    })
+}
+
+/// Writes an argument into the string of a key.
+fn write(context: &mut Context<'_>, args: Args<'_>, offset: usize, part: usize) -> Outcome {
+    let key = args.get(1);
+    let end = offset.saturating_add(args.get(part).len());
+    if end > context.data.config.argument as usize {
+        return Err(TOO_LONG);
+    }
+    let db = context.db();
+    let len = len(db, key)?;
+    let is_shared = db.find(key).is_some_and(Value::is_shared);
+    if end.saturating_sub(len) > MANY_ADDED || (is_shared && len > LONG) {
+        return write_in_parts(context, key, offset, args.bytes(part));
+    }
+    if !db.contains(key) {
+        db.set(key, Value::string(b""), 0);
+    }
+    let data = db.find_mut(key).and_then(Value::growing).ok_or(WrongType)?;
+    data.resize(len.max(end), 0);
+    data[offset..end].copy_from_slice(args.get(part));
+    db.touch(key);
+    context.reply.count(len.max(end));
+    Ok(())
+}
+
+fn write_in_parts(context: &mut Context<'_>, key: &[u8], offset: usize, part: Bytes) -> Outcome {
+    let source = Text::from(key);
+    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+        let old = match db.find_mut(source.as_bytes()) {
+            None => Bytes::new(),
+            Some(value) => {
+                if let Some(data) = value.share() {
+                    data.clone()
+                } else {
+                    let mut digits = Digits::default();
+                    let data = value.text(&mut digits).ok_or(WrongType)?;
+                    Bytes::copy_from_slice(data)
+                }
+            }
+        };
+        let end = offset + part.len();
+        let zeros = offset.saturating_sub(old.len());
+        Ok(Copy {
+            data: Vec::with_capacity(end.max(old.len())),
+            pieces: [
+                Piece::Bytes(old.slice(..offset.min(old.len()))),
+                Piece::Zeros(zeros),
+                Piece::Bytes(part.clone()),
+                Piece::Bytes(old.slice(end.min(old.len())..)),
+            ],
+            piece: 0,
+        })
+    })
+}
+
+/// A string that is put together.
+struct Copy {
+    data: Vec<u8>,
+    /// What is still missing.
+    pieces: [Piece; 4],
+    piece: usize,
+}
+
+enum Piece {
+    Bytes(Bytes),
+    Zeros(usize),
+}
+
+impl Making for Copy {
+    fn len(&self) -> usize {
+        self.data.capacity()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        let Some(piece) = self.pieces.get_mut(self.piece) else {
+            return Ok(false);
+        };
+        let left = match piece {
+            Piece::Bytes(bytes) => {
+                let part = bytes.split_to(bytes.len().min(PART));
+                self.data.extend_from_slice(&part);
+                bytes.len()
+            }
+            Piece::Zeros(number) => {
+                let part = PART.min(*number);
+                self.data.resize(self.data.len() + part, 0);
+                *number -= part;
+                *number
+            }
+        };
+        self.piece += usize::from(left == 0);
+        Ok(true)
+    }
+
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
+        reply.count(self.data.len());
+        let value = Value::Growing(Arc::new(std::mem::take(&mut self.data)));
+        match db.contains(target) {
+            true => db.replace(target, value),
+            false => db.set(target, value, 0),
+        }
+    }
+}
+
+fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (start, end) = (integer(args.get(2))?, integer(args.get(3))?);
+    let database = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
+    let len = len(database, args.get(1))?;
+    // As in Redis: two negative ends in the wrong order are nothing, also if both lie before the beginning.
+    let range = match start < 0 && end < 0 && start > end {
+        true => 0..0,
+        false => substring(start, end, len),
+    };
+    if range.len() >= SHARED
+        && let Some(data) = database.find_mut(args.get(1)).and_then(Value::share)
+    {
+        context.reply.bytes(&data.slice(range));
+        return Ok(());
+    }
+    let mut digits = Digits::default();
+    let found = database.find(args.get(1));
+    let data = found
+        .and_then(|it| it.text(&mut digits))
+        .unwrap_or_default();
+    context.reply.bulk(&data[range]);
+    Ok(())
+}
+
+/// Unlike the range of a list, one that ends before the beginning is the first byte.
+fn substring(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
+    let len = len as i64;
+    let from_end = |at: i64| {
+        if at < 0 {
+            at.saturating_add(len).max(0)
+        } else {
+            at
+        }
+    };
+    let (start, end) = (from_end(start), from_end(end).min(len - 1));
+    match len == 0 || start > end {
+        true => 0..0,
+        false => start as usize..end as usize + 1,
+    }
+}

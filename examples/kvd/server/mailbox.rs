@@ -1,0 +1,41 @@
+//! The messages for the subscribers of one worker that it has not delivered yet.
+//!
+//! A worker that is busy for long does not send what its clients get, so it is as if they did not read: the messages
+//! together have the limit that the output of one client has. What exceeds it is lost, and ends the clients that would
+//! have received it.
+
+use asynchat::bytes::Bytes;
+
+use super::pubsub::Names;
+
+#[derive(Clone)]
+pub struct Message {
+    pub channel: Bytes,
+    pub content: Bytes,
+}
+
+#[derive(Default)]
+pub struct Mailbox {
+    pub messages: Vec<Message>,
+    /// The bytes of the messages.
+    size: usize,
+    /// The channels and patterns whose subscribers have lost a message.
+    pub lost: Names<()>,
+}
+
+impl Mailbox {
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.lost.is_empty()
+    }
+
+    /// Adds a message. Returns false if the messages would have more bytes than `limit` together: this one is lost.
+    pub fn add(&mut self, message: &Message, limit: usize) -> bool {
+        let size = size_of::<Message>() + message.channel.len() + message.content.len();
+        let has_room = self.size.saturating_add(size) <= limit;
+        if has_room {
+            self.size += size;
+            self.messages.push(message.clone());
+        }
+        has_room
+    }
+}

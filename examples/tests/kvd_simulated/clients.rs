@@ -1,0 +1,364 @@
+//! Requests in pieces, clients that wait, messages, expiry, and limits.
+
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::{self, Ended};
+
+use crate::commands::Command;
+use crate::scene::{ADDR, Scene, options, received};
+use crate::server::config::Config;
+use crate::server::session::Session;
+use crate::server::shared::{Shared, lock};
+use crate::server::{Options, Server};
+
+#[test]
+fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result {
+    let value = "x".repeat(100);
+    let input = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\n41\r\nINCR a\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\nset v {value}\r\nappend v \"y z\"\r\n\
+         *4\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n$0\r\n\r\n$2\r\n\r\n\r\nLRANGE l 0 -1\r\nMULTI\r\nLPOP l\r\nHELLO 3\r\nLPOP x\r\nEXEC\r\n\
+         get\r\nSUBSCRIBE c\r\nPUBLISH c hi\r\nBLPOP l 0\r\nQUIT\r\n"
+    );
+    let factory = |chat| {
+        let mut options = options();
+        options.config.protected = false;
+        let server = Server::new(&Shared::new(options));
+        Session::new(&server.unwrap(), chat)
+    };
+    let transcript = sim::drive_every_segmentation(factory, input)?;
+    let text = transcript.text().replace("\r\n", " ");
+    assert!(
+        text.starts_with(
+            "+OK :42 $2 42 +OK :103 :2 *2 $0  $2   +OK +QUEUED +QUEUED +QUEUED *3 $0  "
+        ),
+        "{text}"
+    );
+    let end = "_ -ERR wrong number of arguments for 'get' command >3 $9 subscribe $1 c :1 >3 $7 message $1 c $2 hi :1 *2 \
+               $1 l $2   +OK ";
+    assert!(text.ends_with(end), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_large_value_arrives_in_pieces_and_leaves_as_it_came() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let value: String = (0..300_000)
+        .map(|number| char::from(b'a' + (number % 26) as u8))
+        .collect();
+    client.send(format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n",
+        value.len()
+    ));
+    for piece in value.as_bytes().chunks(70_001) {
+        client.send(piece);
+        scene.network.settle(&scene.event_loop)?;
+    }
+    assert_eq!(
+        scene.ask(&client, "\nGET k\nPING\n")?,
+        format!("+OK $300000 {value} +PONG ")
+    );
+    Ok(())
+}
+
+#[test]
+fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Result {
+    let scene = Scene::new()?;
+    let clients = [scene.client()?, scene.client()?, scene.client()?];
+    for client in &clients {
+        assert_eq!(scene.ask(client, "BLPOP l 0\nPING\n")?, "");
+    }
+    let pusher = scene.client()?;
+    clients[0].finish();
+    assert_eq!(scene.ask(&pusher, "RPUSH l a b c\n")?, ":3 ");
+    assert_eq!(received(&clients[1]), "*2 $1 l $1 a +PONG ");
+    assert_eq!(received(&clients[2]), "*2 $1 l $1 b +PONG ");
+    assert_eq!(scene.ask(&pusher, "LRANGE l 0 -1\n")?, "*1 $1 c ");
+    assert!(clients[0].has_ended());
+    Ok(())
+}
+
+#[test]
+fn a_wait_ends_at_its_timeout_and_a_moved_element_serves_the_next() -> Result {
+    let scene = Scene::new()?;
+    let (first, second, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&first, "BLPOP l 1.5\nPING\n")?, "");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_millis(1_400))?;
+    assert_eq!(received(&first), "");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_millis(200))?;
+    assert_eq!(received(&first), "*-1 +PONG ");
+    assert_eq!(scene.ask(&first, "BLMOVE a b LEFT RIGHT 0\n")?, "");
+    assert_eq!(scene.ask(&second, "BLPOP b 0\n")?, "");
+    // Nobody is served within a transaction, nor if the element is gone at its end.
+    assert_eq!(
+        scene.ask(&pusher, "MULTI\nRPUSH a x\nDEL a\nEXEC\n")?,
+        "+OK +QUEUED +QUEUED *2 :1 :1 "
+    );
+    assert_eq!(scene.ask(&pusher, "RPUSH a x\n")?, ":1 ");
+    assert_eq!(
+        (received(&first), received(&second)),
+        ("$1 x ".into(), "*2 $1 b $1 x ".into())
+    );
+    Ok(())
+}
+
+#[test]
+fn a_client_that_waits_is_served_before_the_next_command_of_a_pipeline() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP q 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "LPUSH q 1\nLPOP q\n")?, ":1 $-1 ");
+    assert_eq!(received(&waiter), "*2 $1 q $1 1 ");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_waits_is_served_from_the_key_that_was_written_first() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, other, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&waiter, "BLPOP a b b 0\n")?, "");
+    assert_eq!(scene.ask(&other, "BZPOPMIN y x 0\n")?, "");
+    // A key of another type ends no wait.
+    let script = "SET y 1\nRPUSH x 1\nDEL x\nMULTI\nRPUSH b 1\nRPUSH a 2\nZADD x 1 m\nEXEC\n";
+    assert_eq!(
+        scene.ask(&pusher, script)?,
+        "+OK :1 :1 +OK +QUEUED +QUEUED +QUEUED *3 :1 :1 :1 "
+    );
+    assert_eq!(received(&waiter), "*2 $1 b $1 1 ");
+    assert_eq!(received(&other), "*3 $1 x $1 m $1 1 ");
+    assert_eq!(scene.ask(&pusher, "EXISTS a b x\n")?, ":1 ");
+    Ok(())
+}
+
+#[test]
+fn a_target_of_another_type_ends_the_wait_of_a_move() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&pusher, "SET s x\n")?, "+OK ");
+    assert_eq!(scene.ask(&waiter, "BLMOVE l s LEFT LEFT 0\n")?, "");
+    assert_eq!(scene.ask(&pusher, "RPUSH l v\nLLEN l\n")?, ":1 :1 ");
+    assert!(received(&waiter).starts_with("-WRONGTYPE "));
+    Ok(())
+}
+
+#[test]
+fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    assert_eq!(
+        scene.ask(&client, "SET k 1 PX 500\nWATCH k\nMULTI\nGET k\n")?,
+        "+OK +OK +OK +QUEUED "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(1))?;
+    assert_eq!(scene.ask(&client, "EXEC\nWATCH k\n")?, "*-1 +OK ");
+    assert_eq!(scene.ask(&other, "SET k 2\n")?, "+OK ");
+    assert_eq!(
+        scene.ask(&client, "MULTI\nGET k\nEXEC\nMULTI\nGET k\nEXEC\n")?,
+        "+OK +QUEUED *-1 +OK +QUEUED *1 $1 2 "
+    );
+    Ok(())
+}
+
+#[test]
+fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let script = "MULTI\nSUBSCRIBE c\nPUBLISH c hi\nPING\nEXEC\n";
+    assert_eq!(
+        scene.ask(&client, script)?,
+        "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
+    );
+    Ok(())
+}
+
+#[test]
+fn an_idle_client_is_closed_after_the_timeout_unless_it_waits() -> Result {
+    let scene = Scene::new()?;
+    let (idle, waiter) = (scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&idle, "CONFIG SET timeout 100\n")?, "+OK ");
+    let (subscriber, former) = (scene.client()?, scene.client()?);
+    scene.ask(&waiter, "BLPOP l 0\n")?;
+    scene.ask(&subscriber, "SUBSCRIBE c\n")?;
+    scene.ask(&former, "SUBSCRIBE c\nRESET\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(90))?;
+    assert!(!idle.has_ended() && !former.has_ended());
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(20))?;
+    assert!(idle.has_ended() && former.has_ended());
+    assert!(!waiter.has_ended() && !subscriber.has_ended());
+    assert_eq!(
+        scene.ask(&subscriber, "UNSUBSCRIBE\nCONFIG SET timeout 0\n")?,
+        "*3 $11 unsubscribe $1 c :0 +OK "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(200))?;
+    assert!(!subscriber.has_ended());
+    Ok(())
+}
+
+#[test]
+fn keys_expire_by_themselves() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(
+        scene.ask(&client, "SET a 1 EX 10\nSET b 1 EX 20\nSET c 1\nDBSIZE\n")?,
+        "+OK +OK +OK :3 "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(11))?;
+    assert_eq!(
+        scene.ask(&client, "DBSIZE\nTTL b\nEXISTS a\n")?,
+        ":2 :9 :0 "
+    );
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(10))?;
+    assert_eq!(scene.ask(&client, "DBSIZE\n")?, ":1 ");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, &format!("SET k {}\n", "x".repeat(10_000)))?;
+    client.stop_reading();
+    for _ in 0..500 {
+        client.send("GET k\r\n");
+    }
+    scene.network.settle(&scene.event_loop)?;
+    let queued = scene.queued();
+    assert!(queued < 1 << 20, "{queued}");
+    client.start_reading(usize::MAX);
+    let reply = scene.ask(&client, "PING\n")?;
+    assert_eq!(reply.matches("$10000 ").count(), 500);
+    assert!(reply.ends_with(" +PONG "));
+    Ok(())
+}
+
+#[test]
+fn a_reply_that_is_switched_off_is_not_sent_after_a_wait_either() -> Result {
+    let scene = Scene::new()?;
+    let [client, other] = [scene.client()?, scene.client()?];
+    let replies = scene.ask(&client, "CLIENT REPLY SKIP\nBLPOP l 0\n")?;
+    assert_eq!(replies, "");
+    scene.ask(&other, "RPUSH l a\n")?;
+    assert_eq!(scene.ask(&client, "PING\n")?, "+PONG ");
+    assert_eq!(scene.ask(&client, "CLIENT REPLY OFF\nBLPOP l 0\n")?, "");
+    scene.ask(&other, "RPUSH l a\n")?;
+    assert_eq!(scene.ask(&client, "PING\nCLIENT REPLY ON\n")?, "+OK ");
+    Ok(())
+}
+
+#[test]
+fn a_transaction_counts_as_input() -> Result {
+    let mut config = Config::default();
+    config.set("client-query-buffer-limit", "1mb")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let (client, large) = (scene.client()?, scene.client()?);
+    let request = format!("SET k {}\n", "x".repeat(60_000));
+    scene.ask(&client, "MULTI\n")?;
+    assert_eq!(
+        scene.ask(&client, &request.repeat(10))?,
+        "+QUEUED ".repeat(10)
+    );
+    scene.ask(&client, &request.repeat(10))?;
+    assert!(client.has_ended());
+    // So do large arguments of a request that is not complete.
+    let argument = format!("$300000\n{}\n", "x".repeat(300_000));
+    scene.ask(&large, &format!("*9\n{}", argument.repeat(2)))?;
+    assert!(!large.has_ended());
+    scene.ask(&large, &argument.repeat(2))?;
+    assert!(large.has_ended());
+    Ok(())
+}
+
+#[test]
+fn browsers_strangers_and_too_many_clients_are_refused() -> Result {
+    let scene = Scene::with(Options {
+        most_clients: 2,
+        ..options()
+    })?;
+    let browser = scene.client()?;
+    assert_eq!(
+        scene.ask(&browser, "POST / HTTP/1.1\nHost: x\n\nFLUSHALL\n")?,
+        ""
+    );
+    assert_eq!(browser.ended(), Some(Ended::Finished));
+    let stranger = scene
+        .network
+        .connect_from("192.0.2.7:1000".parse::<std::net::SocketAddr>()?, ADDR)?;
+    assert!(
+        scene
+            .ask(&stranger, "PING\n")?
+            .starts_with("-DENIED Redis is running in protected mode")
+    );
+    let _clients = [scene.client()?, scene.client()?];
+    let late = scene.client()?;
+    assert_eq!(scene.ask(&late, "")?, "-ERR max number of clients reached ");
+    Ok(())
+}
+
+#[test]
+fn a_password_is_needed_before_anything_else() -> Result {
+    let mut config = Config::default();
+    config.set("requirepass", "secret")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let client = scene.client()?;
+    let reply = scene.ask(
+        &client,
+        "GET a\nAUTH x\nMULTI\nAUTH secret\nGET a\nRESET\nGET a\n",
+    )?;
+    let expected = "-NOAUTH Authentication required. -WRONGPASS invalid username-password pair or user is disabled. \
+                    -NOAUTH Authentication required. +OK $-1 +RESET -NOAUTH Authentication required. ";
+    assert_eq!(reply, expected);
+    Ok(())
+}
+
+/// The command of a client that waits is executed for the one that has sent the element.
+#[test]
+fn a_panic_while_a_waiting_client_is_served_ends_that_client() -> Result {
+    static PANICS: Command = Command {
+        name: "panics",
+        arity: -1,
+        flags: 0,
+        keys: (0, 0, 0),
+        group: "list",
+        summary: "",
+        run: |_, _| panic!("as the test wants it"),
+        subcommands: &[],
+    };
+    let scene = Scene::new()?;
+    let (first, second, pusher) = (scene.client()?, scene.client()?, scene.client()?);
+    assert_eq!(scene.ask(&first, "BLPOP l 0\nPING\n")?, "");
+    assert_eq!(scene.ask(&second, "BLPOP l 0\n")?, "");
+    {
+        let data = scene.shared.lock();
+        let client = data.clients.values().next().ok_or("there is no client")?;
+        let mut blocked = lock(&client.blocked);
+        blocked.as_mut().ok_or("it does not wait")?.command = &PANICS;
+    }
+    assert_eq!(scene.ask(&pusher, "RPUSH l a\nPING\n")?, ":1 +PONG ");
+    assert_eq!(received(&first), "-ERR the command has failed ");
+    assert_eq!(first.ended(), Some(Ended::Finished));
+    assert_eq!(received(&second), "*2 $1 l $1 a ");
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! The `kvd` example on a simulated network: every segmentation, clients that wait, messages, expiry, limits, and
+//! replies that wait for the disk.
+
+#![allow(
+    unreachable_pub,
+    dead_code,
+    reason = "only the command line of `kvd` uses the rest"
+)]
+
+mod clients;
+#[path = "../../kvd/commands/mod.rs"]
+mod commands;
+#[path = "../../kvd/disk/mod.rs"]
+mod disk;
+mod durable;
+mod long;
+#[path = "../../kvd/resp/mod.rs"]
+mod resp;
+mod scene;
+#[path = "../../kvd/server/mod.rs"]
+mod server;
+#[path = "../../kvd/store/mod.rs"]
+mod store;
