@@ -18,13 +18,13 @@
 pub struct Limits {
     /// The longest whole record, without its terminator. Default 8,192. The
     /// [`limit`](crate::Terminator::limit) of a terminator takes precedence. Streamed records are not
-    /// collected in memory; only their terminator can limit them. A
-    /// limit of more than 2 GiB counts as 2 GiB, unless it is [`UNLIMITED`](Limits::UNLIMITED).
+    /// collected in memory; only their terminator can limit them. A limit above [`i32::MAX`] (2 GiB) counts
+    /// as that, unless it is [`UNLIMITED`](Limits::UNLIMITED).
     pub record: usize,
     /// The high-water mark: while more output than this is queued, this connection's input is neither
     /// read nor parsed. Default 65,536. A queue with more than 64 producers, hooks and large pushes is
-    /// above the mark, too, regardless of its bytes, because a producer may hold a file. A mark
-    /// of more than 2 GiB counts as 2 GiB, unless it is [`UNLIMITED`](Limits::UNLIMITED).
+    /// above the mark, too, regardless of its bytes, because a producer may hold a file. A mark above
+    /// [`i32::MAX`] (2 GiB) counts as that, unless it is [`UNLIMITED`](Limits::UNLIMITED).
     ///
     /// The rule suits servers. A client that queues more than this before it reads a reply may
     /// deadlock with a server that has the same rule: each waits for the other to read.
@@ -45,11 +45,15 @@ pub struct Limits {
     /// Pushes in the factory of the session do not count, either: it is called once.
     /// Pushes in a session's timers and posted calls count only if the queue was above the high-water
     /// mark.
+    ///
+    /// Input also stops at this limit, if it is lower than the high-water mark, and then at [`i32::MAX`] (2 GiB) for a
+    /// higher one, unless both are [`UNLIMITED`](Limits::UNLIMITED).
     pub output: usize,
     /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum. Zero counts
     /// as one, here and for the other budgets of a turn.
     pub turn_read: usize,
-    /// Bytes that a chat writes in one turn of the loop. Default 65,536. With TLS at most 65,280.
+    /// Bytes that a chat writes in one turn of the loop. Default 65,536. With TLS at most 65,280. A
+    /// [pipe](crate::pipe) may send as many in addition when the other connection receives them.
     pub turn_write: usize,
     /// Records, or chunks of streamed records, that are delivered in one turn of the loop. A count.
     /// Default 1,024.

@@ -317,7 +317,7 @@ mod tests {
         network.settle(&event_loop)?;
         assert_eq!(peers[0].ended(), Some(Ended::Reset));
         assert_eq!(peers[1].received(), b"goodbye");
-        assert_eq!(peers[1].ended(), Some(Ended::Eof));
+        assert_eq!(peers[1].ended(), Some(Ended::Finished));
         Ok(())
     }
 }

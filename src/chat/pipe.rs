@@ -12,8 +12,8 @@ use crate::error::{Close, Error, Result};
 use crate::framing::terminator::Terminator;
 use crate::state::{Flag, Phase};
 
-/// Joins two connections: from now on the input of each is pushed to the other as it arrives, without
-/// framing. This is a port forwarder:
+/// Joins two connections: from now on the input of each is sent to the other as it arrives, without
+/// framing. What the kernel does not take at once is queued. This is a port forwarder:
 ///
 /// ```no_run
 /// use asynchat::Result;

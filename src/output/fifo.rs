@@ -144,12 +144,13 @@ impl fmt::Debug for Item {
 impl Fifo {
     /// An empty queue whose high-water mark is `high_water` bytes.
     pub fn new(high_water: usize) -> Self {
+        let high_water = CompactLimit::new(high_water);
         Fifo {
             head: Vec::new(),
-            head_limit: high_water,
+            head_limit: high_water.bytes(),
             tail: Tail::default(),
             sent: 0,
-            high_water: CompactLimit::new(high_water),
+            high_water,
             intake: Intake::Open,
             stream: Stream::Whole,
             asking: Asking::Ready,

@@ -30,9 +30,9 @@ pub(super) struct Cold {
     pub(super) piped_to: Weak<ChannelState>,
     /// It is piped, and this side has aborted it. `Close::Dropped` alone does not tell.
     pub(super) aborted: bool,
-    /// It is piped, and has ended before its peer has announced the end of the input. The end of the socket's stream
-    /// alone does not tell.
-    pub(super) lacks_announcement: bool,
+    /// The input is not complete, although the socket may report the end of the stream: the peer has not announced it
+    /// (TLS), or has reset the connection.
+    pub(super) lacks_end: bool,
     pub(super) outgoing: Option<Outgoing>,
     /// Why it is about to end, if not for [`Close::Local`]. The first reason stands.
     pub(super) ending: Option<Close>,
@@ -88,7 +88,7 @@ impl Cold {
             output,
             piped_to,
             aborted,
-            lacks_announcement,
+            lacks_end,
             outgoing,
             ending,
             send_error,
@@ -131,7 +131,7 @@ impl Cold {
             && matches!(output, Output::Same)
             && piped_to.strong_count() == 0
             && !aborted
-            && !lacks_announcement
+            && !lacks_end
             && outgoing.is_none()
             && ending.is_none()
             && send_error.is_none()

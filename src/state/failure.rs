@@ -43,6 +43,11 @@ impl ChannelState {
             let output = self.with_cold(|cold| std::mem::replace(&mut cold.output, Output::Failed));
             drop(output);
         }
+        // A reset (not EPIPE, which Linux reports for one that follows the end of the input): the next receive may
+        // return the end of the stream, and a pipe would take it for complete.
+        if error.kind() == io::ErrorKind::ConnectionReset {
+            self.with_cold(|cold| cold.lacks_end = true);
+        }
         // The old error is dropped after the borrow: an error that a dispatcher returned may have a
         // destructor of the user.
         let earlier = self.with_cold(|cold| cold.send_error.replace(error));

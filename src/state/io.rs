@@ -36,8 +36,8 @@ pub(super) enum Output {
 
 impl ChannelState {
     /// Makes a call on the socket, if there is one and the channel is not ending. The call must not log: a subscriber is
-    /// user code, and to close a channel that is not registered, it needs the socket. (An accept may log on some systems.
-    /// Its listener is registered, so a close waits for the loop.)
+    /// user code, and it may close a channel that is not registered, which needs the socket. An accept may log on some
+    /// systems: its listener is registered, so its close waits for the loop.
     pub(crate) fn on_socket<T>(&self, call: impl FnOnce(&Fd) -> io::Result<T>) -> io::Result<T> {
         match &*self.source.borrow() {
             Some(source) if !self.has_ended() => call(source.socket()),

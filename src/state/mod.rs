@@ -122,7 +122,7 @@ pub(crate) struct ChannelState {
     /// None before the first is set: then it is the default.
     terminator: OnceCell<Box<RefCell<Terminator>>>,
 
-    // These are only shown, so they have four bytes each, and begin anew after their largest number.
+    // Only `stats` reports these two, so they have four bytes each, and wrap around.
     pub(crate) turns: Cell<u32>,
     pub(crate) wakeups: Cell<u32>,
     bytes_in: Cell<u64>,
@@ -296,9 +296,9 @@ impl ChannelState {
     pub(crate) fn take_apart(&self) -> Close {
         let mut cold = self.take_cold();
         let mut is_incomplete = self.out.borrow().is_incomplete();
-        let mut lacks_announcement = self.flags.has(Flag::STAGED);
+        let mut lacks_end = self.flags.has(Flag::STAGED) || cold.lacks_end;
         if let Some(mut secured) = cold.secured.take() {
-            lacks_announcement = !secured.has_received_announcement();
+            lacks_end = !secured.has_received_announcement();
             is_incomplete = self.end_secured(&mut secured, is_incomplete, cold.ending.as_ref());
             self.with_cold(|left| left.ended_tls = Some(secured));
         }
@@ -315,7 +315,7 @@ impl ChannelState {
             self.with_cold(|left| {
                 left.piped_to = cold.piped_to.clone();
                 left.aborted = cold.aborted;
-                left.lacks_announcement = lacks_announcement;
+                left.lacks_end = lacks_end;
             });
         }
         let deadline_timer = self.take_deadline_timer();

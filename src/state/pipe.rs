@@ -73,14 +73,14 @@ impl ChannelState {
             return;
         };
         let reason = Close::Piped(Box::new(copy_of(why)));
-        let known = self.cold(|cold| (cold.aborted, cold.lacks_announcement));
-        let (is_aborted, lacks_announcement) = known.unwrap_or_default();
+        let known = self.cold(|cold| (cold.aborted, cold.lacks_end));
+        let (is_aborted, lacks_end) = known.unwrap_or_default();
         let is_complete = match why {
             Close::Local | Close::Dropped => !is_aborted,
             Close::ConnectFailed(_) => true,
             _ => false,
         };
-        let has_end = self.flags.has(Flag::EOF) && !lacks_announcement;
+        let has_end = self.flags.has(Flag::EOF) && !lacks_end;
         if is_complete || has_end || !to.peer_can_tell_reset() {
             to.close_when_done(reason);
         } else {

@@ -27,7 +27,7 @@ impl Deref for Current {
 }
 
 impl Current {
-    /// The limit of a record under it, if the default is this.
+    /// The limit of a record. `default` applies if the terminator sets none.
     #[inline]
     pub(super) fn limit_or(&self, default: usize) -> u64 {
         match &self.0 {

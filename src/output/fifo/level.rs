@@ -64,6 +64,8 @@ impl Fifo {
 
     /// Whether the queue is at or below its low-water mark of `low_water` bytes, in bytes and in items.
     pub fn is_at_low_water(&self, low_water: usize) -> bool {
+        // The high-water mark may be lower than the one that was set: see `CompactLimit`.
+        let low_water = low_water.min(self.high_water.bytes());
         self.queued() <= low_water && self.tail.len() <= LOW_ITEMS
     }
 

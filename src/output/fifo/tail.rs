@@ -173,7 +173,7 @@ impl Tail {
         }
     }
 
-    /// Takes all items, whose bytes do not count any more by now. The backlog stays: it is not part of the queue.
+    /// Takes all items. The caller has set the number of bytes. The backlog stays: it is not part of the queue.
     pub(super) fn take(&mut self) -> VecDeque<Item> {
         let Some(inner) = &mut self.0 else {
             return VecDeque::new();
