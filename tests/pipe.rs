@@ -958,3 +958,27 @@ fn an_abort_passes_through_real_sockets_and_a_close_does_not() {
         assert_eq!(ended, Some(expected));
     }
 }
+
+/// What `a_complete_answer_is_delivered_after_its_sender_is_gone` and the simulated network rely on. Elsewhere a pipe
+/// takes both for complete.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[test]
+fn linux_tells_whether_a_reset_follows_the_end_of_the_input() {
+    use std::io::{ErrorKind, Write};
+    use std::net::Shutdown;
+
+    for (finishes, expected) in [
+        (true, ErrorKind::BrokenPipe),
+        (false, ErrorKind::ConnectionReset),
+    ] {
+        let (mut ours, peer) = common::tcp_pair();
+        if finishes {
+            peer.shutdown(Shutdown::Write).unwrap();
+        }
+        common::Peer::new(peer).reset();
+        let mut send = || ours.write(b"too late");
+        // On loopback the reset has arrived, but nothing promises that.
+        let error = (0..1000).find_map(|_| send().err());
+        assert_eq!(error.unwrap().kind(), expected);
+    }
+}

@@ -157,7 +157,11 @@ impl End {
             return;
         }
         self.state = State::Dead;
-        self.error = Some(io::ErrorKind::ConnectionReset);
+        // As on Linux: see `Fd::tells_reset_after_end`.
+        self.error = Some(match self.finish_arrived {
+            true => io::ErrorKind::BrokenPipe,
+            false => io::ErrorKind::ConnectionReset,
+        });
         self.bytes.truncate(self.arrived);
         self.urgent = None;
         if self.owner == Owner::Peer {

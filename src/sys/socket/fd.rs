@@ -417,6 +417,13 @@ impl Fd {
         matches!(self, Fd::Stream(_))
     }
 
+    /// Whether a send that meets a reset tells if the peer had finished sending before: EPIPE if it had, and ECONNRESET
+    /// otherwise (Linux, `tcp_reset` in net/ipv4/tcp_input.c). Other systems report ECONNRESET for both.
+    pub(crate) fn tells_reset_after_end(&self) -> bool {
+        if_simulated!(self, _ => true);
+        cfg!(any(target_os = "linux", target_os = "android"))
+    }
+
     /// Whether it takes output at any time, or fails: there is nothing to wait for.
     pub(crate) fn is_always_writable(&self) -> bool {
         match self {
