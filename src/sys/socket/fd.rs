@@ -418,10 +418,10 @@ impl Fd {
     }
 
     /// Whether a send that meets a reset tells if the peer had finished sending before: EPIPE if it had, and ECONNRESET
-    /// otherwise (Linux, `tcp_reset` in net/ipv4/tcp_input.c). Other systems report ECONNRESET for both.
+    /// otherwise (TCP on Linux, `tcp_reset` in net/ipv4/tcp_input.c). Other systems report ECONNRESET for both.
     pub(crate) fn tells_reset_after_end(&self) -> bool {
         if_simulated!(self, _ => true);
-        cfg!(any(target_os = "linux", target_os = "android"))
+        matches!(self, Fd::Stream(_)) && cfg!(any(target_os = "linux", target_os = "android"))
     }
 
     /// Whether it takes output at any time, or fails: there is nothing to wait for.
