@@ -66,7 +66,7 @@
 //!
 //! # Which layer
 //!
-//! | | [`AsyncChat`] and [`Chat`] | [`Dispatcher`] and [`Channel`] |
+//! | | layer 2: [`AsyncChat`] and [`Chat`] | layer 1: [`Dispatcher`] and [`Channel`] |
 //! |---|---|---|
 //! | asyncore's name | `async_chat` | `dispatcher` |
 //! | you receive | records | the events of a socket: readable, writable |

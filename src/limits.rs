@@ -27,7 +27,8 @@ pub struct Limits {
     /// [`i32::MAX`] (2 GiB) counts as that, unless it is [`UNLIMITED`](Limits::UNLIMITED).
     ///
     /// The rule suits servers. A client that queues more than this before it reads a reply may
-    /// deadlock with a server that has the same rule: each waits for the other to read.
+    /// deadlock with a server that has the same rule: each waits for the other to read. The commands of a
+    /// [`Dialogue`](crate::Dialogue) do not stop its input.
     pub high_water: usize,
     /// The low-water mark: paused input resumes when the queue has drained to this. Default 16,384, with
     /// at most 16 producers, hooks and large pushes. A mark above the high-water mark counts as that one.
@@ -62,7 +63,8 @@ pub struct Limits {
     /// have a separate bound: after 64 in a row the listener pauses.
     pub turn_accepts: usize,
     /// Connections that a [`Server`](crate::Server) has at a time. A count. Default 10,000. A further
-    /// client receives the server's [refusal](crate::Server::refusal), with TLS an alert, and is closed.
+    /// client receives the server's [refusal](crate::Server::refusal), with TLS an alert in its place, and is closed.
+    /// Each server counts its own.
     pub connections: usize,
     /// Connections that a [`Server`](crate::Server) has at a time from one address. A count. Default
     /// 1,000, so that one address cannot use up [`connections`](Limits#structfield.connections). An IPv6

@@ -78,16 +78,20 @@ use crate::state::{Flag, Phase};
 ///   down after the piped bytes. When both peers have finished, both connections close with [`Close::Eof`].
 /// * **A peer that no longer receives.** When a send to a peer fails, what this peer has sent so far is still
 ///   passed on to the other connection. Then the connection closes. Input that arrives later is lost.
-/// * **The end of one connection ends the other**, with [`Close::Piped`], which contains the reason. If the
-///   first had received the end of its input (with TLS, its announcement), was [closed](Chat::close) by this side, or never came up, the other
-///   sends its queue first. Otherwise (a reset by the peer, an i/o error, [`abort`](Chat::abort), a deadline, a
-///   callback that fails) the stream is incomplete, and the other connection is reset at once, so that its
-///   peer does not take the stream for complete. If the other end is no socket ([standard
-///   output](crate::Socket::stdio), a pipe, a terminal), it cannot be reset, and sends its queue.
+/// * **The end of one connection ends the other**, with [`Close::Piped`], which contains the reason:
+///
+///   | the first connection | the other one |
+///   |---|---|
+///   | had received the end of its input (with TLS, its announcement), was [closed](Chat::close) by this side, or never came up | sends its queue, and closes |
+///   | ended in another way: a reset by the peer, an i/o error, [`abort`](Chat::abort), a deadline, a callback that fails | is reset at once, so that its peer does not take the stream for complete |
+///
+///   If the other end is no socket ([standard output](crate::Socket::stdio), a pipe, a terminal), it cannot be reset,
+///   and sends its queue.
 /// * **A [shutdown](crate::shutdown)** lets the piped streams end within its grace.
 ///
 /// A pipe cannot be undone. Only a [deadline](crate::Deadlines) detects a peer that disappears without
-/// closing: set `idle` and `drain` on both connections.
+/// closing: set `idle` and `drain` on both connections. `idle` also runs while a connection is not read because the other
+/// peer is slow. `record` and `input` do not apply.
 ///
 /// # Errors
 /// When one of them is piped already, or both are the same connection. A connection that has ended is no

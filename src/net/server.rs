@@ -154,7 +154,7 @@ impl Server {
     /// Default: none, the connection is closed at once.
     ///
     /// With [TLS](Server::tls) the reply would be in clear, and the client expects a handshake. It gets the alert
-    /// `internal_error` instead.
+    /// `internal_error` instead, if any refusal is set.
     ///
     /// ```
     /// # use asynchat::{Limits, Server};

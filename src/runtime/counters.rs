@@ -37,7 +37,7 @@ pub struct LoopStats {
     /// TLS handshakes that were completed.
     pub handshakes: u64,
     /// TLS handshakes that began and were not completed, on both sides: because they failed, took too long, or the
-    /// channel was closed. An accepted connection that ends before its peer has sent a byte is not counted: it was a look
+    /// channel was closed. An accepted connection that ends before its peer has sent a byte is not counted: it only checked
     /// whether the port is open.
     pub handshakes_failed: u64,
     /// Accepts that failed, for lack of descriptors or memory, or because the client was gone. The loop that accepts for

@@ -75,8 +75,8 @@ pub struct Deadlines {
     ///
     /// All input of [`Terminator::none`](crate::Terminator::none) is one record, which begins with its first byte
     /// and ends with the connection: an upload as in FTP. A peer that may be silent in the middle of such a
-    /// stream, as a person at a terminal, needs a connection without this deadline. The deadline does not apply to
-    /// a connection that is [piped](crate::pipe).
+    /// stream, as a person at a terminal, needs a connection without this deadline. Neither this deadline nor `record` applies
+    /// to a connection that is [piped](crate::pipe).
     pub input: Option<Duration>,
     /// The time for the peer to take output. It runs while the kernel accepts no more output. It starts again
     /// each time the kernel has accepted 64 KiB, and ends when it has accepted the whole queue. It is therefore a

@@ -132,16 +132,19 @@ impl Remotes {
     }
 
     /// Asks all workers for what their loops have done so far, and calls `call` with the answers, in the order of the
-    /// workers, on this thread's loop. A worker that has ended has counted nothing. The call is made when the last
+    /// workers, on this thread's loop. The answer of a worker that has ended is all zeros. The call is made when the last
     /// worker has answered, so a worker that is blocked delays it.
     ///
-    /// The sum is that of the service:
+    /// The sum is that of the sessions. [`EventLoop::stats`] of the loop that accepts for the workers has the accepts that
+    /// failed, and the connections that no worker could take. A session replies with a [`Promise`](crate::Promise),
+    /// which the call may capture, unlike a [`Chat`](crate::Chat):
     ///
     /// ```
-    /// # fn report(remotes: &asynchat::Remotes) -> asynchat::Result {
-    /// remotes.stats(|workers| {
-    ///     let total: asynchat::LoopStats = workers.iter().copied().sum();
-    ///     println!("{} connections, {workers:?}", total.accepted);
+    /// # fn report(remotes: &asynchat::Remotes, chat: &asynchat::Chat) -> asynchat::Result {
+    /// let reply = chat.promise();
+    /// remotes.stats(move |workers| {
+    ///     let total: asynchat::LoopStats = workers.into_iter().sum();
+    ///     reply.fulfill(format!("{} connections\r\n", total.accepted));
     /// })?;
     /// # Ok(()) }
     /// ```

@@ -80,8 +80,8 @@ impl Worker {
     /// that the system has chosen.
     ///
     /// The setups of all workers call this for the same servers in the same order. The first call listens, and the
-    /// others join it: all workers have one listening socket, and the thread that has started them accepts. A worker
-    /// that calls this for fewer servers than others has no connections of the further ones.
+    /// others join it: all workers have one listening socket, and the thread that has started them accepts. A worker may
+    /// leave out the last servers. It then gets no connections of those.
     ///
     /// The server's options of the listening socket are those of the first call. Its other settings, such as limits,
     /// [`accept_if`](Server::accept_if), [`tls`](Server::tls), [`configure`](Server::configure) and the
