@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// On Windows `polling` handles what a wait has taken from the completion port packet by packet. If it cannot begin to
 /// watch one of the sockets again, it returns the error, and drops the packets that follow. Their sockets are not watched
 /// any more. A socket that it could not begin to watch before the wait is lost in the same way.
-pub(super) const MAY_LOSE_EVENTS: bool = true;
+pub(super) const MAY_LOSE_EVENTS: bool = cfg!(any(windows, all(test, asynchat_portable_wait)));
 
 pub(super) struct Waiter {
     poller: Arc<Poller>,
