@@ -74,14 +74,46 @@ impl UserOptions {
             let failed = |why| format!("--passwords {}: {why}", path.display());
             let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
             users.add_lines(&text).map_err(failed)?;
+            #[cfg(unix)]
+            warn_if_public(path);
         }
         Ok(users)
     }
 }
 
+#[cfg(unix)]
+fn warn_if_public(path: &std::path::Path) {
+    if is_public(path) {
+        tracing::warn!(file = %path.display(), "every user of this system can read or replace the passwords");
+    }
+}
+
+#[cfg(unix)]
+fn is_public(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_is_public_if_others_can_use_it() {
+        use std::fs::{File, Permissions};
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("passwords");
+        let file = File::create(&path).unwrap();
+        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            file.set_permissions(Permissions::from_mode(mode)).unwrap();
+            assert_eq!(is_public(&path), expected, "{mode:o}");
+        }
+        assert!(!is_public(&folder.path().join("none")));
+    }
 
     #[test]
     fn a_user_has_one_password() {

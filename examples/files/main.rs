@@ -54,8 +54,15 @@
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
 //! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
 //! `200 ok` until the server shuts down. The first two show who requests what, so only clients on the host of the server
-//! may see them, and those of `--status-from 192.0.2.7` or `--status-from 10.0.0.0/8`. A client that comes through a
-//! reverse proxy does not count as one on the host.
+//! may see them, and those of `--status-from 192.0.2.7` or `--status-from 10.0.0.0/8`, under an address of the server,
+//! `localhost` or a name of `--host`.
+//!
+//! Behind a reverse proxy each client has the address of the proxy. Requests with one of the fields `Forwarded`, `Via`,
+//! `X-Forwarded-For` and `X-Real-IP` do not get these pages. But a proxy on this host that adds none of them makes every
+//! client one on this host: nginx with `proxy_pass` alone, HAProxy without `option forwardfor`, stunnel, `ssh -R`. Then the
+//! proxy has to refuse paths below `/-/`, or the server needs `--no-status`. For the limits of log-ins and of connections,
+//! too, all clients of a proxy have one address. A proxy that sends their addresses with the PROXY protocol avoids both: see
+//! `--proxy-protocol`.
 //!
 //! Reading order:
 //!
@@ -86,6 +93,8 @@ mod http1;
 #[path = "../common/login_limit.rs"]
 mod login_limit;
 mod names;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod sorted;
 mod status;
 mod tree;
@@ -97,14 +106,14 @@ use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
 use asynchat::proxy_protocol::Network;
-use asynchat::{Addr, Error, EventLoop, Result};
+use asynchat::{Error, EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
-use clap::builder::RangedU64ValueParser;
 use ftp::arguments::FtpArguments;
-use http::host::Hosts;
+use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
 use login_limit::LoginLimit;
+use numbers::{count, seconds};
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
@@ -134,12 +143,19 @@ struct Arguments {
     tls_listen: Option<String>,
 
     /// A name by which clients may call the server, beside `localhost` and addresses (repeatable).
-    /// Requests with another one get a 421, if their connection is one to a loopback address, or
-    /// if there is this option: a site must not read the folder by a name that leads here.
+    /// Requests with another one get a 421, if their connection is one to a loopback address, if
+    /// there is this option, or if they are for the status page: a site must not read the folder
+    /// or the page by a name that leads here.
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
 
-    /// Follow symbolic links, also out of the folder.
+    /// Accept only connections of proxies in this network, which send the client's address with the
+    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients.
+    #[arg(long, value_name = "NETWORK")]
+    proxy_protocol: Vec<Network>,
+
+    /// Follow symbolic links, also out of the folder. An upload replaces a link. APPE and REST of FTP
+    /// write in the file that it leads to.
     #[arg(long)]
     follow_symlinks: bool,
 
@@ -167,17 +183,23 @@ struct Arguments {
 
     /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
     /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
-    /// they request. Clients on this host may see them in any case, unless they come through a
-    /// reverse proxy.
+    /// they request. Clients on this host may see them in any case. Requests with the fields of a
+    /// reverse proxy do not get them.
     #[arg(long, value_name = "NETWORK")]
     status_from: Vec<Network>,
+
+    /// Show the status page and the metrics to nobody. For a server behind a reverse proxy that adds
+    /// no field to requests: all its clients would count as clients on the host of the proxy.
+    #[arg(long, conflicts_with = "status_from")]
+    no_status: bool,
 
     /// How many connections are served at a time. Further ones get a 503 and are closed.
     /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
     max_connections: usize,
 
-    /// How many connections one address may have.
+    /// How many connections one address may have. Behind a proxy, all connections have the address of
+    /// the proxy, unless --proxy-protocol is given.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
     max_per_address: usize,
 
@@ -262,6 +284,7 @@ fn run(arguments: &Arguments) -> Result {
                 .limits
                 .connections(arguments.max_connections)
                 .per_address(arguments.max_per_address),
+            proxies: arguments.proxy_protocol.clone(),
             // A client that gets a 408 must not have been closed before.
             deadlines: defaults
                 .deadlines
@@ -271,6 +294,7 @@ fn run(arguments: &Arguments) -> Result {
             // Without a port for TLS a password can be sent in clear only.
             tls: arguments.tls_listen.as_ref().and(tls),
             status,
+            has_status_page: !arguments.no_status,
             viewers: arguments.status_from.clone(),
             ..defaults
         },
@@ -367,18 +391,4 @@ fn ftp_options(
         },
         ..defaults
     })
-}
-
-/// Those who may write.
-fn is_loopback(address: &Addr) -> bool {
-    address.ip().is_some_and(|ip| ip.is_loopback())
-}
-
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..1 << 32)
-}
-
-/// A number of seconds. Zero is refused, because it would close each connection before its first byte.
-fn seconds() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..1 << 32)
 }

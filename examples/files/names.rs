@@ -22,7 +22,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A path below the shared folder. Each of its names is one: not empty, not `.` or `..`, and without separators.
+/// A path below the shared folder. No name in it is empty, `.` or `..`, or has a separator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Names {
     path: PathBuf,

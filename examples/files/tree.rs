@@ -61,12 +61,10 @@ impl Tree {
         let Some(name) = names.last().filter(|_| !names.is_folder) else {
             return Err(ErrorKind::IsADirectory.into());
         };
-        self.root.check_replaceable(names.as_path())?;
-        let folder = names.as_path().parent().unwrap_or(Path::new(""));
         let mut tries = 0;
         loop {
-            let temporary: OsString = format!("{TEMPORARY}{:016x}", fastrand::u64(..)).into();
-            match self.root.create(folder, &temporary) {
+            let temporary = part_name();
+            match self.root.create(names.as_path(), &temporary) {
                 Ok(pending) => {
                     return Ok(Upload {
                         pending,
@@ -134,8 +132,9 @@ impl Tree {
 }
 
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
-/// leaves nothing. A process that is killed leaves the part, `.files-upload-*`. On Unix it is removed before the next
-/// upload to the folder. Of several uploads to one name each is whole, and the last that completes stays.
+/// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. On Unix the next process removes
+/// it when it first receives a file for the folder. Of several uploads to one name each is whole, and the last that completes
+/// stays.
 pub struct Upload {
     pending: system::Pending,
     name: OsString,
@@ -147,7 +146,8 @@ impl Upload {
         self.pending.file.write_all(piece)
     }
 
-    /// Gives the file its name, and the permissions of the file that it replaces. Does not wait until it is on the disk: that would stall the loop.
+    /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
+    /// disk: that would stall the loop.
     pub fn finish(mut self) -> io::Result<Metadata> {
         let metadata = self.pending.file.metadata()?;
         let name = self.name.clone();
@@ -167,6 +167,19 @@ impl Drop for Upload {
             tracing::warn!(%error, name = %temporary.display(), "an upload that is incomplete cannot be removed");
         }
     }
+}
+
+/// The name of a new part of an upload.
+fn part_name() -> OsString {
+    format!("{TEMPORARY}{:016x}", fastrand::u64(..)).into()
+}
+
+/// Whether [`part_name`] can have made the name.
+#[cfg(unix)]
+fn is_part_name(name: &OsStr) -> bool {
+    let digits = name.as_encoded_bytes().strip_prefix(TEMPORARY.as_bytes());
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(is_digit))
 }
 
 /// Whether a name in a folder is shown.

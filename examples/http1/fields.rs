@@ -1,5 +1,7 @@
 //! The header fields of a message.
 
+use super::status::Rejected;
+
 /// A name and a value, without the whitespace around it.
 pub type Field<'a> = httparse::Header<'a>;
 
@@ -20,6 +22,9 @@ const NOT_FORWARDED: [&str; 10] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// The most members of Connection in a message that is forwarded. Each field is compared with each of them.
+const MOST_MEMBERS: usize = 32;
 
 /// A peer must not remove these with `Connection: host`: they say what the message is.
 const ALWAYS_FORWARDED: [&str; 1] = ["host"];
@@ -70,13 +75,24 @@ impl<'a> Fields<'a> {
 
     /// The fields that a proxy forwards: neither hop-by-hop fields, nor those that Connection names, nor those of the
     /// framing.
-    pub fn end_to_end(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        let fields = *self;
+    pub fn end_to_end(
+        &self,
+    ) -> Result<impl Iterator<Item = (&'a str, &'a [u8])> + use<'a>, Rejected> {
+        let mut members = [&b""[..]; MOST_MEMBERS];
+        let mut count = 0;
+        for member in self.list("connection") {
+            let Some(free) = members.get_mut(count) else {
+                return Err(Rejected::bad("Connection has too many members"));
+            };
+            *free = member;
+            count += 1;
+        }
         let is = |name: &str, of: &[&str]| of.iter().any(|it| name.eq_ignore_ascii_case(it));
-        self.iter().filter(move |(name, _)| {
-            let is_named = || fields.lists("connection", name) && !is(name, &ALWAYS_FORWARDED);
+        Ok(self.iter().filter(move |(name, _)| {
+            let equals = |member: &&[u8]| member.eq_ignore_ascii_case(name.as_bytes());
+            let is_named = || members[..count].iter().any(equals) && !is(name, &ALWAYS_FORWARDED);
             !is(name, &NOT_FORWARDED) && !is_named()
-        })
+        }))
     }
 }
 

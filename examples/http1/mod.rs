@@ -48,6 +48,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod status;
+pub mod target;
 
 use asynchat::Terminator;
 
@@ -56,6 +57,7 @@ pub use fields::{Field, Fields};
 pub use framing::Framing;
 pub use head::{Request, Response, Version};
 pub use status::Rejected;
+pub use target::AbsoluteForm;
 
 /// The longest head in bytes. nginx and Apache accept lines of 8 KiB.
 pub const LONGEST_HEAD: u64 = 32 << 10;

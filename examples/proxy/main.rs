@@ -16,11 +16,12 @@
 //!
 //! * **CONNECT and SOCKS 5** (RFC 9110 section 9.3.6, RFC 1928) pipe the client to the destination: half-closes and resets
 //!   are passed on, and while one end does not take its bytes, the other one is not read. The first byte of a connection
-//!   tells the protocol. Of SOCKS there are CONNECT, names and both kinds of addresses; no BIND and no UDP.
-//! * **Requests with an absolute URI** (`GET http://host/path`) are forwarded. Connections are kept on both sides, one to a
-//!   server for each client. Bodies are streamed in both directions, whatever their framing. A response in chunks, or one
-//!   that ends with its connection, reaches the client in chunks. Trailer fields are removed. 1xx responses are passed on,
-//!   and so is `Expect: 100-continue`. `Upgrade` is removed: a WebSocket needs CONNECT, as browsers use it.
+//!   selects the protocol. Of SOCKS there are CONNECT, names and both kinds of addresses; no BIND and no UDP.
+//! * **Requests with an absolute URI** (`GET http://host/path`) are forwarded. Connections to clients and
+//!   to servers are persistent; each client has one to a server. Bodies are streamed in both directions, whatever their
+//!   framing. A response in chunks, or one that ends with its connection, reaches the client in chunks. Trailer fields are
+//!   removed. 1xx responses are passed on, and so is `Expect: 100-continue`. `Upgrade` is removed: a WebSocket needs CONNECT,
+//!   as browsers use it.
 //! * **Nothing is smuggled through**: what could be read in two ways is refused (see `../http1`), and what is forwarded is
 //!   written anew. A response that its server has cut never looks complete to the client.
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
@@ -54,6 +55,8 @@ mod common;
 mod descriptors;
 #[path = "../http1/mod.rs"]
 mod http1;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod server;
 
 use std::process::ExitCode;
@@ -63,10 +66,12 @@ use asynchat::Result;
 use asynchat::proxy_protocol::Network;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use numbers::{count, seconds};
 use server::access::Access;
 use server::resolver::Resolver;
 use server::users::UserOptions;
 use server::{Options, Proxy};
+use tracing::warn;
 
 /// A forward proxy for HTTP and SOCKS 5.
 ///
@@ -92,11 +97,11 @@ struct Args {
 
     /// How many connections are served at a time. Further ones are closed. Each takes two descriptors, and up to nine
     /// while the addresses of a name are tried.
-    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
     max_connections: usize,
 
     /// How many connections one address may have.
-    #[arg(long, value_name = "N", default_value = "500", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 32))]
+    #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
     max_per_address: usize,
 
     /// The time for the head of a request, for silence between requests, and for silence of a server that is to respond.
@@ -161,8 +166,11 @@ fn run(args: Args) -> Result {
     let listener = Proxy::serve(args.listen.as_str(), options)
         .map_err(|error| error.context(format_args!("--listen {}", args.listen)))?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
-    if is_open && addr.ip().is_some_and(|ip| !ip.is_loopback()) {
-        tracing::warn!("everybody who reaches {addr} may use this proxy: --user restricts it");
+    if addr.ip().is_some_and(|ip| !ip.is_loopback()) {
+        match is_open {
+            true => warn!("everybody who reaches {addr} may use this proxy: --user restricts it"),
+            false => warn!("everybody on the way of a request can read its password"),
+        }
     }
     common::shutdown_on_ctrl_c(Duration::from_secs(args.grace))?;
     common::announce(addr);
@@ -176,9 +184,4 @@ fn name(text: &str) -> Result<String, &'static str> {
         true => Ok(text.to_owned()),
         false => Err("it has other characters than those of a token"),
     }
-}
-
-/// A number of seconds. Zero is refused, because it would close each connection before its first byte.
-fn seconds() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..1 << 32)
 }

@@ -56,6 +56,7 @@ impl Login {
 impl Session {
     pub fn user(&mut self, command: &Command) {
         self.login.who = Who::Unknown;
+        self.expect_login();
         let options = &self.service.options;
         match command.text() {
             None | Some("") => self.reply("501 a name is missing"),
@@ -89,6 +90,7 @@ impl Session {
         let options = &self.service.options;
         if is_anonymous(&name) {
             self.login.who = Who::Anonymous;
+            self.logged_in();
             return self.reply("230 logged in, reading is permitted");
         }
         let is_right = || options.users.admit(name.as_bytes(), &command.argument);
@@ -97,6 +99,7 @@ impl Session {
         if checked.is_ok() {
             info!(name, "logged in over FTP");
             self.login.who = Who::User(name);
+            self.logged_in();
             return self.reply("230 logged in");
         }
         debug!(name, "wrong password over FTP");
@@ -152,6 +155,7 @@ impl Session {
             failures,
             ..Login::default()
         };
+        self.expect_login();
         self.folder = Names::default();
         self.is_ascii = true;
         self.restart = 0;

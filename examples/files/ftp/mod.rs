@@ -68,6 +68,8 @@ pub struct Options {
     pub limits: Limits,
     /// How long a client may be silent between two commands.
     pub idle: Duration,
+    /// How long a client may take to log in.
+    pub login_time: Duration,
     /// Those of the control connection.
     pub deadlines: Deadlines,
     /// How long a port waits for its connection, a connection for its TLS handshake, and the server for a client to
@@ -102,6 +104,7 @@ impl Default for Options {
             address: None,
             limits: Limits::default(),
             idle: 5 * minute,
+            login_time: minute,
             deadlines: Deadlines::default().record(minute).drain(minute),
             wait: minute,
             data_deadlines: Deadlines::default()

@@ -54,6 +54,8 @@ pub struct Session {
     unknown: u32,
     /// When the last command or transfer has ended.
     since: Instant,
+    /// Ends the session if the client is not logged in by then.
+    login_timer: Option<TimerId>,
     /// Ends the transfer before the grace of a shutdown is over. While it is set, the transfer is the last one.
     last_transfer: Option<TimerId>,
 }
@@ -63,6 +65,7 @@ impl Session {
         // There is nothing behind a line that could be smuggled, so LF is enough.
         chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
         chat.call_later(service.options.idle);
+        let login_timer = chat.call_later(service.options.login_time);
         let connection = service.options.status.connected("ftp", chat.peer_addr());
         Session {
             chat,
@@ -80,6 +83,7 @@ impl Session {
             waiting: VecDeque::new(),
             unknown: 0,
             since: asynchat::now(),
+            login_timer: Some(login_timer),
             last_transfer: None,
         }
     }
@@ -101,15 +105,33 @@ impl Session {
         self.chat.close_when_done();
     }
 
+    /// The client has to log in, from now on or since before.
+    pub fn expect_login(&mut self) {
+        if self.login_timer.is_none() {
+            let time = self.service.options.login_time;
+            self.login_timer = Some(self.chat.call_later(time));
+        }
+    }
+
+    pub fn logged_in(&mut self) {
+        if let Some(timer) = self.login_timer.take() {
+            self.chat.cancel(timer);
+        }
+    }
+
     fn run(&mut self, command: &Command) {
         debug!(command.name);
         self.since = asynchat::now();
         // RNTO follows RNFR at once (RFC 959 section 4.1.3).
         let rename_from = self.rename_from.take();
-        self.unknown = match self.begin(command, rename_from) {
-            true => 0,
-            false => self.unknown + 1,
-        };
+        match self.begin(command, rename_from) {
+            true => self.unknown = 0,
+            false => self.count_unknown(),
+        }
+    }
+
+    fn count_unknown(&mut self) {
+        self.unknown += 1;
         if self.unknown == MOST_UNKNOWN {
             self.hang_up("421 too many unknown commands");
         }
@@ -276,6 +298,7 @@ impl AsyncChat for Session {
             self.hang_up("421 the line is too long");
         } else {
             self.reply("500 the line is too long");
+            self.count_unknown();
         }
         Ok(Overflow::Discard)
     }
@@ -299,6 +322,11 @@ impl AsyncChat for Session {
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         if self.last_transfer == Some(timer) {
             self.cut_transfer("426 the server shuts down");
+            return Ok(());
+        }
+        if self.login_timer == Some(timer) {
+            self.login_timer = None;
+            self.hang_up("421 no login for too long");
             return Ok(());
         }
         let idle = self.service.options.idle;

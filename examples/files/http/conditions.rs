@@ -76,7 +76,8 @@ pub fn range_applies(fields: Fields<'_>, current: &Validators) -> bool {
     let Some(value) = fields.text("if-range") else {
         return false;
     };
-    match value.starts_with(['"', 'W']) {
+    // A date can begin with a W, too: Wed, 02 Nov 1994 08:49:37 GMT.
+    match value.starts_with('"') || value.starts_with("W/") {
         true => value == current.tag,
         // Exactly: it is no comparison of times.
         false => httpdate::parse_http_date(value).is_ok_and(|date| date == current.modified),

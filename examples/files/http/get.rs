@@ -15,7 +15,7 @@ use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
 use crate::clock::http_date;
-use crate::http1::Request;
+use crate::http1::{AbsoluteForm, Request};
 use crate::names::Names;
 use crate::tree::Found;
 
@@ -58,21 +58,15 @@ pub fn path_of(target: &str) -> Option<(&str, Option<&str>)> {
     let rest = match target.starts_with('/') {
         true => target,
         false => {
-            let (scheme, rest) = target.split_once("://")?;
-            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-                return None;
-            }
-            match rest.find(['/', '?']) {
-                Some(end) => &rest[end..],
-                None => "/",
-            }
+            let known = |it: &AbsoluteForm<'_>| it.has_scheme("http") || it.has_scheme("https");
+            AbsoluteForm::parse(target).filter(known)?.path
         }
     };
-    match rest.split_once('?') {
-        Some(("", query)) => Some(("/", Some(query))),
-        Some((path, query)) => Some((path, Some(query))),
-        None => Some((rest, None)),
-    }
+    let (path, query) = match rest.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (rest, None),
+    };
+    Some((if path.is_empty() { "/" } else { path }, query))
 }
 
 /// The reply to an error of the file system.

@@ -6,9 +6,10 @@
 
 use std::net::IpAddr;
 
-use asynchat::{Addr, Chat};
+use asynchat::Addr;
 
-use crate::http1::Request;
+use crate::http1::target::split_port;
+use crate::http1::{AbsoluteForm, Request};
 
 /// Names beside `localhost`, in lower case.
 #[derive(Clone, Debug, Default)]
@@ -19,24 +20,21 @@ impl Hosts {
         Hosts(names.iter().map(|name| name.to_lowercase()).collect())
     }
 
-    /// Whether the request calls the server by one of its names. On a loopback address this is `localhost` and what ends
-    /// with `.localhost` (RFC 6761 section 6.3), an address, or one of the names that were given. If names were given,
-    /// this holds on the other addresses, too.
-    pub fn accept(&self, request: &Request<'_>, chat: &Chat) -> bool {
-        let is_loopback = |addr: Addr| addr.ip().is_some_and(|ip| ip.to_canonical().is_loopback());
-        if self.0.is_empty() && !chat.local_addr().is_some_and(is_loopback) {
-            return true;
-        }
-        // Browsers send a name with each request. What sends none, or an empty one, is none.
+    /// Whether the request calls the server by one of its names. If none were given, every name is accepted, except on a
+    /// loopback address.
+    pub fn accept(&self, request: &Request<'_>, on_loopback: bool) -> bool {
+        (self.0.is_empty() && !on_loopback) || self.know(request)
+    }
+
+    /// Whether the request has `localhost` or what ends with `.localhost` (RFC 6761 section 6.3), an address, or one of the
+    /// names that were given.
+    pub fn know(&self, request: &Request<'_>) -> bool {
+        // A browser sends a name with each request. A client that sends none, or an empty one, is not a browser.
         authority(request).is_none_or(|authority| self.has(authority))
     }
 
     fn has(&self, authority: &str) -> bool {
-        let host = match authority.rsplit_once(':') {
-            // A colon in brackets is one of an IPv6 address.
-            Some((host, port)) if !port.ends_with(']') => host,
-            _ => authority,
-        };
+        let (host, _) = split_port(authority);
         let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         inner.unwrap_or(host).parse::<IpAddr>().is_ok()
@@ -47,11 +45,16 @@ impl Hosts {
     }
 }
 
+/// Whether this is an address of this host alone.
+pub fn is_loopback(addr: &Addr) -> bool {
+    addr.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+}
+
 /// The host and the port of a request. Those of a target in absolute-form come first (RFC 9112 section 3.2.2).
 fn authority<'a>(request: &Request<'a>) -> Option<&'a str> {
-    match request.target.split_once("://") {
-        Some((_, rest)) if !request.target.starts_with('/') => rest.split(['/', '?']).next(),
-        _ => request.fields.text("host"),
+    match AbsoluteForm::parse(request.target) {
+        Some(target) => Some(target.authority),
+        None => request.fields.text("host"),
     }
 }
 

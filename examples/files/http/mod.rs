@@ -54,12 +54,16 @@ pub struct Options {
     /// The time for a head, from its first byte, and for each 64 KiB of a body.
     pub receive_time: Duration,
     pub limits: Limits,
+    /// Proxies that send the address of the client first (the PROXY protocol). If there are some, nobody else may connect.
+    pub proxies: Vec<Network>,
     /// For peers that do not take a reply, and for connections without a request.
     pub deadlines: Deadlines,
     pub access_log: Option<AccessLog>,
     pub tls: Option<tls::Acceptor>,
     /// What the status page shows. The services of a program share it.
     pub status: Rc<Status>,
+    /// Whether there are the status page and the metrics.
+    pub has_status_page: bool,
     /// Clients that may see the status page, besides those on this host.
     pub viewers: Vec<Network>,
     /// The clock for dates.
@@ -79,12 +83,14 @@ impl Default for Options {
             receive_time: Duration::from_secs(30),
             // A request can take as long as the system calls for a file.
             limits: Limits::default().turn_records(64),
+            proxies: Vec::new(),
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(75))
                 .drain(Duration::from_secs(60)),
             access_log: None,
             tls: None,
             status: Status::new(Path::new("."), SystemTime::now),
+            has_status_page: true,
             viewers: Vec::new(),
             clock: SystemTime::now,
         }
@@ -137,10 +143,14 @@ impl Service {
              Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
             text.len()
         );
-        Server::new(addr)
+        let server = Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
-            .refusal(refusal)
+            .refusal(refusal);
+        match self.options.proxies.is_empty() {
+            true => server,
+            false => server.proxy_protocol(self.options.proxies.iter().copied()),
+        }
     }
 
     fn listen(self: &Rc<Self>, server: Server, protocol: &'static str) -> Result<Channel, Error> {

@@ -1,7 +1,8 @@
 //! What the server itself has, below `/-/`: the status page and what belongs to it.
 //!
-//! The page shows who requests what. So only clients on this host may see it, and those of
-//! [`Options::viewers`](super::Options::viewers).
+//! The status page shows who requests what. So only clients on this host may see it, and those of
+//! [`Options::viewers`](super::Options::viewers), under a name that is not one of another site. Nothing here can be loaded into
+//! the pages of other sites.
 
 use asynchat::Addr;
 use asynchat::proxy_protocol::Network;
@@ -28,18 +29,29 @@ pub fn own(
     client: Option<&Addr>,
     shutting_down: bool,
 ) -> Reply {
+    if is_of_another_site(request.fields) {
+        return Reply::text(403, "a page of another site may not use this");
+    }
     match path {
         "files.js" => return cached(UPLOAD, "text/javascript; charset=utf-8"),
         // A load balancer asks, from wherever it is.
         "health" if shutting_down => return Reply::text(503, "the server shuts down"),
         "health" => return fresh("ok\n".into(), "text/plain; charset=utf-8"),
-        "" | "status.css" | "status.js" | "events" | "metrics" => {}
+        "" | "status.css" | "status.js" | "events" | "metrics"
+            if service.options.has_status_page => {}
         _ => return Reply::text(404, "there is no such page"),
     }
     if !may_watch(&service.options.viewers, client, request.fields) {
         return Reply::text(
             403,
             "only clients on the host of the server may see its status",
+        );
+    }
+    // DNS rebinding, from the browser of a client that may see it: see `host.rs`.
+    if !service.options.hosts.know(request) {
+        return Reply::text(
+            421,
+            "the status is shown under localhost, an address or a name of --host",
         );
     }
     match path {
@@ -64,7 +76,17 @@ pub fn own(
     }
 }
 
-/// A proxy on this host asks for clients that may be anywhere. The usual ones tell so.
+/// Whether a page of another site has caused the request (W3C Fetch Metadata). Browsers send the field to loopback addresses
+/// and with TLS.
+fn is_of_another_site(fields: Fields<'_>) -> bool {
+    matches!(
+        fields.only("sec-fetch-site"),
+        Some(b"cross-site" | b"same-site")
+    )
+}
+
+/// A reverse proxy on this host, or in a network of the viewers, sends requests of clients that may be anywhere. Most proxies
+/// add one of these fields; nginx and HAProxy do if they are configured to.
 fn may_watch(viewers: &[Network], client: Option<&Addr>, fields: Fields<'_>) -> bool {
     let Some(client) = client else {
         return false;
@@ -74,7 +96,8 @@ fn may_watch(viewers: &[Network], client: Option<&Addr>, fields: Fields<'_>) -> 
         .any(|name| fields.has(name));
     // A Unix-domain socket has no address of IP.
     let is_local = client.ip().is_none_or(|ip| ip.to_canonical().is_loopback());
-    (is_local && !is_forwarded) || viewers.iter().any(|network| network.contains(client))
+    let is_viewer = viewers.iter().any(|network| network.contains(client));
+    (is_local || is_viewer) && !is_forwarded
 }
 
 /// Of this version of the program.

@@ -52,7 +52,7 @@ fn start(names: &Names, can_write: bool) -> String {
         let shown = name.to_string_lossy();
         let _ = write!(page, " / <a href=\"{path}\">{}</a>", Escaped(shown));
     }
-    page.push_str("</h1>\n");
+    page.push_str("</h1>\n<main>\n");
     if can_write {
         page.push_str(
             "<form id=\"upload\" hidden><label>Upload files <input type=\"file\" multiple></label>\
@@ -120,7 +120,7 @@ impl Producer for Rows {
             self.row(&mut page, &name);
         }
         if self.names.is_at_end() {
-            page.push_str("</tbody>\n</table>\n");
+            page.push_str("</tbody>\n</table>\n</main>\n");
             self.is_ended = true;
         }
         Ok(More::Chunk(page.into()))

@@ -32,6 +32,13 @@ pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upl
     if request.fields.has("content-range") {
         return Err(Reply::text(400, "a part of a file cannot be uploaded"));
     }
+    // Section 8.4: the file would be sent without the coding, and its content would be another one.
+    let is_identity = |coding: &[u8]| coding.eq_ignore_ascii_case(b"identity");
+    if !request.fields.list("content-encoding").all(is_identity) {
+        return Err(
+            Reply::text(415, "a file is stored as it is sent").field("Accept-Encoding", "identity")
+        );
+    }
     match request.framing {
         Framing::Empty if !request.fields.has("content-length") => {
             return Err(Reply::text(411, "the length of the file is missing"));

@@ -17,6 +17,8 @@ pub struct Exchange {
     pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
+    /// Whether pages of other sites must not load the reply, as an image or a script.
+    pub is_private: bool,
     pub record: Record,
 }
 
@@ -82,6 +84,7 @@ pub fn send(
         is_head,
         version,
         keep_alive,
+        is_private,
         record,
     } = exchange;
     let length = match &reply.content {
@@ -100,6 +103,9 @@ pub fn send(
     let _ = write!(head, "HTTP/1.1 {status} {reason}\r\nDate: ");
     head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
     head.extend_from_slice(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
+    if is_private {
+        head.extend_from_slice(b"Cross-Origin-Resource-Policy: same-origin\r\n");
+    }
     head.extend_from_slice(&reply.fields);
     if let Some(length) = length {
         let _ = write!(head, "Content-Length: {length}\r\n");

@@ -9,7 +9,7 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, 
 use tracing::debug;
 
 use super::reply::{self, Content, Exchange, Reply};
-use super::{Service, auth, get, put};
+use super::{Service, auth, get, host, put};
 use crate::access_log;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::status::{Connection, Progress, Record};
@@ -30,6 +30,8 @@ const PROGRESS: u64 = 64 << 10;
 pub struct Session {
     chat: Chat,
     service: Rc<Service>,
+    /// Whether the client has connected to a loopback address.
+    on_loopback: bool,
     /// For the status page.
     connection: Rc<Connection>,
     /// The part of a head that has arrived. It has no capacity between two requests.
@@ -63,9 +65,13 @@ impl Session {
     pub fn new(chat: Chat, service: Rc<Service>, protocol: &'static str) -> Session {
         chat.set_terminator(service.head_terminator.clone());
         let connection = service.status.connected(protocol, chat.peer_addr());
+        let on_loopback = chat
+            .local_addr()
+            .is_some_and(|addr| host::is_loopback(&addr));
         Session {
             chat,
             service,
+            on_loopback,
             connection,
             head: Vec::new(),
             since: asynchat::now(),
@@ -109,7 +115,7 @@ impl Session {
     /// Replies to a request, or begins to receive what it uploads.
     fn begin(&mut self, request: &Request<'_>) {
         let service = Rc::clone(&self.service);
-        let is_host = service.options.hosts.accept(request, &self.chat);
+        let is_host = service.options.hosts.accept(request, self.on_loopback);
         let user = is_host
             .then(|| auth::user(request.fields, &service.options, &self.chat))
             .flatten();
@@ -118,6 +124,7 @@ impl Session {
             is_head: request.method == "HEAD",
             version: request.version,
             keep_alive: request.keep_alive(),
+            is_private: self.is_private(),
             record: self.record(request, user.as_deref()),
         };
         let allowed = match service.options.write {
@@ -136,6 +143,7 @@ impl Session {
             (_, None) if needs_user => auth::demand(&service.options, &self.chat),
             ("GET" | "HEAD", _) => {
                 let client = self.connection.peer.as_ref();
+                let client = client.filter(|_| !self.is_unnamed());
                 get::get(&service, request, client, self.shutting_down)
             }
             ("PUT", Some(user)) if service.options.write => {
@@ -167,6 +175,17 @@ impl Session {
         if request.framing != Framing::Empty {
             self.receive(request.framing, None);
         }
+    }
+
+    /// Whether a proxy has not named the client. Then the address of the client is that of the proxy.
+    fn is_unnamed(&self) -> bool {
+        let header = || self.chat.proxy_header();
+        !self.service.options.proxies.is_empty() && header().is_none_or(|it| it.source().is_none())
+    }
+
+    /// Whether a browser can read here what the pages of other sites cannot request themselves.
+    fn is_private(&self) -> bool {
+        self.on_loopback || !self.service.options.anonymous
     }
 
     /// Counts and logs a request at its end.
@@ -299,6 +318,7 @@ impl Session {
                 is_head: false,
                 version: Version::Http11,
                 keep_alive: false,
+                is_private: self.is_private(),
                 record: self.record_of_none(),
             },
         };

@@ -3,7 +3,7 @@
 "use strict";
 
 const SPAN = 180; // seconds in the charts
-const SILENCE = 4; // so many seconds without figures are told
+const SILENCE = 4; // seconds without figures, after which the page shows that it is disconnected
 
 const CLOSES = {
   local: "closed by the server",
@@ -104,7 +104,7 @@ function fill(id, rows, none) {
 
 function makeConnection(body) {
   const line = body.insertRow();
-  // On a narrow screen the rows are shown as cards, and browsers would no longer tell that they are rows.
+  // On a narrow screen the rows are shown as cards, and browsers would no longer announce them as rows.
   line.setAttribute("role", "row");
   for (let column = 0; column < 5; column++) line.insertCell().setAttribute("role", "cell");
   const progress = line.cells[3];

@@ -16,7 +16,13 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{AtFlags, Dev, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::is_shown;
+use super::is_part_name;
+
+/// So many folders are remembered. Then all are forgotten, and searched again when a file is received for them.
+const MOST_FOLDERS: usize = 1000;
+
+/// So many names are read in a folder. The loop waits meanwhile. Behind them parts stay.
+const MOST_NAMES: usize = 10_000;
 
 /// The folders that were searched for parts. (The numbers of devices have other types on other systems.)
 #[derive(Default)]
@@ -26,8 +32,15 @@ impl Searched {
     /// Removes the parts in a folder that belong to nobody, unless this was done before.
     pub fn remove_abandoned(&self, folder: BorrowedFd<'_>) {
         let removed = rustix::fs::fstat(folder).map(|found| {
-            let is_new = self.0.borrow_mut().insert((found.st_dev, found.st_ino));
-            if is_new { remove_all(folder) } else { Ok(()) }
+            let mut searched = self.0.borrow_mut();
+            if searched.contains(&(found.st_dev, found.st_ino)) {
+                return Ok(());
+            }
+            if searched.len() == MOST_FOLDERS {
+                searched.clear();
+            }
+            searched.insert((found.st_dev, found.st_ino));
+            remove_all(folder)
         });
         if let Ok(Err(error)) | Err(error) = removed {
             tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
@@ -36,11 +49,10 @@ impl Searched {
 }
 
 fn remove_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    let mut names = Dir::read_from(folder)?;
-    while let Some(entry) = names.read() {
+    for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if !is_shown(name) && is_abandoned(folder, name) {
+        if is_part_name(name) && is_abandoned(folder, name) {
             match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
                 Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
                 Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),

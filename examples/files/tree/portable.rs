@@ -48,9 +48,11 @@ impl Root {
         })
     }
 
-    pub fn create(&self, folder: &Path, name: &OsStr) -> io::Result<Pending> {
-        let folder = self.checked(folder)?;
-        let file = File::create_new(folder.join(name))?;
+    /// Creates the part of an upload, which will replace the file with this path, or become a new one.
+    pub fn create(&self, path: &Path, part: &OsStr) -> io::Result<Pending> {
+        self.check_replaceable(path)?;
+        let folder = self.checked(path.parent().unwrap_or(Path::new("")))?;
+        let file = File::create_new(folder.join(part))?;
         Ok(Pending { file, folder })
     }
 

@@ -62,16 +62,21 @@ impl Root {
         })
     }
 
-    pub fn create(&self, folder: &Path, name: &OsStr) -> io::Result<Pending> {
-        let folder = self.folder(Some(folder))?;
+    /// Creates the part of an upload, which will replace the file with this path, or become a new one.
+    pub fn create(&self, path: &Path, part: &OsStr) -> io::Result<Pending> {
+        let folder = self.folder(path.parent())?;
+        let name = path.file_name().unwrap_or_default();
+        let mode = replaceable(folder.as_fd(), name, self.follow_symlinks)?;
         self.searched.remove_abandoned(folder.as_fd());
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o666);
-        let file = rustix::fs::openat(folder.as_fd(), name, flags | OFlags::NOFOLLOW, mode)?;
-        let file = File::from(file);
+        // What replaces a private file is never readable by others, also not before it has the permissions of that file.
+        let first_mode = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
+        let flags = flags | OFlags::NOFOLLOW;
+        let file = File::from(rustix::fs::openat(folder.as_fd(), part, flags, first_mode)?);
         parts::lock(&file)?;
         Ok(Pending {
             file,
+            mode,
             folder: folder.as_fd().try_clone_to_owned()?,
             follow_symlinks: self.follow_symlinks,
         })
@@ -238,6 +243,8 @@ impl Listing {
 /// A file without its final name.
 pub struct Pending {
     pub file: File,
+    /// The permissions of the file that there was when the upload began.
+    mode: Option<Mode>,
     folder: OwnedFd,
     follow_symlinks: bool,
 }
@@ -245,7 +252,8 @@ pub struct Pending {
 impl Pending {
     /// Replaces the file of the name `to`, and takes its permissions.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
-        if let Some(mode) = replaceable(self.folder.as_fd(), to, self.follow_symlinks)? {
+        let current = replaceable(self.folder.as_fd(), to, self.follow_symlinks)?;
+        if let Some(mode) = current.or(self.mode) {
             rustix::fs::fchmod(&self.file, mode)?;
         }
         Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)

@@ -10,6 +10,7 @@ use super::Proxy;
 use super::failure::Failure;
 use super::login_limit::Client;
 use super::resolver::Outcome;
+use crate::http1::target::split_port;
 
 /// How many addresses of a name are tried. If none replies, there is a socket for each at the same time.
 const MOST_ADDRESSES: usize = 8;
@@ -48,11 +49,7 @@ impl Host {
 impl Destination {
     /// `host:port`. Without a port it is the default one, if there is one.
     pub fn parse(text: &str, default: Option<u16>) -> Option<Destination> {
-        let (host, port) = match text.rsplit_once(':') {
-            // A colon inside of the brackets ends no host.
-            Some((host, port)) if !port.contains(']') => (host, port),
-            _ => (text, ""),
-        };
+        let (host, port) = split_port(text);
         let port = match port {
             "" => default?,
             // `parse` would accept a sign.

@@ -93,7 +93,7 @@ impl Proxy {
     pub fn serve(listen: impl Into<Target>, options: Options) -> Result<Channel, Error> {
         let server = Server::new(listen)
             .limits(options.limits)
-            // Slower than the timers of the sessions, which say farewell.
+            // Longer than the timers of the sessions, which send a last reply.
             .deadlines(options.deadlines().input(2 * options.idle));
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),

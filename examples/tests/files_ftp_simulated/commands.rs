@@ -288,6 +288,32 @@ fn silence_ends_a_session_but_not_during_a_transfer() -> Result {
 }
 
 #[test]
+fn a_session_without_a_login_ends() -> Result {
+    // Commands do not prolong it.
+    let site = Site::with(options())?;
+    for _ in 0..3 {
+        site.advance(Duration::from_secs(19))?;
+        site.expect("NOOP", "200")?;
+    }
+    site.expect("USER ann", "331")?;
+    site.advance(Duration::from_secs(4))?;
+    assert_eq!(codes_of(&site.replies()?), "421");
+    assert!(site.control.has_ended());
+    // Neither does the beginning of another login.
+    let site = Site::ann()?;
+    site.advance(Duration::from_secs(70))?;
+    site.expect("USER anonymous", "331")?;
+    site.advance(Duration::from_secs(50))?;
+    site.expect("USER ann", "331")?;
+    site.advance(Duration::from_secs(11))?;
+    assert_eq!(codes_of(&site.replies()?), "421");
+    // After a login, silence is bounded by another time.
+    let site = Site::anonymous()?;
+    site.advance(Duration::from_secs(120))?;
+    site.expect("NOOP", "200")
+}
+
+#[test]
 fn bad_lines_are_refused() -> Result {
     let site = Site::ann()?;
     site.expect(&"x".repeat(6000), "500")?;
@@ -295,6 +321,10 @@ fn bad_lines_are_refused() -> Result {
     let data = site.begin_large()?;
     site.expect(&"x".repeat(6000), "421")?;
     assert!(site.control.has_ended() && data.has_ended());
+    let site = Site::ann()?;
+    let replies = site.command(&format!("{}\r\n", "x".repeat(6000)).repeat(25))?;
+    assert!(codes_of(&replies).ends_with("500 421"), "{replies}");
+    assert!(site.control.has_ended());
     let site = Site::ann()?;
     let replies = site.command(&"XYZ\r\n".repeat(25))?;
     assert!(codes_of(&replies).ends_with("502 421"), "{replies}");

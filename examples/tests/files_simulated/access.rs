@@ -70,6 +70,31 @@ fn names_of_the_server_are_added() -> Result {
     Ok(())
 }
 
+/// Pages of other sites could show a private image, or run a private script.
+#[test]
+fn other_sites_do_not_load_what_is_private() -> Result {
+    let policy = |site: &Site| -> Result<Option<String>> {
+        let reply = site.one(format!(
+            "GET /a.txt HTTP/1.1\r\nHost: localhost\r\n{ANN}\r\n"
+        ))?;
+        assert_eq!(reply.status, 200);
+        let found = reply.field("cross-origin-resource-policy");
+        Ok(found.map(str::to_owned))
+    };
+    let same_origin = Some("same-origin".to_owned());
+    for addr in LOOPBACK {
+        assert_eq!(policy(&Site::at(options(), addr)?)?, same_origin);
+    }
+    let private = Options {
+        anonymous: false,
+        ..options()
+    };
+    assert_eq!(policy(&Site::with(private)?)?, same_origin);
+    // What is public may be shown everywhere.
+    assert_eq!(policy(&Site::new()?)?, None);
+    Ok(())
+}
+
 #[test]
 fn with_tls_a_password_in_clear_is_refused() -> Result {
     for insecure_auth in [false, true] {

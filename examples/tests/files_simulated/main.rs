@@ -38,6 +38,7 @@ mod tls;
 mod tree;
 #[path = "../../common/users.rs"]
 mod users;
+mod viewers;
 #[path = "../common/with_tls.rs"]
 mod with_tls;
 mod writing;

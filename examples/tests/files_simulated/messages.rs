@@ -192,7 +192,7 @@ fn http_1_0_is_spoken() -> Result {
             && !page.contains("chunked")
             && page.contains("\r\nConnection: close\r\n")
     );
-    assert!(page.ends_with("</table>\n"), "{page}");
+    assert!(page.ends_with("</table>\n</main>\n"), "{page}");
     Ok(())
 }
 

@@ -174,6 +174,20 @@ fn conditions_are_evaluated_in_order() -> Result {
             );
         }
     }
+    // A date that begins as a weak entity tag does.
+    let wednesday = changed() - Duration::from_secs(4 * 24 * 60 * 60);
+    let path = site.dir.path().join("a.txt");
+    File::options()
+        .write(true)
+        .open(path)?
+        .set_modified(wednesday)?;
+    for (date, status) in [
+        ("Wed, 02 Nov 1994 08:49:37 GMT", 206),
+        ("Wed, 02 Nov 1994 08:49:38 GMT", 200),
+    ] {
+        let fields = format!("If-Range: {date}\r\nRange: bytes=0-1\r\n");
+        assert_eq!(site.get("/a.txt", &fields)?.status, status, "{date}");
+    }
     // Of what does not exist.
     assert_eq!(site.get("/none", "If-Match: *\r\n")?.status, 404);
     Ok(())

@@ -57,6 +57,12 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
     assert_eq!(site.one(request("PUT", "/x", ANN, ""))?.status, 411);
     let part = format!("{ANN}Content-Range: bytes 0-0/2\r\n");
     assert_eq!(site.one(request("PUT", "/x", &part, "x"))?.status, 400);
+    // The file would be sent without its coding.
+    for (coding, status) in [("gzip", 415), ("identity, gzip", 415), ("Identity", 204)] {
+        let fields = format!("{ANN}Content-Encoding: {coding}\r\n");
+        let reply = site.one(request("PUT", "/e", &fields, "x"))?;
+        assert_eq!(reply.status, status, "{coding}");
+    }
     assert_eq!(site.dir.names()?, ["a.txt", "dir", "e"]);
     Ok(())
 }
@@ -265,21 +271,33 @@ fn parts_of_uploads_that_belong_to_nobody_are_removed() -> Result {
     use rustix::fs::{FlockOperation, flock};
 
     let site = Site::new()?;
-    let part = |name: &str| format!(".files-upload-{name}");
+    let part = |number: u64| format!(".files-upload-{number:016x}");
+    let (abandoned, locked, folder, link) = (part(10), part(11), part(12), part(13));
     let dir = site.dir.path();
-    site.dir.store(&part("abandoned"), b"a part")?;
-    site.dir.store(&part("locked"), b"a part")?;
-    let locked = File::open(dir.join(part("locked")))?;
-    flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
-    fs::create_dir(dir.join(part("folder")))?;
-    symlink("a.txt", dir.join(part("link")))?;
-    site.dir
-        .store(&format!("dir/{}", part("other")), b"a part")?;
-    let left = [part("folder"), part("link"), part("locked")];
+    site.dir.store(&abandoned, b"a part")?;
+    site.dir.store(&locked, b"a part")?;
+    let locked_file = File::open(dir.join(&locked))?;
+    flock(&locked_file, FlockOperation::NonBlockingLockExclusive)?;
+    fs::create_dir(dir.join(&folder))?;
+    symlink("a.txt", dir.join(&link))?;
+    site.dir.store(&format!("dir/{}", part(14)), b"a part")?;
+    // Names that the server does not give.
+    let others = [
+        "1",
+        "000000000000000A",
+        "00000000000000001",
+        "x-0000000000000001",
+    ];
+    let others = others.map(|end| format!(".files-upload-{end}"));
+    for other in &others {
+        site.dir.store(other, b"of somebody")?;
+    }
+    let mut left = [&others[..], &[folder, link, locked]].concat();
+    left.sort();
 
     assert_eq!(site.get("/", "")?.status, 200);
     assert!(
-        site.dir.read(&part("abandoned")).is_some(),
+        site.dir.read(&abandoned).is_some(),
         "reading removes nothing"
     );
     // While this server is receiving a file, another upload does not take it for abandoned.
@@ -290,7 +308,7 @@ fn parts_of_uploads_that_belong_to_nobody_are_removed() -> Result {
     site.settle()?;
     assert_eq!(site.one(put("/two", "2"))?.status, 201);
     assert!(site.ask(&client, "1")?.starts_with("HTTP/1.1 201 "));
-    let mut expected = left.to_vec();
+    let mut expected = left;
     expected.extend(["a.txt", "dir", "one", "two"].map(str::to_owned));
     assert_eq!(site.dir.names()?, expected);
     assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
@@ -301,5 +319,89 @@ fn parts_of_uploads_that_belong_to_nobody_are_removed() -> Result {
     );
     assert_eq!(site.one(put("/dir/three", "3"))?.status, 201);
     assert_eq!(fs::read_dir(dir.join("dir"))?.count(), 2);
+    Ok(())
+}
+
+/// The search for them takes a bounded time and memory.
+#[cfg(unix)]
+#[test]
+fn the_search_for_parts_is_bounded() -> Result {
+    use std::fs;
+
+    let site = Site::new()?;
+    let part = |folder: &str, number: u64| format!("{folder}/.files-upload-{number:016x}");
+    let parts =
+        |folder: &str| -> Result<usize> { Ok(fs::read_dir(site.dir.path().join(folder))?.count()) };
+    let upload = |path: &str| -> Result {
+        assert_eq!(site.one(put(path, "x"))?.status, 201, "{path}");
+        Ok(())
+    };
+    fs::create_dir(site.dir.path().join("many"))?;
+    for number in 0..12_000 {
+        fs::write(site.dir.path().join(part("many", number)), b"")?;
+    }
+    upload("/many/new")?;
+    let left = parts("many")?;
+    assert!((2000..12_000).contains(&left), "{left}");
+    upload("/many/newer")?;
+    assert_eq!(parts("many")?, left + 1);
+
+    // A folder is searched once, until there were many others.
+    site.dir.store(&part("dir", 1), b"")?;
+    upload("/dir/new")?;
+    site.dir.store(&part("dir", 2), b"")?;
+    upload("/dir/newer")?;
+    assert!(site.dir.read(&part("dir", 1)).is_none());
+    assert!(site.dir.read(&part("dir", 2)).is_some());
+    for number in 0..1000 {
+        fs::create_dir(site.dir.path().join(number.to_string()))?;
+        upload(&format!("/{number}/new"))?;
+    }
+    upload("/dir/newest")?;
+    assert!(site.dir.read(&part("dir", 2)).is_none());
+    Ok(())
+}
+
+/// Others must not read the content of a private file while it arrives.
+#[cfg(unix)]
+#[test]
+fn what_replaces_a_private_file_is_private_from_the_beginning() -> Result {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    let site = Site::new()?;
+    let path = |name: &str| site.dir.path().join(name);
+    let mode =
+        |name: &str| -> Result<u32> { Ok(fs::metadata(path(name))?.permissions().mode() & 0o777) };
+    let part = || -> Result<String> {
+        let names = site.dir.names()?;
+        let part = names.into_iter().find(|name| name.starts_with('.'));
+        part.ok_or_else(|| "there is no part".into())
+    };
+    let begin = |name: &str| -> Result<Peer> {
+        let client = site.client()?;
+        let head = format!("PUT /{name} HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 2\r\n\r\n1");
+        client.send(head);
+        site.settle()?;
+        Ok(client)
+    };
+    for expected in [0o600, 0o640, 0o644] {
+        fs::set_permissions(path("a.txt"), Permissions::from_mode(expected))?;
+        let client = begin("a.txt")?;
+        assert_eq!(mode(&part()?)?, 0o600);
+        assert!(site.ask(&client, "2")?.starts_with("HTTP/1.1 204 "));
+        assert_eq!(mode("a.txt")?, expected);
+    }
+    // Also if the file is removed meanwhile.
+    fs::set_permissions(path("a.txt"), Permissions::from_mode(0o640))?;
+    let client = begin("a.txt")?;
+    fs::remove_file(path("a.txt"))?;
+    assert!(site.ask(&client, "2")?.starts_with("HTTP/1.1 201 "));
+    assert_eq!(mode("a.txt")?, 0o640);
+    // A new file has the permissions of each new file of this process.
+    fs::write(path("dir/usual"), b"")?;
+    let client = begin("new")?;
+    assert!(site.ask(&client, "2")?.starts_with("HTTP/1.1 201 "));
+    assert_eq!(mode("new")?, mode("dir/usual")?);
     Ok(())
 }

@@ -250,3 +250,28 @@ fn options_and_trace_have_a_limit_of_forwards() -> Result {
     assert!(world.is_untouched());
     Ok(())
 }
+
+/// Each field of a message is compared with each member of Connection.
+#[test]
+fn a_message_with_many_members_of_connection_is_refused() -> Result {
+    let fields = |count: usize| format!("Connection: {}\r\n", vec!["x"; count].join(","));
+    let request = |count| {
+        let fields = fields(count);
+        format!("GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+    };
+    let response = |first: &str, count| format!("HTTP/1.1 {first}\r\n{}\r\n", fields(count));
+    let world = World::new()?;
+    for (first, count, expected) in [
+        ("204 No Content", 32, "204"),
+        ("204 No Content", 33, "502"),
+        ("103 Early Hints", 33, "502"),
+    ] {
+        let (client, server) = world.begin(request(32))?;
+        world.send(&server, response(first, count))?;
+        assert_eq!(status(&text(&client)), expected, "{first} {count}");
+    }
+    let (reply, _) = world.outcome(request(33))?;
+    assert_eq!(status(&reply), "400");
+    assert!(world.is_untouched());
+    Ok(())
+}

@@ -143,6 +143,14 @@ impl Client {
     }
 
     fn forward(&mut self, request: &Request<'_>, target: Absolute<'_>) {
+        if !self.proxy.access.allows_port(target.to.port) {
+            let failure = Failure::Prohibited;
+            return self.reply(request, failure.status(), &failure.to_string());
+        }
+        let head = match target.head(request, &self.proxy.options.name) {
+            Ok(head) => head,
+            Err(rejected) => return self.reply(request, rejected.status, rejected.why),
+        };
         let has_body = request.framing != Framing::Empty;
         let exchange = Exchange {
             client: self.chat.clone(),
@@ -151,7 +159,7 @@ impl Client {
             // RFC 9112 appendix C.2.2: a proxy keeps no connection of HTTP/1.0.
             keep_alive: Cell::new(request.version == Version::Http11 && request.keep_alive()),
             request_complete: Cell::new(!has_body),
-            held_back: Cell::new(false),
+            is_paused: Cell::new(false),
             status: Cell::new(0),
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
@@ -161,7 +169,6 @@ impl Client {
             let deadlines = self.chat.deadlines();
             self.chat.set_deadlines(deadlines.input(None));
         }
-        let head = target.head(request, &self.proxy.options.name);
         self.state = State::Forward(Forwarding {
             exchange: Rc::new(exchange),
             to: target.to,
@@ -241,11 +248,11 @@ impl Client {
             false => link.chat.push_slice(piece),
         }
         forwarding.left = forwarding.left.saturating_sub(piece.len() as u64);
-        // The end of a body is not held back: the server may respond as soon as it has the last byte.
+        // The end of a body does not pause reading: the server may respond as soon as it has the last byte.
         if link.chat.queued() > MARK && forwarding.left > 0 {
             self.chat.pause_reading();
             let exchange = Rc::clone(&forwarding.exchange);
-            exchange.held_back.set(true);
+            exchange.is_paused.set(true);
             link.chat.push_hook(move || {
                 let client = exchange.client.clone();
                 // An error means that the client has left.
@@ -258,7 +265,7 @@ impl Client {
     }
 
     fn resume_body(&mut self, exchange: &Rc<Exchange>) {
-        exchange.held_back.set(false);
+        exchange.is_paused.set(false);
         if self.is_forwarding(exchange) && !exchange.request_complete.get() {
             self.chat.resume_reading();
         }

@@ -24,8 +24,8 @@ pub struct Exchange {
     pub keep_alive: Cell<bool>,
     /// Whether the request was received to its end.
     pub request_complete: Cell<bool>,
-    /// Whether the client is not read, because the server does not take what is queued.
-    pub held_back: Cell<bool>,
+    /// Whether reading from the client is paused, because the server does not take what is queued.
+    pub is_paused: Cell<bool>,
     /// The status of the response, 0 before it is known.
     pub status: Cell<u16>,
     pub sent: Cell<Sent>,

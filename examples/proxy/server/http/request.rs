@@ -2,7 +2,7 @@
 
 use asynchat::bytes::Bytes;
 
-use crate::http1::{Framing, Rejected, Request, Version};
+use crate::http1::{AbsoluteForm, Framing, Rejected, Request, Version};
 use crate::server::dial::Destination;
 
 /// The target of a request that is forwarded.
@@ -17,21 +17,19 @@ pub struct Absolute<'a> {
 impl<'a> Absolute<'a> {
     /// `http://host:port/path?query`: RFC 9112 section 3.2.2, RFC 9110 section 4.2.
     pub fn parse(target: &'a str) -> Result<Absolute<'a>, Rejected> {
-        let (scheme, rest) = target
-            .split_once("://")
-            .filter(|(scheme, _)| !scheme.contains('/'))
-            .ok_or(Rejected::bad(
-                "this is a proxy: the target is to be an absolute URI",
-            ))?;
-        if !scheme.eq_ignore_ascii_case("http") {
+        let parts = AbsoluteForm::parse(target).ok_or(Rejected::bad(
+            "this is a proxy: the target is to be an absolute URI",
+        ))?;
+        if !parts.has_scheme("http") {
             let why = "only http is forwarded: use CONNECT for others";
             return Err(Rejected { status: 501, why });
         }
         if target.contains('#') {
             return Err(Rejected::bad("the target has a fragment"));
         }
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
+        let AbsoluteForm {
+            authority, path, ..
+        } = parts;
         // A name before an @ would only mislead (RFC 9110 section 4.2.4). It is no destination.
         let to = Destination::parse(authority, Some(80));
         let to = to.ok_or(Rejected::bad("the target has an invalid host or port"))?;
@@ -46,7 +44,8 @@ impl<'a> Absolute<'a> {
     /// The head of the request to the server, in origin-form and with the framing of the original.
     ///
     /// The server gets the host of the target, whatever the Host field of the client was (RFC 9112 section 3.2.2).
-    pub fn head(&self, request: &Request<'_>, via: &str) -> Bytes {
+    pub fn head(&self, request: &Request<'_>, via: &str) -> Result<Bytes, Rejected> {
+        let fields = request.fields.end_to_end()?;
         let mut head = Vec::with_capacity(512);
         let mut line = |parts: &[&[u8]]| {
             parts.iter().for_each(|part| head.extend_from_slice(part));
@@ -67,7 +66,7 @@ impl<'a> Absolute<'a> {
             b" HTTP/1.1",
         ]);
         line(&[b"Host: ", self.authority.as_bytes()]);
-        for (name, value) in request.fields.end_to_end() {
+        for (name, value) in fields {
             let is = |it: &str| name.eq_ignore_ascii_case(it);
             // RFC 9110 section 10.1.1: HTTP/1.0 has no expectations.
             let is_ignored = is("host")
@@ -88,7 +87,7 @@ impl<'a> Absolute<'a> {
             Framing::Empty | Framing::UntilClose => {}
         }
         line(&[]);
-        head.into()
+        Ok(head.into())
     }
 }
 
@@ -162,7 +161,8 @@ mod tests {
         let mut space = http1::field_space();
         let request = Request::parse(head.as_bytes(), &mut space).unwrap();
         let absolute = Absolute::parse(request.target).ok().unwrap();
-        String::from_utf8(absolute.head(&request, "proxy").to_vec()).unwrap()
+        let head = absolute.head(&request, "proxy").unwrap();
+        String::from_utf8(head.to_vec()).unwrap()
     }
 
     #[test]

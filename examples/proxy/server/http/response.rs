@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::exchange::{Exchange, Sent};
 use super::request::via_of;
-use crate::http1::{Framing, Response, Version};
+use crate::http1::{Framing, Rejected, Response, Version};
 
 /// The head for the client, and how the body is sent.
 pub struct Head {
@@ -19,7 +19,7 @@ impl Head {
     ///
     /// A body in chunks, or one that ends with the connection, is sent in chunks, so that the client can tell a
     /// complete one. HTTP/1.0 has no chunks: there the connection ends with the body.
-    pub fn new(response: &Response<'_>, exchange: &Exchange, via: &str) -> Head {
+    pub fn new(response: &Response<'_>, exchange: &Exchange, via: &str) -> Result<Head, Rejected> {
         let (mut chunked, mut sent) = (false, Sent::Head);
         let framing = match response.framing {
             // Such a response may tell the length of a body that it does not have: RFC 9110 section 8.6.
@@ -38,7 +38,7 @@ impl Head {
                 None
             }
         };
-        let mut head = start(response, via);
+        let mut head = start(response, via)?;
         let mut field =
             |name: &str, value: &str| push(&mut head, &[name.as_bytes(), b": ", value.as_bytes()]);
         if !response.fields.has("date") {
@@ -55,24 +55,24 @@ impl Head {
             field("Connection", "close");
         }
         push(&mut head, &[]);
-        let bytes = head;
-        Head {
-            bytes,
+        Ok(Head {
+            bytes: head,
             chunked,
             sent,
-        }
+        })
     }
 }
 
 /// The head of an interim response.
-pub fn interim(response: &Response<'_>, via: &str) -> Vec<u8> {
-    let mut head = start(response, via);
+pub fn interim(response: &Response<'_>, via: &str) -> Result<Vec<u8>, Rejected> {
+    let mut head = start(response, via)?;
     push(&mut head, &[]);
-    head
+    Ok(head)
 }
 
 /// The status line and the fields that are forwarded.
-fn start(response: &Response<'_>, via: &str) -> Vec<u8> {
+fn start(response: &Response<'_>, via: &str) -> Result<Vec<u8>, Rejected> {
+    let fields = response.fields.end_to_end()?;
     let mut head = Vec::with_capacity(512);
     let status = response.status.to_string();
     push(
@@ -84,14 +84,14 @@ fn start(response: &Response<'_>, via: &str) -> Vec<u8> {
             response.reason.as_bytes(),
         ],
     );
-    for (name, value) in response.fields.end_to_end() {
+    for (name, value) in fields {
         push(&mut head, &[name.as_bytes(), b": ", value]);
     }
     push(
         &mut head,
         &[b"Via: ", via_of(response.version, via).as_bytes()],
     );
-    head
+    Ok(head)
 }
 
 fn push(head: &mut Vec<u8>, line: &[&[u8]]) {

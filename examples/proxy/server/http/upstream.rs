@@ -70,7 +70,10 @@ impl Upstream {
         if !exchange.request_complete.get() {
             exchange.keep_alive.set(false);
         }
-        let head = Head::new(&response, &exchange, &self.proxy.options.name);
+        let head = match Head::new(&response, &exchange, &self.proxy.options.name) {
+            Ok(head) => head,
+            Err(rejected) => return self.fail(Failure::BadResponse, rejected.why),
+        };
         exchange.client.push(head.bytes);
         exchange.status.set(response.status);
         exchange.sent.set(head.sent);
@@ -89,8 +92,10 @@ impl Upstream {
             return self.fail(Failure::BadResponse, "too many interim responses");
         }
         if exchange.version == Version::Http11 {
-            let name = &self.proxy.options.name;
-            exchange.client.push(response::interim(response, name));
+            match response::interim(response, &self.proxy.options.name) {
+                Ok(head) => exchange.client.push(head),
+                Err(rejected) => self.fail(Failure::BadResponse, rejected.why),
+            }
         }
     }
 
@@ -214,7 +219,7 @@ impl AsyncChat for Upstream {
         match why {
             Close::ConnectFailed(error) => self.report(Failure::of_connect(error), false),
             // The server waited for the rest of the request.
-            Close::Timeout(_) if !exchange.request_complete.get() && !exchange.held_back.get() => {
+            Close::Timeout(_) if !exchange.request_complete.get() && !exchange.is_paused.get() => {
                 self.report(Failure::SlowRequest, false);
             }
             Close::Timeout(_) => self.report(Failure::TimedOut, false),

@@ -1,0 +1,84 @@
+//! Targets of requests (RFC 9112 section 3.2), and the hosts in them. Whoever checks the host of a target and whoever uses its
+//! path split it here, so that they agree.
+
+/// A target in absolute-form: `http://host:port/path?query`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsoluteForm<'a> {
+    pub scheme: &'a str,
+    /// Host and port. It is not checked.
+    pub authority: &'a str,
+    /// Path and query, as they were written. Either can be missing.
+    pub path: &'a str,
+}
+
+impl<'a> AbsoluteForm<'a> {
+    /// `None` for a target in another form. That may contain `://`, too: `/log-in?next=http://host/`.
+    pub fn parse(target: &'a str) -> Option<AbsoluteForm<'a>> {
+        let (scheme, rest) = target.split_once("://")?;
+        // RFC 3986 section 3.2.
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        is_scheme(scheme).then_some(AbsoluteForm {
+            scheme,
+            authority,
+            path,
+        })
+    }
+
+    pub fn has_scheme(&self, scheme: &str) -> bool {
+        self.scheme.eq_ignore_ascii_case(scheme)
+    }
+}
+
+/// RFC 3986 section 3.1.
+fn is_scheme(text: &str) -> bool {
+    let is = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    text.starts_with(|first: char| first.is_ascii_alphabetic()) && text.bytes().all(is)
+}
+
+/// The host and the port of `host:port`. The port is empty if there is none. A colon in brackets is one of an IPv6 address.
+pub fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port),
+        _ => (authority, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absolute_target_has_a_scheme_a_host_and_a_path() {
+        for (target, parts) in [
+            ("http://a", ("http", "a", "")),
+            ("HTTPS://a:1/b?c://d", ("HTTPS", "a:1", "/b?c://d")),
+            ("http://a?x/y", ("http", "a", "?x/y")),
+            ("http://a#/b", ("http", "a", "#/b")),
+            ("http:///b", ("http", "", "/b")),
+        ] {
+            let found = AbsoluteForm::parse(target).unwrap();
+            assert_eq!((found.scheme, found.authority, found.path), parts);
+        }
+        for target in [
+            "/", "*", "a:80", "/x://a/", "?x://a/", "://a/", "1x://a/", "http:/a/",
+        ] {
+            assert_eq!(AbsoluteForm::parse(target), None, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_port_follows_the_last_colon_outside_of_brackets() {
+        for (authority, parts) in [
+            ("a", ("a", "")),
+            ("a:", ("a", "")),
+            ("a:80", ("a", "80")),
+            ("a:80:81", ("a:80", "81")),
+            ("[::1]", ("[::1]", "")),
+            ("[::1]:80", ("[::1]", "80")),
+            ("[::1].b", ("[::1].b", "")),
+        ] {
+            assert_eq!(split_port(authority), parts);
+        }
+    }
+}
