@@ -1,8 +1,8 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
-//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `config.rs`, `info.rs`:
-//! parameters and figures.
+//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `targets.rs`:
+//! commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;
 pub mod config;
@@ -11,9 +11,11 @@ pub mod mailbox;
 pub mod pubsub;
 pub mod session;
 pub mod shared;
+pub mod targets;
 pub mod waiting;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,6 +27,7 @@ use config::Config;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
+use targets::Begin;
 
 use crate::commands::Failure;
 use crate::disk::journal::{AppendFsync, Journal};
@@ -69,6 +72,8 @@ pub struct Server {
     remote: Remote,
     /// The subscribers of this worker.
     subscriptions: RefCell<Subscriptions>,
+    /// The commands of clients of this worker that wait for a target.
+    waiting_commands: RefCell<HashMap<u64, Begin>>,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
     /// The timer of the key that expires next, and when that is.
@@ -96,6 +101,7 @@ impl Server {
             number,
             remote,
             subscriptions: RefCell::default(),
+            waiting_commands: RefCell::default(),
             tools: Cell::default(),
             expiry: Cell::default(),
             journal: shared.journal(),

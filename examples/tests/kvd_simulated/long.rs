@@ -251,12 +251,12 @@ fn freed_by(info: &str) -> Result<u64> {
     Ok(rest.split(' ').next().unwrap_or_default().parse()?)
 }
 
-fn numbers(of: std::ops::Range<usize>) -> String {
+pub fn numbers(of: std::ops::Range<usize>) -> String {
     of.map(|number| format!(" {number}")).collect()
 }
 
 /// Makes a list, a set, a sorted set and a hash of 20,000 elements.
-fn fill(scene: &Scene, client: &Peer) -> Result {
+pub fn fill(scene: &Scene, client: &Peer) -> Result {
     for part in 0..10 {
         let range = part * 2_000..(part + 1) * 2_000;
         let pairs: String = range.clone().map(|it| format!(" {it} {it}")).collect();
@@ -269,7 +269,7 @@ fn fill(scene: &Scene, client: &Peer) -> Result {
 }
 
 /// Lets the loop run until a client has received something, and returns how many turns that has taken.
-fn turns_until_reply(scene: &Scene, client: &Peer) -> Result<(usize, String)> {
+pub fn turns_until_reply(scene: &Scene, client: &Peer) -> Result<(usize, String)> {
     for turns in 1..10_000 {
         scene.event_loop.run_once(Duration::ZERO)?;
         let mut reply = client.take_received();
