@@ -340,7 +340,8 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let number = set.len().min(wanted as usize);
     context.reply.array(number);
-    sample::distinct(context.reply, set, number, |reply, it| {
+    let size = |it: &Text| it.as_bytes().len();
+    sample::distinct(context.reply, set, number, size, |reply, it| {
         reply.bulk(it.as_bytes());
     });
     Ok(())

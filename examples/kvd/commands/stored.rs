@@ -209,6 +209,9 @@ where
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
 {
     fn turn(mut self) {
+        if self.request.waiter.is_killed() {
+            return self.finish(Ok(()));
+        }
         for _ in 0..PARTS_AT_ONCE {
             match self.making.advance() {
                 Ok(true) => {}

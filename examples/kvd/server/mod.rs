@@ -24,6 +24,7 @@ use asynchat::bytes::Bytes;
 use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
+use info::Counts;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
@@ -76,6 +77,8 @@ pub struct Server {
     waiting_commands: RefCell<HashMap<u64, Begin>>,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
+    /// What this worker had counted at the last CONFIG RESETSTAT.
+    counts_before: Cell<Counts>,
     /// The timer of the key that expires next, and when that is.
     expiry: Cell<Option<(TimerId, i64)>>,
     /// `None` without a disk.
@@ -103,6 +106,7 @@ impl Server {
             subscriptions: RefCell::default(),
             waiting_commands: RefCell::default(),
             tools: Cell::default(),
+            counts_before: Cell::default(),
             expiry: Cell::default(),
             journal: shared.journal(),
             this: this.clone(),
@@ -153,6 +157,7 @@ impl Server {
     fn add_client(&self, chat: &Chat) -> Arc<Client> {
         let mut data = self.shared.lock();
         data.last_client += 1;
+        data.stats.connections += 1;
         let (id, output) = (data.last_client, data.config.output);
         // CONFIG SET may have changed it since the server began to listen.
         if chat.limits().output != output {

@@ -12,8 +12,8 @@ use super::Server;
 use super::shared::{Data, Shared};
 use crate::store::text::Text;
 
-/// The keys for which a value is being made, each with the number of its database. They have the commands that wait for
-/// that: the number of the worker and the id of the client.
+/// The keys for which a value is being made, each with the number of its database. Each of them has a queue of the commands
+/// that wait: the number of the worker and the id of the client.
 #[derive(Default)]
 pub struct Targets(HashMap<(usize, Text), VecDeque<(usize, u64)>>);
 
@@ -77,7 +77,7 @@ impl Drop for Target {
                 }
             }
         };
-        // The lock is free: if the worker has ended, the next target is dropped here.
+        // The lock is given back before: if the worker has ended, the target is dropped here, and the next command begins.
         if let Some((remote, client)) = next {
             let target = Target {
                 database: name.0,

@@ -157,3 +157,57 @@ fn nothing_is_stored_for_a_client_that_was_killed() -> Result {
     assert_eq!(scene.ask(&other, "EXISTS d e\n")?, ":1 ");
     Ok(())
 }
+
+#[test]
+fn the_elements_that_a_limit_leaves_out_take_several_turns() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    fill(&scene, &client)?;
+    let turns = |command: &str, wanted: &str| -> Result<usize> {
+        client.send(format!("{command}\r\n"));
+        let (turns, reply) = turns_until_reply(&scene, &client)?;
+        assert_eq!(reply, wanted, "{command}");
+        Ok(turns)
+    };
+    turns("SORT l LIMIT 0 1 STORE d", ":1 ")?;
+    let few = turns("SORT l LIMIT 0 1 STORE d", ":1 ")?;
+    let many = turns("SORT l LIMIT 19990 1 STORE d", ":1 ")?;
+    assert!(many > few + 10, "{many} and {few} turns");
+    turns("LRANGE d 0 -1", "*1 $5 19990 ")?;
+    turns("SORT l LIMIT 19998 5", "*2 $5 19998 $5 19999 ")?;
+    turns("SORT s LIMIT 19999 1", "*1 $5 19999 ")?;
+    turns("SORT l LIMIT 19998 0", "*0 ")?;
+    Ok(())
+}
+
+#[test]
+fn many_positions_are_in_the_reply_in_their_order() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, &format!("RPUSH l{}\n", " x".repeat(5_000)))?;
+    let positions: String = (0..5_000).map(|number| format!(":{number} ")).collect();
+    for (command, wanted) in [
+        ("LPOS l x COUNT 0", format!("*5000 {positions}")),
+        ("LPOS l y COUNT 0", "*0 ".to_owned()),
+        ("LPOS l x RANK -1", ":4999 ".to_owned()),
+        ("LPOS l y", "$-1 ".to_owned()),
+    ] {
+        assert_eq!(scene.ask(&client, &format!("{command}\n"))?, wanted);
+    }
+    Ok(())
+}
+
+/// As in Redis.
+#[test]
+fn what_is_stored_of_a_set_without_an_order_is_sorted_by_its_bytes() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, "SADD s b 10 9 a\nRPUSH l b 10 9 a\n")?;
+    let script =
+        "SORT s BY nosort STORE d\nLRANGE d 0 -1\nSORT l BY nosort STORE d\nLRANGE d 0 -1\n";
+    assert_eq!(
+        scene.ask(&client, script)?,
+        ":4 *4 $2 10 $1 9 $1 a $1 b :4 *4 $1 b $2 10 $1 9 $1 a "
+    );
+    Ok(())
+}
