@@ -27,21 +27,24 @@
 //! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
-//! lock, which a worker has while it executes the requests of one read, for about a millisecond at most unless one request
-//! takes longer. Receiving, sending, long replies and the writing to disk need no lock. docs/performance.md says why it is one lock.
+//! lock, which a worker has while it executes the requests of one read. It gives the lock back when a millisecond has
+//! passed. It looks at the time after each command that may take long, and after 16 others. Receiving, sending, long
+//! replies and the writing to disk need no lock. docs/performance.md says why it is one lock.
 //!
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
-//! count, APPEND to a large string that a reply contains). The result is that of the command at its end. These have the lock
-//! for as long as they take: commands in a transaction, and one whose key has changed during each of three attempts. For
-//! SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of
-//! their own. INFO waits for the figures of all workers, so one that is busy delays it.
+//! count, APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
+//! that of the command at its end. These have the lock for as long as they take: commands in a transaction, and one whose
+//! key has changed during each of three attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is
+//! any key. Large values are dropped by a thread of their own. INFO waits for the figures of all workers, so one that is
+//! busy delays it.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
 //! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
 //! keyspace notifications, client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots
 //! (SAVE), cluster and replication; nor DEBUG, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, DUMP and
-//! RESTORE, LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. CONFIG SET accepts for such parameters the value that is the case.
+//! RESTORE, LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. A parameter of one of these features can be set to
+//! its present value only.
 //!
 //! Reading order:
 //!

@@ -212,6 +212,29 @@ fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
     running.end()
 }
 
+/// A command in parts waits for those on other workers that make a value for the same key.
+#[test]
+fn values_for_one_key_are_made_one_after_another_on_all_workers() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let members: String = (0..5_000).map(|number| format!(" {number}")).collect();
+    let first = clients[0].ask(&format!("SADD s{members}"), 1)?;
+    assert_eq!(first, ":5000");
+    for _ in 0..5 {
+        for client in &mut clients {
+            client.send("SUNIONSTORE d s\nSETRANGE k 9000000 x\n")?;
+        }
+        // The values of one that has left are made all the same.
+        drop(clients.pop());
+        clients.push(Client::connect(running.addr)?);
+        for client in clients.iter_mut().take(2 * WORKERS - 1) {
+            assert_eq!(client.receive(2)?, ":5000 :9000001");
+        }
+    }
+    drop(clients);
+    running.end()
+}
+
 #[test]
 fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
     let running = Running::start(Options::default())?;

@@ -8,9 +8,9 @@ use crate::server::shared::lock;
 /// The longest name of a command.
 const LONGEST: usize = 32;
 
-/// Executes a request, or queues it for EXEC.
+/// Executes a request, or queues it for EXEC. Returns whether that may have taken long.
 #[inline]
-pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
+pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
     context.data.stats.commands += 1;
     let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
@@ -21,14 +21,18 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) {
         Ok((command, is_queued))
     });
     match admitted {
-        Ok((_, true)) => {}
+        Ok((_, true)) => false,
         Ok((command, false)) => {
             context.client.last_command.store(Some(command));
             if let Err(failure) = run(context, command, args) {
                 context.reply.error(&failure.0);
             }
+            command.flags & (flag::FAST | flag::SHORT) == 0
         }
-        Err(failure) => refuse(context, args, &failure),
+        Err(failure) => {
+            refuse(context, args, &failure);
+            false
+        }
     }
 }
 

@@ -313,9 +313,12 @@ fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
     }
 }
 
+fn size(field: &Field) -> usize {
+    field.name.as_bytes().len() + field.value.as_bytes().len()
+}
+
 fn are_many(table: &Table<Field>) -> bool {
-    let size = |it: &Field| it.name.as_bytes().len() + it.value.as_bytes().len();
-    table.len() > long::MANY || table.iter().map(size).sum::<usize>() > long::MANY_BYTES
+    long::are_many(table.len(), table.iter().map(size))
 }
 
 fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
@@ -407,7 +410,7 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     match &*hash {
-        Hash::Large(table) => sample::distinct(context.reply, table, number, encode_one),
+        Hash::Large(table) => sample::distinct(context.reply, table, number, size, encode_one),
         Hash::Small(fields) => {
             let mut found: Vec<&Field> = fields.iter().collect();
             if number < found.len() {

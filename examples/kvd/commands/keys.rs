@@ -308,6 +308,10 @@ fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if to == context.client.database.load() && args.get(1) == args.get(2) {
         return Err(fail("ERR source and destination objects are the same"));
     }
+    // A string is shared. The first of the two that changes has to copy it.
+    if let Some(value) = context.db().find_mut(args.get(1)) {
+        value.share();
+    }
     let found = context
         .db()
         .entry(args.get(1))
@@ -377,12 +381,20 @@ fn refcount(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn usage(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    if args.len() > 3 && !(args.len() == 5 && args.is(3, "samples")) {
-        return Err(SYNTAX);
+    let mut samples = 5;
+    for at in (3..args.len()).step_by(2) {
+        if at + 1 == args.len() || !args.is(at, "samples") {
+            return Err(SYNTAX);
+        }
+        samples = match integer(args.get(at + 1))? {
+            ..0 => return Err(SYNTAX),
+            0 => usize::MAX,
+            number => number as usize,
+        };
     }
     let found = context.db().entry(args.get(2)).map(|entry| {
         // The table has 8 slots for 7 entries at most, and a byte of its own for each slot.
-        (size_of::<Entry>() + 1) * 8 / 7 + entry.key.heap() + entry.value.heap()
+        (size_of::<Entry>() + 1) * 8 / 7 + entry.key.heap() + entry.value.heap(samples)
     });
     match found {
         Some(bytes) => context.reply.count(bytes),

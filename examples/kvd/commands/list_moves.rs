@@ -140,11 +140,11 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     let seconds = timeout(args.get(last))?;
     let db = context.data.keyspace.database(number_of(context));
     for key in awaited(context.mode, args, 1..last) {
-        if let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
+        if let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
             context.reply.array(2);
             context.reply.bulk(key);
             context.reply.bulk(item.as_bytes());
-            db.touch_element(key, || row(place));
+            db.touch_element(key, || row(number));
             db.remove_if_empty(key);
             return Ok(());
         }
@@ -170,16 +170,16 @@ fn move_item(
     }
     // The type of the target is checked before the element is taken.
     db.list(target)?;
-    let Some((item, place)) = db.list_mut(source)?.and_then(|list| list.pop(from)) else {
+    let Some((item, number)) = db.list_mut(source)?.and_then(|list| list.pop(from)) else {
         return Ok(false);
     };
-    db.touch_element(source, || row(place));
+    db.touch_element(source, || row(number));
     context.reply.bulk(item.as_bytes());
     if source != target {
         db.remove_if_empty(source);
     }
-    let place = db.list_or_new(target)?.push(to, item);
-    db.touch_element(target, || row(place));
+    let number = db.list_or_new(target)?.push(to, item);
+    db.touch_element(target, || row(number));
     db.signal(target);
     Ok(true)
 }

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
@@ -230,6 +229,9 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     })
 }
 
+/// How many bytes of indices are encoded at a time.
+const MOST_AT_ONCE: usize = 16 * 1024;
+
 /// LPOS.
 struct Positions {
     search: Search,
@@ -239,7 +241,8 @@ struct Positions {
     /// Whether the reply is an array.
     are_many: bool,
     found: Vec<usize>,
-    output: Option<Bytes>,
+    /// Those that are not in the reply yet, once it has begun.
+    left: Option<std::vec::IntoIter<usize>>,
     resp3: bool,
 }
 
@@ -256,32 +259,39 @@ impl Positions {
         })
     }
 
-    fn reply(&self, reply: &mut Reply) {
-        match (self.are_many, self.found.first()) {
-            (true, _) => {
-                reply.array(self.found.len());
-                self.found.iter().for_each(|index| reply.count(*index));
-            }
-            (false, Some(index)) => reply.count(*index),
-            (false, None) => reply.null(),
+    /// Begins the reply. Returns what follows.
+    fn begin(&mut self, reply: &mut Reply) -> std::vec::IntoIter<usize> {
+        let found = std::mem::take(&mut self.found);
+        match self.are_many {
+            true => reply.array(found.len()),
+            false if found.is_empty() => reply.null(),
+            false => {}
         }
+        found.into_iter()
     }
 }
 
 impl Producer for Positions {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        if let Some(output) = &mut self.output {
-            return output.more(budget);
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        let Some(left) = &mut self.left else {
+            if !self.advance() {
+                self.left = Some(self.begin(&mut reply));
+            }
+            return Ok(More::Chunk(reply.buffer.into()));
+        };
+        while reply.len() < budget.min(MOST_AT_ONCE)
+            && let Some(index) = left.next()
+        {
+            reply.count(index);
         }
-        if !self.advance() {
-            let mut reply = Reply {
-                resp3: self.resp3,
-                ..Reply::default()
-            };
-            self.reply(&mut reply);
-            self.output = Some(reply.buffer.into());
-        }
-        Ok(More::Chunk(Bytes::new()))
+        Ok(match reply.is_empty() {
+            true => More::Done,
+            false => More::Chunk(reply.buffer.into()),
+        })
     }
 }
 
@@ -325,7 +335,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         },
         are_many: most.is_some(),
         found: Vec::new(),
-        output: None,
+        left: None,
         resp3: context.reply.resp3,
     };
     if positions.search.list.len() > long::MANY {
@@ -333,6 +343,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     while positions.advance() {}
-    positions.reply(context.reply);
+    let found = positions.begin(context.reply);
+    found.for_each(|index| context.reply.count(index));
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
     Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, command, count, fail, integer, long,
     wrong_arity,
 };
-use crate::disk::rows::place_name;
+use crate::disk::rows::element_name;
 use crate::resp::request::Args;
 use crate::store::database::{Database, WrongType};
 use crate::store::list::{End, List, range};
@@ -115,8 +115,8 @@ pub(super) const TABLE: &[Command] = &[
 ];
 
 /// The name of the row of an element.
-pub(super) fn row(place: i64) -> Text {
-    place_name(place)[..].into()
+pub(super) fn row(number: i64) -> Text {
+    element_name(number)[..].into()
 }
 
 fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> Outcome {
@@ -129,8 +129,8 @@ fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> 
     let list = db.list_or_new(key)?;
     let mut first = None;
     for item in args.from(2) {
-        let place = list.push(end, item.into());
-        first.get_or_insert(place);
+        let number = list.push(end, item.into());
+        first.get_or_insert(number);
     }
     let len = list.len();
     let added = args.len() - 2;
@@ -178,11 +178,11 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         return Ok(());
     }
     for _ in 0..number {
-        let Some((item, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) else {
+        let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) else {
             break;
         };
         context.reply.bulk(item.as_bytes());
-        db.touch_element(key, || row(place));
+        db.touch_element(key, || row(number));
     }
     db.remove_if_empty(key);
     Ok(())
@@ -195,18 +195,13 @@ fn remove_many(db: &mut Database, key: &[u8], end: End, number: usize) -> Result
     };
     let len = list.len();
     let first = match end {
-        End::Left => list.place(0),
-        End::Right => list.place(len - number),
+        End::Left => list.number(0),
+        End::Right => list.number(len - number),
     };
     let taken = list.take(end, number);
     // The disk and those who watch learn of a removed key as a whole.
     if number < len {
-        db.touch_main(key);
-        if db.changes.is_some() {
-            for place in (first..).take(number) {
-                db.touch_element(key, || row(place));
-            }
-        }
+        db.touch_removed(key, first..first + number as i64);
     }
     db.remove_if_empty(key);
     Ok(taken)
@@ -252,8 +247,8 @@ fn lset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some(item) = list.get_mut(index) {
         *item = args.get(3).into();
     }
-    let place = list.place(index);
-    db.touch_element(key, || row(place));
+    let number = list.number(index);
+    db.touch_element(key, || row(number));
     context.ok()
 }
 
@@ -299,8 +294,8 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 continue;
             }
             for _ in 0..number {
-                if let Some((_, place)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
-                    db.touch_element(key, || row(place));
+                if let Some((_, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
+                    db.touch_element(key, || row(number));
                 }
             }
         }

@@ -8,14 +8,15 @@ use crate::store::table::{Keyed, Table};
 use crate::store::text::Text;
 
 /// Replies with so many different entries, at most all. The array has begun. Those of a large table are looked for
-/// while the reply is sent.
+/// while the reply is sent. `size` is how many bytes an entry has.
 pub(super) fn distinct<T: Keyed + Send + Sync + 'static>(
     reply: &mut Reply,
     table: &Table<T>,
     number: usize,
+    size: impl Fn(&T) -> usize,
     encode: impl Fn(&mut Reply, &T) + Send + 'static,
 ) {
-    if table.len() <= long::MANY {
+    if !long::are_many(table.len(), table.iter().map(size)) {
         let mut found: Vec<&T> = table.iter().collect();
         fastrand::shuffle(&mut found);
         let found = found.into_iter().take(number);

@@ -1,7 +1,7 @@
 //! SCAN, HSCAN, SSCAN and ZSCAN. An element that is there during the whole scan is returned exactly once.
 
 use super::flag::READONLY;
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::glob;
@@ -100,11 +100,19 @@ fn options(args: Args<'_>, at: usize) -> Result<Options<'_>, Failure> {
 }
 
 /// Replies with the cursor and what was found.
-fn reply(reply: &mut Reply, cursor: u64, found: &[Text]) {
+fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
     reply.array(2);
     reply.text(&cursor.to_string());
     reply.array(found.len());
-    found.iter().for_each(|text| reply.bulk(text.as_bytes()));
+    let sizes = found.iter().map(|text| text.as_bytes().len());
+    if !long::are_many(found.len(), sizes) {
+        return found.iter().for_each(|text| reply.bulk(text.as_bytes()));
+    }
+    let mut found = found.into_iter();
+    long::reply_items(reply, move |reply| {
+        let next = found.next();
+        next.map(|text| reply.bulk(text.as_bytes())).is_some()
+    });
 }
 
 fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -124,7 +132,7 @@ fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 found.push(entry.key.clone());
             }
         });
-    reply(context.reply, cursor, &found);
+    reply(context.reply, cursor, found);
     Ok(())
 }
 
@@ -149,7 +157,7 @@ fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         }
     }
-    reply(context.reply, cursor, &found);
+    reply(context.reply, cursor, found);
     Ok(())
 }
 
@@ -164,7 +172,7 @@ fn sscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         });
     }
-    reply(context.reply, cursor, &found);
+    reply(context.reply, cursor, found);
     Ok(())
 }
 
@@ -180,6 +188,6 @@ fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         });
     }
-    reply(context.reply, cursor, &found);
+    reply(context.reply, cursor, found);
     Ok(())
 }

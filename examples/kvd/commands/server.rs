@@ -56,6 +56,7 @@ const CONFIG: &[Command] = &[
         |it, _| {
             it.data.stats = Stats::default();
             it.data.keyspace.databases().for_each(|it| it.expired = 0);
+            it.server.reset_counts(it.data);
             it.ok()
         },
     ),
@@ -84,6 +85,7 @@ fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     client.is_blocked.store(true);
+    client.apply_timeout(context.chat, context.data.config.timeout);
     context.server.ask_others(context.data, move |server| {
         let mut reply = Reply::default();
         let info = Info::new(server, &mut server.shared.lock(), &wanted, resp3);

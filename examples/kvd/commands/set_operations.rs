@@ -209,7 +209,8 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
 }
 
 fn send(context: &mut Context<'_>, mut job: Job) {
-    if job.len() > long::MANY {
+    let members = job.sets.iter().flat_map(|set| set.iter());
+    if long::are_many(job.len(), members.map(|it| it.as_bytes().len())) {
         return context.reply.produce(job);
     }
     while job.combine_next() {}

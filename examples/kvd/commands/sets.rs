@@ -227,8 +227,10 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .database(context.client.database.load());
     let len = db.members(key)?.map_or(0, |set| set.len());
     let number = wanted.unwrap_or(1).min(len);
-    if number > POPPED_AT_ONCE {
-        return pop_many(context, key, number);
+    if let Some(wanted) = wanted
+        && number > long::MANY
+    {
+        return pop_many(context, key, wanted);
     }
     if wanted.is_some() {
         context.reply.set(number);
@@ -250,9 +252,6 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// SPOP removes so many members at most at once.
-const POPPED_AT_ONCE: usize = 5 * long::MANY;
-
 /// How many members are a part.
 const PART: usize = 250;
 
@@ -263,13 +262,13 @@ struct Popped {
     members: Vec<Text>,
 }
 
-fn pop_many(context: &mut Context<'_>, key: &[u8], number: usize) -> Outcome {
+fn pop_many(context: &mut Context<'_>, key: &[u8], wanted: usize) -> Outcome {
     let source = Text::from(key);
     stored::store(context, key, Some(vec![source.clone()]), move |db| {
         let set = db.members(source.as_bytes())?;
         let set = set.map(|set| Set::clone(set)).unwrap_or_default();
         Ok(Popped {
-            number: number.min(set.len()),
+            number: wanted.min(set.len()),
             set,
             members: Vec::new(),
         })
@@ -341,7 +340,8 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let number = set.len().min(wanted as usize);
     context.reply.array(number);
-    sample::distinct(context.reply, set, number, |reply, it| {
+    let size = |it: &Text| it.as_bytes().len();
+    sample::distinct(context.reply, set, number, size, |reply, it| {
         reply.bulk(it.as_bytes());
     });
     Ok(())

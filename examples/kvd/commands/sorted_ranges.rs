@@ -422,7 +422,7 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
         return Ok(());
     };
     let range = bounded(Some(set), by, false, args.get(2), args.get(3))?;
-    if range.len() > sorted_removal::AT_ONCE {
+    if range.len() > long::MANY {
         let args = args.to_owned();
         let ranks = move |set: &SortedSet| {
             let args = args.args();

@@ -12,9 +12,6 @@ use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
 use crate::store::value::Value;
 
-/// So many members at most are removed at once.
-pub(super) const AT_ONCE: usize = 5 * long::MANY;
-
 /// How many members are a part.
 const PART: usize = 250;
 

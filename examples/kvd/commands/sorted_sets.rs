@@ -3,7 +3,7 @@
 use super::flag::{BLOCKING, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
 use super::list_moves::{awaited, number_of, timeout, wait};
 use super::sorted_removal::{self, Replies};
-use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float};
+use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, long};
 use crate::resp::request::Args;
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
@@ -330,12 +330,13 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
         .keyspace
         .database(context.client.database.load());
     let len = db.sorted(key)?.map_or(0, |set| set.len());
-    let number = wanted.unwrap_or(1).min(len);
+    let most = wanted.unwrap_or(1);
+    let number = most.min(len);
     // With a count, version 3 has a pair for each member.
     let pairs = wanted.is_some() && context.reply.resp3;
-    if number > sorted_removal::AT_ONCE {
+    if number > long::MANY {
         let ranks = move |set: &SortedSet| {
-            let (len, number) = (set.len(), number.min(set.len()));
+            let (len, number) = (set.len(), most.min(set.len()));
             Ok(if is_lowest {
                 0..number
             } else {

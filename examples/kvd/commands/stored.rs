@@ -1,19 +1,22 @@
 //! Commands that write what takes long to make: SORT with STORE, SUNIONSTORE, LREM and their kind.
 //!
 //! A value of many elements is made a part at a time, from a snapshot, while the client waits and others are served. It
-//! is stored if the keys from which it was made have not changed meanwhile, so that it is what the command would have
-//! made at once then. If they have changed it is made again, and the last time at once: a key that never rests has its
-//! clients wait for that.
+//! is stored if the keys from which it was made have not changed meanwhile. So it is the value that the command would
+//! have made at once at that time. If one of the keys has changed, the value is made again from a new snapshot. If a key
+//! has changed during each of the attempts, the value is made at once, and all clients wait for that.
+//!
+//! The values for one key are made one after another.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use asynchat::Chat;
 
-use super::{Context, Failure, Mode, Outcome, PANICKED, long};
+use super::{Context, Failure, Mode, Outcome, PANICKED, fail, long};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::server::client::Client;
+use crate::server::targets::Target;
 use crate::server::waiting::end_wait;
 use crate::store::database::Database;
 use crate::store::dropper;
@@ -57,22 +60,23 @@ pub(super) fn store<M: Making + Send + 'static>(
         making.store(db, target, context.reply);
         return Ok(());
     }
-    let work = Work {
-        server: Rc::clone(context.server),
+    // The snapshot is taken when no other command makes a value for this key.
+    drop(making);
+    let request = Request {
         waiter: Waiter(Some(Arc::clone(context.client))),
         chat: context.chat.clone(),
-        database: context.client.database.load(),
-        target: target.into(),
-        versions: watch(context.db(), sources.as_deref()),
         sources,
         make,
-        making,
-        attempts_left: ATTEMPTS - 1,
     };
     context.client.is_blocked.store(true);
     let timeout = context.data.config.timeout;
     context.client.apply_timeout(context.chat, timeout);
-    asynchat::call_soon(move || work.turn());
+    context.server.begin_for(
+        context.data,
+        context.client.id,
+        (context.client.database.load(), target.into()),
+        Box::new(move |server, target| request.begin(server, target)),
+    );
     Ok(())
 }
 
@@ -114,6 +118,11 @@ impl Waiter {
         self.0.as_ref().is_some_and(|client| client.resp3.load())
     }
 
+    /// Whether CLIENT KILL has ended it.
+    fn is_killed(&self) -> bool {
+        self.0.as_ref().is_some_and(|client| client.closes.load())
+    }
+
     fn end(&mut self, reply: Reply) {
         if let Some(client) = self.0.take() {
             end_wait(&client, reply, None);
@@ -132,20 +141,67 @@ impl Drop for Waiter {
     }
 }
 
-/// A value that is being made for a client.
-struct Work<M, F> {
-    server: Rc<Server>,
+/// The value that a client has asked for.
+struct Request<F> {
     waiter: Waiter,
     chat: Chat,
-    database: usize,
-    target: Text,
     sources: Option<Vec<Text>>,
+    make: F,
+}
+
+impl<F> Request<F> {
+    fn begin<M>(mut self, server: &Rc<Server>, target: Target)
+    where
+        M: Making + Send + 'static,
+        F: Fn(&mut Database) -> Result<M, Failure> + 'static,
+    {
+        let begun = {
+            let keyspace = &mut server.shared.lock().keyspace;
+            keyspace.set_time(server.now());
+            self.take_snapshot(keyspace.database(target.database))
+        };
+        match begun {
+            Ok((making, versions)) => {
+                let work = Work {
+                    server: Rc::clone(server),
+                    request: self,
+                    target,
+                    versions,
+                    making,
+                    attempts_left: ATTEMPTS - 1,
+                };
+                work.turn();
+            }
+            Err(failure) => {
+                let mut reply = Reply::default();
+                reply.error(&failure.0);
+                self.waiter.end(reply);
+            }
+        }
+    }
+
+    /// Begins to make the value. Returns also how often the sources have changed so far.
+    fn take_snapshot<M>(&self, db: &mut Database) -> Result<(M, Vec<u64>), Failure>
+    where
+        F: Fn(&mut Database) -> Result<M, Failure>,
+    {
+        let making = (self.make)(db)?;
+        Ok((making, watch(db, self.sources.as_deref())))
+    }
+}
+
+/// A value that is being made.
+struct Work<M, F> {
+    server: Rc<Server>,
+    request: Request<F>,
+    target: Target,
     /// How often the sources had changed when the snapshot was taken.
     versions: Vec<u64>,
-    make: F,
     making: M,
     attempts_left: usize,
 }
+
+const KILLED: Failure = fail("ERR the client was killed");
 
 impl<M, F> Work<M, F>
 where
@@ -153,6 +209,9 @@ where
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
 {
     fn turn(mut self) {
+        if self.request.waiter.is_killed() {
+            return self.finish(Ok(()));
+        }
         for _ in 0..PARTS_AT_ONCE {
             match self.making.advance() {
                 Ok(true) => {}
@@ -167,20 +226,24 @@ where
     fn finish(mut self, outcome: Outcome) {
         let server = Rc::clone(&self.server);
         let mut reply = Reply {
-            resp3: self.waiter.resp3(),
+            resp3: self.request.waiter.resp3(),
             ..Reply::default()
         };
         let mut locked = server.shared.lock();
         let data = &mut *locked;
         data.keyspace.set_time(server.now());
-        let db = data.keyspace.database(self.database);
+        let db = data.keyspace.database(self.target.database);
         let is_unchanged = self.unwatch(db);
+        if self.request.waiter.is_killed() {
+            drop(locked);
+            return self.end(Err(KILLED), reply);
+        }
         if !is_unchanged && self.attempts_left > 0 {
             self.attempts_left -= 1;
-            match (self.make)(db) {
-                Ok(making) => {
+            match self.request.take_snapshot(db) {
+                Ok((making, versions)) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-                    self.versions = watch(db, self.sources.as_deref());
+                    self.versions = versions;
                     return asynchat::call_soon(move || self.turn());
                 }
                 Err(failure) => {
@@ -194,9 +257,10 @@ where
             false => self.make_at_once(db),
         };
         if outcome.is_ok() {
-            self.making.store(db, self.target.as_bytes(), &mut reply);
+            self.making
+                .store(db, self.target.key.as_bytes(), &mut reply);
         }
-        server.serve_ready(&self.chat, data);
+        server.serve_ready(&self.request.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
         drop(locked);
@@ -204,7 +268,7 @@ where
     }
 
     fn make_at_once(&mut self, db: &mut Database) -> Outcome {
-        let making = (self.make)(db)?;
+        let making = (self.request.make)(db)?;
         dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
         while self.making.advance()? {}
         Ok(())
@@ -212,7 +276,7 @@ where
 
     /// Ends the watches. Returns whether no source has changed.
     fn unwatch(&self, db: &mut Database) -> bool {
-        let Some(sources) = &self.sources else {
+        let Some(sources) = &self.request.sources else {
             let before = self.versions.first().copied();
             return before.is_some() && db.version_of_all() == before;
         };
@@ -230,7 +294,7 @@ where
         if let Err(failure) = outcome {
             reply.error(&failure.0);
         }
-        self.waiter.end(reply);
+        self.request.waiter.end(reply);
         // The snapshots may have become the last owners of many elements.
         dropper::drop_elsewhere(self.making);
     }

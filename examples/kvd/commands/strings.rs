@@ -1,6 +1,6 @@
 //! Strings.
 
-use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{DENYOOM, FAST, READONLY, SHORT, WRITE};
 use super::long::Snapshot;
 use super::{Command, Context, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity};
 use crate::resp::reply::Reply;
@@ -77,7 +77,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "psetex",
         4,
-        WRITE | DENYOOM,
+        WRITE | DENYOOM | SHORT,
         (1, 1, 1),
         "string",
         "Sets both string value and expiration time in milliseconds of a key. The key is created if it doesn't exist.",
@@ -86,7 +86,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "set",
         -3,
-        WRITE | DENYOOM,
+        WRITE | DENYOOM | SHORT,
         (1, 1, 1),
         "string",
         "Sets the string value of a key, ignoring its type. The key is created if it doesn't exist.",
@@ -95,7 +95,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "setex",
         4,
-        WRITE | DENYOOM,
+        WRITE | DENYOOM | SHORT,
         (1, 1, 1),
         "string",
         "Sets the string value and expiration time of a key. Creates the key if it doesn't exist.",

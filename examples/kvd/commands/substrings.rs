@@ -1,5 +1,6 @@
 //! Parts of a string. A long string that has to be copied, because a reply contains it, is copied a part at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
@@ -70,8 +71,7 @@ fn append(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.count(args.get(2).len());
         return Ok(());
     }
-    let len = len(context.db(), key)?;
-    write(context, args, len, 2)
+    write(context, args, None, 2)
 }
 
 fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -83,7 +83,7 @@ fn setrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.count(len);
         return Ok(());
     }
-    write(context, args, offset, 3)
+    write(context, args, Some(offset), 3)
 }
 
 /// The length of the string of a key.
@@ -95,31 +95,62 @@ fn len(db: &mut Database, key: &[u8]) -> Result<usize, Failure> {
     })
 }
 
-/// Writes an argument into the string of a key.
-fn write(context: &mut Context<'_>, args: Args<'_>, offset: usize, part: usize) -> Outcome {
-    let key = args.get(1);
-    let end = offset.saturating_add(args.get(part).len());
-    if end > context.data.config.argument as usize {
-        return Err(TOO_LONG);
+/// What APPEND and SETRANGE write.
+struct Writing<P> {
+    part: P,
+    /// `None` for the end of the string, wherever that is when the command is executed.
+    offset: Option<usize>,
+    /// The longest string.
+    longest: usize,
+}
+
+impl<P: AsRef<[u8]>> Writing<P> {
+    /// Where the part is in a string that had this length before.
+    fn range(&self, len: usize) -> Result<Range<usize>, Failure> {
+        let start = self.offset.unwrap_or(len);
+        let end = start.saturating_add(self.part.as_ref().len());
+        match end > self.longest {
+            true => Err(TOO_LONG),
+            false => Ok(start..end),
+        }
     }
+}
+
+/// Writes an argument into the string of a key: at this offset, or at its end.
+fn write(context: &mut Context<'_>, args: Args<'_>, offset: Option<usize>, part: usize) -> Outcome {
+    let key = args.get(1);
+    let longest = context.data.config.argument as usize;
+    let writing = Writing {
+        part: args.get(part),
+        offset,
+        longest,
+    };
     let db = context.db();
     let len = len(db, key)?;
-    let is_shared = db.find(key).is_some_and(Value::is_shared);
-    if end.saturating_sub(len) > MANY_ADDED || (is_shared && len > LONG) {
-        return write_in_parts(context, key, offset, args.bytes(part));
+    let range = writing.range(len)?;
+    // If a snapshot has the key, this copies the entry, which shares the string from then on.
+    let is_shared = db.find_mut(key).is_some_and(|it| it.is_shared());
+    if range.end.saturating_sub(len) > MANY_ADDED || (is_shared && len > LONG) {
+        let writing = Writing {
+            part: args.bytes(part),
+            offset,
+            longest,
+        };
+        return write_in_parts(context, key, writing);
     }
     if !db.contains(key) {
         db.set(key, Value::string(b""), 0);
     }
     let data = db.find_mut(key).and_then(Value::growing).ok_or(WrongType)?;
-    data.resize(len.max(end), 0);
-    data[offset..end].copy_from_slice(args.get(part));
+    let len = len.max(range.end);
+    data.resize(len, 0);
+    data[range].copy_from_slice(writing.part);
     db.touch(key);
-    context.reply.count(len.max(end));
+    context.reply.count(len);
     Ok(())
 }
 
-fn write_in_parts(context: &mut Context<'_>, key: &[u8], offset: usize, part: Bytes) -> Outcome {
+fn write_in_parts(context: &mut Context<'_>, key: &[u8], writing: Writing<Bytes>) -> Outcome {
     let source = Text::from(key);
     stored::store(context, key, Some(vec![source.clone()]), move |db| {
         let old = match db.find_mut(source.as_bytes()) {
@@ -134,14 +165,13 @@ fn write_in_parts(context: &mut Context<'_>, key: &[u8], offset: usize, part: By
                 }
             }
         };
-        let end = offset + part.len();
-        let zeros = offset.saturating_sub(old.len());
+        let Range { start, end } = writing.range(old.len())?;
         Ok(Copy {
             data: Vec::with_capacity(end.max(old.len())),
             pieces: [
-                Piece::Bytes(old.slice(..offset.min(old.len()))),
-                Piece::Zeros(zeros),
-                Piece::Bytes(part.clone()),
+                Piece::Bytes(old.slice(..start.min(old.len()))),
+                Piece::Zeros(start.saturating_sub(old.len())),
+                Piece::Bytes(writing.part.clone()),
                 Piece::Bytes(old.slice(end.min(old.len())..)),
             ],
             piece: 0,

@@ -3,7 +3,7 @@
 use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
-use crate::server::client::{Client, Transaction, Watch};
+use crate::server::client::{Client, Transaction};
 use crate::server::shared::lock;
 
 pub(super) const TABLE: &[Command] = &[
@@ -93,9 +93,9 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     };
     let watches = lock(&context.client.watches);
     let mut versions = watches.iter();
-    let is_unchanged = versions.all(|watch| {
-        let database = context.data.keyspace.database(watch.database);
-        database.version(watch.key.as_bytes()) == watch.version
+    let is_unchanged = versions.all(|((database, key), version)| {
+        let database = context.data.keyspace.database(*database);
+        database.version(key.as_bytes()) == *version
     });
     drop(watches);
     context.client.unwatch(&mut context.data.keyspace);
@@ -133,17 +133,9 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = context.client.database.load();
     let mut watches = lock(&context.client.watches);
     for key in args.from(1) {
-        if watches
-            .iter()
-            .any(|it| it.database == number && it.key.as_bytes() == key)
-        {
-            continue;
-        }
-        watches.push(Watch {
-            database: number,
-            key: key.into(),
-            version: context.data.keyspace.database(number).watch(key),
-        });
+        let database = context.data.keyspace.database(number);
+        let watch = watches.entry((number, key.into()));
+        watch.or_insert_with(|| database.watch(key));
     }
     context.reply.ok();
     Ok(())

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
-use crate::store::database::{Change, Database};
+use crate::store::change::Change;
+use crate::store::database::Database;
 use crate::store::dropper::MANY;
 use crate::store::hash::Hash;
 use crate::store::keyspace::{DATABASES, Keyspace};
@@ -27,9 +28,11 @@ pub enum Op {
     /// Removes the rows with names in this range.
     Clear(Range<Vec<u8>>),
     Put(Vec<u8>, Bytes),
+    /// Puts the row of a large string. The content of the row is the second vector, and the string.
+    PutString(Vec<u8>, Vec<u8>, Bytes),
     /// Puts the rows of all elements of a large collection, whose key has this prefix. It is a snapshot, so that the
-    /// thread that writes encodes it.
-    PutElements(Vec<u8>, Value),
+    /// thread that writes encodes it. The number is that of its bytes.
+    PutElements(Vec<u8>, Value, usize),
     Delete(Vec<u8>),
 }
 
@@ -40,12 +43,15 @@ impl Op {
             + match self {
                 Op::Clear(names) => names.start.len() + names.end.len(),
                 Op::Put(name, content) => name.len() + content.len(),
-                // About: the elements are shared with the keyspace until they change.
-                Op::PutElements(_, value) => 64 * value.len(),
+                Op::PutString(name, head, text) => name.len() + head.len() + text.len(),
+                Op::PutElements(prefix, _, size) => prefix.len() + size,
                 Op::Delete(name) => name.len(),
             }
     }
 }
+
+/// A collection with elements of more bytes than this is encoded by the thread that writes.
+const MANY_BYTES: usize = 64 * 1024;
 
 const KEY: u8 = 0;
 const ELEMENT: u8 = 1;
@@ -65,12 +71,12 @@ fn with(prefix: &[u8], tag: u8, element: &[u8]) -> Vec<u8> {
     [prefix, &[tag], element].concat()
 }
 
-/// The place of an element of a list, as the name of its row: without a sign, so that rows are in the order of the list.
-pub fn place_name(place: i64) -> [u8; 8] {
-    place.wrapping_sub(i64::MIN).to_be_bytes()
+/// The number of an element of a list, as the name of its row: without a sign, so that rows are in the order of the list.
+pub fn element_name(number: i64) -> [u8; 8] {
+    number.wrapping_sub(i64::MIN).to_be_bytes()
 }
 
-fn place_of(name: &[u8]) -> Option<i64> {
+fn element_number(name: &[u8]) -> Option<i64> {
     let number = i64::from_be_bytes(name.try_into().ok()?);
     Some(number.wrapping_add(i64::MIN))
 }
@@ -101,7 +107,7 @@ pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
     ops
 }
 
-fn add_changes(ops: &mut Vec<Op>, database: &Database, changes: &HashMap<Text, Change>) {
+fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Text, Change>) {
     for (key, change) in changes {
         let prefix = prefix(database.number_on_disk, key.as_bytes());
         let entry = database.table().find(key.as_bytes());
@@ -110,23 +116,35 @@ fn add_changes(ops: &mut Vec<Op>, database: &Database, changes: &HashMap<Text, C
             ops.push(Op::Clear(start..end));
         }
         let Some(entry) = entry else { continue };
+        let name = with(&prefix, KEY, &[]);
         let mut main = vec![kind(&entry.value)];
         main.extend_from_slice(&entry.expires.to_le_bytes());
+        if entry.value.is_large_string() {
+            let text = database.share(key.as_bytes()).unwrap_or_default();
+            ops.push(Op::PutString(name, main, text));
+            continue;
+        }
         let mut digits = Digits::default();
         main.extend_from_slice(entry.value.text(&mut digits).unwrap_or_default());
-        ops.push(Op::Put(with(&prefix, KEY, &[]), main.into()));
+        ops.push(Op::Put(name, main.into()));
         match change {
-            Change::Whole if entry.value.len() > MANY => {
-                ops.push(Op::PutElements(prefix, entry.value.clone()));
+            Change::Whole => {
+                let size = size_of_elements(&entry.value);
+                if entry.value.len() > MANY || size > MANY_BYTES {
+                    ops.push(Op::PutElements(prefix, entry.value.clone(), size));
+                    continue;
+                }
+                each_element(&entry.value, &mut |name, content| {
+                    let content = Bytes::copy_from_slice(content);
+                    ops.push(Op::Put(with(&prefix, ELEMENT, name), content));
+                });
             }
-            Change::Whole => each_element(&entry.value, &mut |name, content| {
-                ops.push(Op::Put(
-                    with(&prefix, ELEMENT, name),
-                    Bytes::copy_from_slice(content),
-                ));
-            }),
             Change::Elements(elements) => {
-                for element in elements {
+                for numbers in &elements.removed {
+                    let name = |number| with(&prefix, ELEMENT, &element_name(number));
+                    ops.push(Op::Clear(name(numbers.start)..name(numbers.end)));
+                }
+                for element in &elements.changed {
                     let name = with(&prefix, ELEMENT, element.as_bytes());
                     ops.push(match content(&entry.value, element.as_bytes()) {
                         Some(content) => Op::Put(name, content),
@@ -136,6 +154,19 @@ fn add_changes(ops: &mut Vec<Op>, database: &Database, changes: &HashMap<Text, C
             }
         }
     }
+}
+
+/// The bytes of the elements of a collection. About that many if they are many: these are shared with the keyspace until
+/// they change.
+fn size_of_elements(value: &Value) -> usize {
+    if value.len() > MANY {
+        return 64 * value.len();
+    }
+    let mut size = 0;
+    each_element(value, &mut |name, content| {
+        size += name.len() + content.len();
+    });
+    size
 }
 
 fn kind(value: &Value) -> u8 {
@@ -152,11 +183,10 @@ fn kind(value: &Value) -> u8 {
 fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
     Some(match value {
         Value::List(list) => {
-            let index = place_of(element)?.checked_sub(list.place(0))?;
-            let item = list.get(usize::try_from(index).ok()?)?;
-            Bytes::copy_from_slice(item.as_bytes())
+            let index = element_number(element)?.checked_sub(list.number(0))?;
+            list.get(usize::try_from(index).ok()?)?.to_bytes()
         }
-        Value::Hash(hash) => Bytes::copy_from_slice(hash.find(element)?.as_bytes()),
+        Value::Hash(hash) => hash.find(element)?.to_bytes(),
         Value::Set(set) => set.find(element).map(|_| Bytes::new())?,
         Value::Sorted(set) => Bytes::copy_from_slice(&set.score(element)?.to_le_bytes()),
         _ => return None,
@@ -174,7 +204,7 @@ fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
     match value {
         Value::List(list) => {
             for (index, item) in list.iter().enumerate() {
-                visit(&place_name(list.place(index)), item.as_bytes());
+                visit(&element_name(list.number(index)), item.as_bytes());
             }
         }
         Value::Hash(hash) => hash
@@ -238,10 +268,10 @@ impl Loader {
             .ok_or(DAMAGED)?;
         match value {
             Value::List(list) => {
-                let place = place_of(element).ok_or(DAMAGED)?;
+                let number = element_number(element).ok_or(DAMAGED)?;
                 let list = Arc::make_mut(list);
                 if list.is_empty() {
-                    *list = List::starting_at(place);
+                    *list = List::starting_at(number);
                 }
                 list.push(End::Right, content.into());
             }
@@ -287,11 +317,19 @@ mod tests {
         fn write(&mut self, keyspace: &mut Keyspace) -> usize {
             let ops = take_changes(keyspace);
             let count = ops.len();
+            self.run(ops);
+            count
+        }
+
+        fn run(&mut self, ops: Vec<Op>) {
             for op in ops {
                 match op {
                     Op::Clear(range) => self.0.retain(|name, _| !range.contains(name)),
                     Op::Put(name, content) => drop(self.0.insert(name, content)),
-                    Op::PutElements(prefix, value) => {
+                    Op::PutString(name, head, text) => {
+                        self.0.insert(name, [&head[..], &text[..]].concat().into());
+                    }
+                    Op::PutElements(prefix, value, _) => {
                         each_row(&prefix, &value, &mut |name, content| {
                             self.0
                                 .insert(name.to_vec(), Bytes::copy_from_slice(content));
@@ -300,7 +338,6 @@ mod tests {
                     Op::Delete(name) => drop(self.0.remove(&name)),
                 }
             }
-            count
         }
 
         fn load(&self) -> Keyspace {
@@ -342,14 +379,14 @@ mod tests {
         db.remove(b"gone");
         db.hash_mut(b"h").unwrap().unwrap().remove(b"5");
         db.touch_element(b"h", || b"5"[..].into());
-        let (_, place) = db.list_mut(b"l").unwrap().unwrap().pop(End::Right).unwrap();
-        db.touch_element(b"l", || place_name(place)[..].into());
-        let place = db
+        let (_, number) = db.list_mut(b"l").unwrap().unwrap().pop(End::Right).unwrap();
+        db.touch_element(b"l", || element_name(number)[..].into());
+        let number = db
             .list_mut(b"l")
             .unwrap()
             .unwrap()
             .push(End::Left, b"first"[..].into());
-        db.touch_element(b"l", || place_name(place)[..].into());
+        db.touch_element(b"l", || element_name(number)[..].into());
         assert!(disk.write(&mut keyspace) < 10);
         keyspace.database(4).set(b"before", Value::Int(1), 0);
         disk.write(&mut keyspace);
@@ -370,6 +407,84 @@ mod tests {
         assert_eq!(
             (list.len(), list.iter().next_back().map(Text::as_bytes)),
             (2_000, Some(&b"1"[..]))
+        );
+    }
+
+    #[test]
+    fn large_strings_and_elements_are_not_copied() {
+        let mut keyspace = Loader::default().finish();
+        let mut disk = Disk::default();
+        let db = keyspace.database(0);
+        let large = vec![b'x'; 100_000];
+        db.set(b"s", Value::Growing(Arc::new(large.clone())), 0);
+        let hash = db.hash_or_new(b"h").unwrap();
+        hash.insert(b"f", large[..].into());
+        let start = |value: Option<&[u8]>| value.map(<[u8]>::as_ptr);
+        let in_hash = start(hash.find(b"f").map(Text::as_bytes));
+        let mut digits = Digits::default();
+        let in_string = start(db.find(b"s").unwrap().text(&mut digits));
+        for is_new in [true, false] {
+            let ops = take_changes(&mut keyspace);
+            let size: usize = ops.iter().map(Op::size).sum();
+            assert!((200_000..201_000).contains(&size), "{size} bytes");
+            let string = ops.iter().find_map(|op| match op {
+                Op::PutString(_, _, text) => start(Some(text)),
+                _ => None,
+            });
+            assert_eq!(string, in_string);
+            let element = ops.iter().find_map(|op| match op {
+                Op::Put(_, content) if content.len() == 100_000 => start(Some(content)),
+                Op::PutElements(_, Value::Hash(hash), _) => {
+                    start(hash.find(b"f").map(Text::as_bytes))
+                }
+                _ => None,
+            });
+            assert_eq!(element, in_hash, "{is_new}");
+            disk.run(ops);
+            // The next time only this element has changed.
+            let db = keyspace.database(0);
+            db.touch(b"s");
+            db.touch_element(b"h", || b"f"[..].into());
+        }
+        let mut loaded = disk.load();
+        let db = loaded.database(0);
+        assert_eq!(db.share(b"s").as_deref(), Some(&large[..]));
+        let hash = db.hash(b"h").unwrap().unwrap();
+        assert_eq!(hash.find(b"f").map(Text::as_bytes), Some(&large[..]));
+    }
+
+    #[test]
+    fn removed_elements_of_a_list_are_ranges_before_those_that_have_their_numbers_later() {
+        let mut keyspace = Loader::default().finish();
+        let mut disk = Disk::default();
+        let list = keyspace.database(0).list_or_new(b"l").unwrap();
+        for number in 0..10_000_i64 {
+            list.push(End::Right, number.to_string().into_bytes().into());
+        }
+        disk.write(&mut keyspace);
+        let db = keyspace.database(0);
+        for (end, numbers) in [(End::Left, 0..3_000), (End::Right, 6_000..10_000)] {
+            let list = db.list_mut(b"l").unwrap().unwrap();
+            drop(list.take(end, numbers.clone().count()));
+            db.touch_removed(b"l", numbers);
+        }
+        for (end, text) in [(End::Left, "first"), (End::Right, "last")] {
+            let list = db.list_mut(b"l").unwrap().unwrap();
+            let number = list.push(end, text.as_bytes().into());
+            db.touch_element(b"l", || element_name(number)[..].into());
+        }
+        assert!(disk.write(&mut keyspace) < 6);
+        let mut loaded = disk.load();
+        let list = loaded.database(0).list(b"l").unwrap().unwrap();
+        let text = |index| list.get(index).map(Text::as_bytes);
+        assert_eq!(list.len(), 3_002);
+        assert_eq!(
+            (text(0), text(1)),
+            (Some(&b"first"[..]), Some(&b"3000"[..]))
+        );
+        assert_eq!(
+            (text(3_000), text(3_001)),
+            (Some(&b"5999"[..]), Some(&b"last"[..]))
         );
     }
 

@@ -338,7 +338,11 @@ fn transact(database: &Database, ops: &[Op]) -> Result<(), Error> {
                     table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?;
                 }
                 Op::Put(name, content) => drop(table.insert(name.as_slice(), &content[..])?),
-                Op::PutElements(prefix, value) => {
+                Op::PutString(name, head, text) => {
+                    let content = [&head[..], &text[..]].concat();
+                    drop(table.insert(name.as_slice(), &content[..])?);
+                }
+                Op::PutElements(prefix, value, _) => {
                     let mut outcome = Ok(());
                     each_row(prefix, value, &mut |name, content| {
                         if outcome.is_ok() {

@@ -1,6 +1,7 @@
 //! What the server knows of a client. Every worker may look at it; only the worker that has the connection changes it,
 //! except where a field says otherwise.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,13 +42,6 @@ pub struct Transaction {
     pub failed: bool,
 }
 
-/// A watched key, with how often it had changed.
-pub struct Watch {
-    pub database: usize,
-    pub key: Text,
-    pub version: u64,
-}
-
 /// The command that waits for an element.
 pub struct Blocked {
     /// Its place in the queues.
@@ -80,7 +74,8 @@ pub struct Client {
     pub last_command: AtomicCell<Option<&'static Command>>,
     pub transaction: Mutex<Option<Box<Transaction>>>,
     pub is_in_transaction: AtomicCell<bool>,
-    pub watches: Mutex<Vec<Watch>>,
+    /// The watched keys of each database, with how often they had changed.
+    pub watches: Mutex<HashMap<(usize, Text), u64>>,
     pub subscriptions: Mutex<Names<()>>,
     pub subscription_count: AtomicCell<usize>,
     /// What it waits for, while it is in a queue. Any worker may take it out.
@@ -160,9 +155,8 @@ impl Client {
 
     /// Ends all watches.
     pub fn unwatch(&self, keyspace: &mut Keyspace) {
-        for watch in std::mem::take(&mut *lock(&self.watches)) {
-            let database = keyspace.database(watch.database);
-            database.unwatch(watch.key.as_bytes());
+        for ((database, key), _) in std::mem::take(&mut *lock(&self.watches)) {
+            keyspace.database(database).unwatch(key.as_bytes());
         }
     }
 

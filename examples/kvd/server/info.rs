@@ -14,6 +14,7 @@ use crate::store::dropper;
 /// What is counted for INFO.
 #[derive(Default)]
 pub struct Stats {
+    pub connections: u64,
     pub commands: u64,
     pub hits: u64,
     pub misses: u64,
@@ -49,13 +50,34 @@ impl Server {
         }
     }
 
-    /// Reports what this worker has counted.
+    /// Reports what this worker has counted since CONFIG RESETSTAT.
     pub fn report(&self, data: &mut Data) {
-        if let Ok(event_loop) = asynchat::EventLoop::current() {
-            data.workers[self.number].counts = Counts {
-                refused: event_loop.stats().refused,
-                freed: dropper::count(),
-            };
+        let (before, now) = (self.counts_before.get(), Counts::now());
+        data.workers[self.number].counts = Counts {
+            refused: now.refused - before.refused,
+            freed: now.freed - before.freed,
+        };
+    }
+
+    /// Lets all workers count from 0.
+    pub fn reset_counts(&self, data: &mut Data) {
+        for (number, worker) in data.workers.iter_mut().enumerate() {
+            worker.counts = Counts::default();
+            if number != self.number {
+                worker.post(|server| server.counts_before.set(Counts::now()));
+            }
+        }
+        self.counts_before.set(Counts::now());
+    }
+}
+
+impl Counts {
+    /// What this worker has counted since its start.
+    fn now() -> Counts {
+        let stats = asynchat::EventLoop::current().map(|it| it.stats());
+        Counts {
+            refused: stats.map_or(0, |stats| stats.refused),
+            freed: dropper::count(),
         }
     }
 }
@@ -236,7 +258,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             let refused: u64 = counts.clone().map(|it| it.refused).sum();
             let freed: u64 = counts.map(|it| it.freed).sum();
             let expired: u64 = data.keyspace.databases().map(|it| it.expired).sum();
-            add("total_connections_received", &data.last_client);
+            add("total_connections_received", &data.stats.connections);
             add("total_commands_processed", &data.stats.commands);
             add("rejected_connections", &refused);
             add("lazyfreed_objects", &freed);

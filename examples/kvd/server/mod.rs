@@ -1,8 +1,8 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
-//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `config.rs`, `info.rs`:
-//! parameters and figures.
+//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `targets.rs`:
+//! commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;
 pub mod config;
@@ -11,9 +11,11 @@ pub mod mailbox;
 pub mod pubsub;
 pub mod session;
 pub mod shared;
+pub mod targets;
 pub mod waiting;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -22,9 +24,11 @@ use asynchat::bytes::Bytes;
 use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
+use info::Counts;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
+use targets::Begin;
 
 use crate::commands::Failure;
 use crate::disk::journal::{AppendFsync, Journal};
@@ -69,8 +73,12 @@ pub struct Server {
     remote: Remote,
     /// The subscribers of this worker.
     subscriptions: RefCell<Subscriptions>,
+    /// The commands of clients of this worker that wait for a target.
+    waiting_commands: RefCell<HashMap<u64, Begin>>,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
+    /// What this worker had counted at the last CONFIG RESETSTAT.
+    counts_before: Cell<Counts>,
     /// The timer of the key that expires next, and when that is.
     expiry: Cell<Option<(TimerId, i64)>>,
     /// `None` without a disk.
@@ -96,7 +104,9 @@ impl Server {
             number,
             remote,
             subscriptions: RefCell::default(),
+            waiting_commands: RefCell::default(),
             tools: Cell::default(),
+            counts_before: Cell::default(),
             expiry: Cell::default(),
             journal: shared.journal(),
             this: this.clone(),
@@ -147,6 +157,7 @@ impl Server {
     fn add_client(&self, chat: &Chat) -> Arc<Client> {
         let mut data = self.shared.lock();
         data.last_client += 1;
+        data.stats.connections += 1;
         let (id, output) = (data.last_client, data.config.output);
         // CONFIG SET may have changed it since the server began to listen.
         if chat.limits().output != output {

@@ -199,7 +199,7 @@ impl Server {
         if total == 0 {
             return 0;
         }
-        self.deliver_messages(data);
+        self.deliver(self.take_mailbox(data));
         let mut message = None;
         let workers = data.workers.iter_mut().zip(receivers.0).enumerate();
         for (number, (worker, receivers)) in workers {
@@ -214,7 +214,11 @@ impl Server {
                     data.subscribers.note(&message.channel, number, lost);
                 }
                 if is_first {
-                    worker.post(|server| server.deliver_messages(&mut server.shared.lock()));
+                    worker.post(|server| {
+                        let mailbox = server.take_mailbox(&mut server.shared.lock());
+                        // Other workers may use the lock meanwhile.
+                        server.deliver(mailbox);
+                    });
                 }
             }
         }
@@ -223,9 +227,12 @@ impl Server {
         total
     }
 
+    fn take_mailbox(&self, data: &mut Data) -> Mailbox {
+        std::mem::take(&mut data.workers[self.number].mailbox)
+    }
+
     /// Delivers the messages that other workers have left.
-    fn deliver_messages(&self, data: &mut Data) {
-        let Mailbox { messages, lost, .. } = std::mem::take(&mut data.workers[self.number].mailbox);
+    fn deliver(&self, Mailbox { messages, lost, .. }: Mailbox) {
         let subscriptions = self.subscriptions.borrow();
         // They get no later message either.
         for kind in [Kind::Channel, Kind::Pattern] {
@@ -249,7 +256,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver_messages(data);
+        self.deliver(self.take_mailbox(data));
         let name = Bytes::copy_from_slice(name);
         let mut own = lock(&client.subscriptions);
         let is_new = own.of_mut(kind).insert(name.clone(), ()).is_none();
@@ -271,7 +278,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver_messages(data);
+        self.deliver(self.take_mailbox(data));
         let mut own = lock(&client.subscriptions);
         let was_subscribed = own.of_mut(kind).remove(name).is_some();
         client.subscription_count.store(own.len());

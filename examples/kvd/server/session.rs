@@ -22,7 +22,8 @@ const READ_AHEAD: usize = 64 * 1024;
 /// The next request of a client waits while more output than this is queued for it.
 const MOST_OUTPUT: usize = 256 * 1024;
 
-/// The requests of one read have what the workers share for this long, and the time is looked at after so many of them.
+/// The requests of one read have what the workers share for this long. The time is looked at after each command that may
+/// take long, and after so many others.
 const LONGEST_TURN: Duration = Duration::from_millis(1);
 const REQUESTS_BETWEEN_LOOKS: u32 = 16;
 
@@ -77,7 +78,7 @@ impl Session {
         };
         let delays_replies = server.delays_replies();
         let mut start = 0;
-        let mut turn = TurnTime::default();
+        let mut turn = TurnTime::new();
         while !client.has_to_wait() {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
@@ -89,7 +90,7 @@ impl Session {
                         reply,
                         mode: Mode::Request,
                     };
-                    execute(&mut context, parser.args(&input[start..]));
+                    let may_take_long = execute(&mut context, parser.args(&input[start..]));
                     server.serve_ready(chat, data);
                     allowed.authenticated = client.authenticated.load();
                     start += parser.at;
@@ -105,7 +106,7 @@ impl Session {
                     {
                         self.send(reply);
                     }
-                    if turn.is_over() {
+                    if turn.is_over(may_take_long) {
                         self.resume_later(|chat, resume| drop(chat.post(resume)));
                     }
                 }
@@ -269,18 +270,25 @@ impl Session {
 }
 
 /// How long the requests of one read have been executed.
-#[derive(Default)]
 struct TurnTime {
     requests: u32,
-    begun: Option<Instant>,
+    begun: Instant,
 }
 
 impl TurnTime {
+    fn new() -> TurnTime {
+        TurnTime {
+            requests: 0,
+            begun: Instant::now(),
+        }
+    }
+
     /// Whether it is too long, after another request.
-    fn is_over(&mut self) -> bool {
+    fn is_over(&mut self, may_have_taken_long: bool) -> bool {
         self.requests += 1;
-        self.requests.is_multiple_of(REQUESTS_BETWEEN_LOOKS)
-            && self.begun.get_or_insert_with(Instant::now).elapsed() >= LONGEST_TURN
+        let is_looked_at =
+            may_have_taken_long || self.requests.is_multiple_of(REQUESTS_BETWEEN_LOOKS);
+        is_looked_at && self.begun.elapsed() >= LONGEST_TURN
     }
 }
 

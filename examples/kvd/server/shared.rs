@@ -16,6 +16,7 @@ use super::config::Config;
 use super::info::{Counts, Stats};
 use super::mailbox::Mailbox;
 use super::pubsub::Subscribers;
+use super::targets::Targets;
 use super::waiting::Waiting;
 use super::{Options, Server};
 use crate::disk::journal::{AppendFsync, Journal};
@@ -39,6 +40,7 @@ pub struct Data {
     pub stats: Stats,
     pub clients: BTreeMap<u64, Arc<Client>>,
     pub waiting: Waiting,
+    pub targets: Targets,
     pub subscribers: Subscribers,
     pub workers: Vec<Worker>,
     /// The id of the client that has come last.

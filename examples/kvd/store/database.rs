@@ -1,8 +1,12 @@
 //! One database: its keys, when they expire, and which of them are watched or have changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
+use asynchat::bytes::Bytes;
+
+use super::change::{Change, Elements};
 use super::dropper;
 use super::hash::Hash;
 use super::list::List;
@@ -27,15 +31,6 @@ impl Keyed for Entry {
     fn key(&self) -> &[u8] {
         self.key.as_bytes()
     }
-}
-
-/// What the disk has to learn of a key.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Everything.
-    Whole,
-    /// The type, the expiry, and these elements of a collection.
-    Elements(HashSet<Text>),
 }
 
 /// A key for which somebody waits.
@@ -164,6 +159,11 @@ impl Database {
     pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
         self.expire(key);
         self.table.find_mut(key).map(|entry| &mut entry.value)
+    }
+
+    /// The string of a key, if it is a large one, shared from now on.
+    pub fn share(&mut self, key: &[u8]) -> Option<Bytes> {
+        self.table.find_mut(key)?.value.share().cloned()
     }
 
     pub fn contains(&mut self, key: &[u8]) -> bool {
@@ -311,32 +311,33 @@ impl Database {
 
     /// One element of the collection has changed.
     pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
-        self.version += 1;
-        if !self.watched.is_empty() {
-            self.notify(key);
-        }
-        if let Some(changes) = &mut self.changes {
-            self.change_count += 1;
-            let change = changes
-                .entry(key.into())
-                .or_insert_with(|| Change::Elements(HashSet::new()));
-            if let Change::Elements(elements) = change {
-                elements.insert(element());
-            }
-        }
+        self.touch_part(key, |elements| {
+            elements.changed.insert(element());
+        });
+    }
+
+    /// The elements with these numbers were removed from a list.
+    pub fn touch_removed(&mut self, key: &[u8], numbers: Range<i64>) {
+        self.touch_part(key, |elements| elements.removed.push(numbers));
     }
 
     /// The expiry of the key has changed.
     pub fn touch_main(&mut self, key: &[u8]) {
+        self.touch_part(key, |_| {});
+    }
+
+    fn touch_part(&mut self, key: &[u8], note: impl FnOnce(&mut Elements)) {
         self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
         if let Some(changes) = &mut self.changes {
             self.change_count += 1;
-            changes
-                .entry(key.into())
-                .or_insert_with(|| Change::Elements(HashSet::new()));
+            let change = changes.entry(key.into());
+            let change = change.or_insert_with(|| Change::Elements(Elements::default()));
+            if let Change::Elements(elements) = change {
+                note(elements);
+            }
         }
     }
 
@@ -501,7 +502,9 @@ mod tests {
         assert_eq!(changes.get(&b"h"[..]), Some(&Change::Whole));
         database.touch_element(b"h", || b"f"[..].into());
         let changes = database.changes.take().unwrap();
-        assert!(matches!(changes.get(&b"h"[..]), Some(Change::Elements(set)) if set.len() == 1));
+        assert!(
+            matches!(changes.get(&b"h"[..]), Some(Change::Elements(set)) if set.changed.len() == 1)
+        );
         assert_eq!(database.list(b"h").err(), Some(WrongType));
     }
 }

@@ -1,5 +1,5 @@
-//! A list. Each element has a place, a number that stays while elements are added and removed at the ends. The
-//! database on disk stores an element under its place.
+//! A list. Each element has a number, which stays while elements are added and removed at the ends. The
+//! database on disk stores an element under its number.
 //!
 //! The elements are in chunks of some hundred. A clone shares all chunks but the first one, and a later change copies
 //! the chunk that it changes. So a long reply is made from a clone. The first chunk is not shared, so that a short list
@@ -23,7 +23,7 @@ pub struct List {
     /// The other chunks, none of which is empty.
     rest: VecDeque<Arc<Chunk>>,
     len: usize,
-    /// The place of the first element.
+    /// The number of the first element.
     first: i64,
 }
 
@@ -44,7 +44,7 @@ impl End {
 }
 
 impl List {
-    /// A list that begins at this place.
+    /// A list that begins at this number.
     pub fn starting_at(first: i64) -> List {
         List {
             first,
@@ -60,14 +60,14 @@ impl List {
         self.len == 0
     }
 
-    /// The place of the element at this index.
-    pub fn place(&self, index: usize) -> i64 {
+    /// The number of the element at this index.
+    pub fn number(&self, index: usize) -> i64 {
         self.first + index as i64
     }
 
     // ---- the ends
 
-    /// Adds an element, and returns its place.
+    /// Adds an element, and returns its number.
     pub fn push(&mut self, end: End, item: Text) -> i64 {
         self.len += 1;
         match end {
@@ -99,7 +99,7 @@ impl List {
         }
     }
 
-    /// Removes an element, and returns it with its place.
+    /// Removes an element, and returns it with its number.
     pub fn pop(&mut self, end: End) -> Option<(Text, i64)> {
         match end {
             End::Left => {
@@ -145,7 +145,7 @@ impl List {
     fn split_off(&mut self, index: usize) -> List {
         let mut behind = List {
             len: self.len - index,
-            first: self.place(index),
+            first: self.number(index),
             ..List::default()
         };
         if behind.is_empty() {
@@ -280,7 +280,7 @@ impl List {
         }
     }
 
-    /// Inserts an element before the one at this index. The places of those behind it change.
+    /// Inserts an element before the one at this index. The numbers of those behind it change.
     pub fn insert(&mut self, index: usize, item: Text) {
         let (number, within) = self.locate(index);
         let Some(chunk) = self.chunk_mut(number) else {
@@ -467,18 +467,18 @@ mod tests {
     }
 
     #[test]
-    fn places_stay_while_the_ends_change() {
+    fn numbers_stay_while_the_ends_change() {
         let mut list = List::default();
         let item = |text: &str| Text::from(text.as_bytes());
         assert_eq!(list.push(End::Right, item("b")), 0);
         assert_eq!(list.push(End::Left, item("a")), -1);
         assert_eq!(list.push(End::Right, item("c")), 1);
         assert_eq!(list.pop(End::Left), Some((item("a"), -1)));
-        assert_eq!(list.place(0), 0);
+        assert_eq!(list.number(0), 0);
         assert_eq!(list.pop(End::Right), Some((item("c"), 1)));
         let mut list = list_of(0..2_000);
         list.take(End::Left, 1_500);
-        assert_eq!(list.place(0), 1_500);
+        assert_eq!(list.number(0), 1_500);
         list.take(End::Right, 400);
         assert_eq!(list.pop(End::Right), Some((text(1_599), 1_599)));
     }

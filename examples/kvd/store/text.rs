@@ -5,6 +5,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use asynchat::bytes::Bytes;
+
 /// The longest string that needs no allocation. With its length and the tag it makes 24 bytes.
 const INLINE: usize = 22;
 
@@ -30,6 +32,14 @@ impl Text {
         }
     }
 
+    /// The bytes, without a copy if they are many.
+    pub fn to_bytes(&self) -> Bytes {
+        match self {
+            Text::Shared(bytes) => Bytes::from_owner(Arc::clone(bytes)),
+            _ => Bytes::copy_from_slice(self.as_bytes()),
+        }
+    }
+
     pub fn is_inline(&self) -> bool {
         matches!(self, Text::Inline { .. })
     }
@@ -41,6 +51,12 @@ impl Text {
             Text::Boxed(bytes) => bytes.len(),
             Text::Shared(bytes) => 16 + bytes.len(),
         }
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        b""[..].into()
     }
 }
 

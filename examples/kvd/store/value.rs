@@ -31,6 +31,15 @@ pub enum Value {
 
 pub type Set = Table<Text>;
 
+/// A string that was appended to, and that a snapshot of the key has, too.
+struct Owner(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Value {
     /// A string.
     pub fn string(data: &[u8]) -> Value {
@@ -73,8 +82,11 @@ impl Value {
     /// The bytes of a string that was appended to, shared from now on. `None` for any other value.
     pub fn share(&mut self) -> Option<&Bytes> {
         if let Value::Growing(data) = self {
-            let data = Arc::unwrap_or_clone(std::mem::take(data));
-            *self = Value::Shared(Arc::new(data.into()));
+            let data = match Arc::try_unwrap(std::mem::take(data)) {
+                Ok(data) => data.into(),
+                Err(data) => Bytes::from_owner(Owner(data)),
+            };
+            *self = Value::Shared(Arc::new(data));
         }
         match self {
             Value::Shared(data) => Some(data),
@@ -105,6 +117,15 @@ impl Value {
         match self {
             Value::Growing(data) => Arc::strong_count(data) > 1,
             Value::Shared(data) => Arc::strong_count(data) > 1 || !data.is_unique(),
+            _ => false,
+        }
+    }
+
+    /// Whether it is a string that replies share.
+    pub fn is_large_string(&self) -> bool {
+        match self {
+            Value::Growing(data) => data.len() >= SHARED,
+            Value::Shared(_) => true,
             _ => false,
         }
     }
@@ -148,16 +169,21 @@ impl Value {
         }
     }
 
-    /// The bytes of memory beside this struct, for MEMORY USAGE.
-    pub fn heap(&self) -> usize {
+    /// The bytes of memory beside this struct, for MEMORY USAGE. Those of the elements of a collection are estimated from
+    /// so many of them.
+    pub fn heap(&self, samples: usize) -> usize {
         const COUNTS: usize = 16;
+        let of_all = |sizes: &mut dyn Iterator<Item = usize>| {
+            let number = samples.min(self.len()).max(1);
+            sizes.take(number).sum::<usize>() * self.len() / number
+        };
         match self {
             Value::Int(_) => 0,
             Value::Text(text) => text.heap(),
             Value::Growing(data) => COUNTS + size_of::<Vec<u8>>() + data.capacity(),
             Value::Shared(data) => COUNTS + size_of::<Bytes>() + data.len(),
             Value::List(list) => {
-                let texts: usize = list.iter().map(Text::heap).sum();
+                let texts = of_all(&mut list.iter().map(Text::heap));
                 COUNTS + size_of::<List>() + list.heap() + texts
             }
             Value::Hash(hash) => {
@@ -165,15 +191,16 @@ impl Value {
                     Hash::Small(fields) => fields.capacity() * 2 * size_of::<Text>(),
                     Hash::Large(table) => table.heap(),
                 };
-                let texts = hash.iter().map(|it| it.name.heap() + it.value.heap());
-                COUNTS + size_of::<Hash>() + table + texts.sum::<usize>()
+                let mut sizes = hash.iter().map(|it| it.name.heap() + it.value.heap());
+                COUNTS + size_of::<Hash>() + table + of_all(&mut sizes)
             }
             Value::Set(set) => {
-                COUNTS + size_of::<Set>() + set.heap() + set.iter().map(Text::heap).sum::<usize>()
+                let texts = of_all(&mut set.iter().map(Text::heap));
+                COUNTS + size_of::<Set>() + set.heap() + texts
             }
             Value::Sorted(set) => {
-                let members: usize = set.scores.iter().map(|it| 32 + 2 * it.member.heap()).sum();
-                COUNTS + size_of::<SortedSet>() + set.scores.heap() + members
+                let mut sizes = set.scores.iter().map(|it| 32 + 2 * it.member.heap());
+                COUNTS + size_of::<SortedSet>() + set.scores.heap() + of_all(&mut sizes)
             }
         }
     }
@@ -181,6 +208,7 @@ impl Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::list::End;
     use super::*;
 
     #[test]
@@ -200,6 +228,33 @@ mod tests {
             (reply.len(), value.share().unwrap().len()),
             (50_001, 50_002)
         );
+    }
+
+    #[test]
+    fn a_string_that_a_copy_of_the_value_has_is_shared_without_a_copy_of_its_bytes() {
+        let mut value = Value::Growing(Arc::new(vec![b'x'; 50_000]));
+        let start = value.text(&mut Digits::default()).map(<[u8]>::as_ptr);
+        let mut copy = value.clone();
+        assert!(value.is_shared() && copy.is_shared());
+        assert_eq!(value.share().map(|it| it.as_ptr()), start);
+        assert_eq!(copy.share().map(|it| it.as_ptr()), start);
+        assert!(value.is_shared() && copy.is_shared());
+    }
+
+    #[test]
+    fn the_memory_of_a_collection_is_estimated_from_some_of_its_elements() {
+        let mut list = List::default();
+        for number in 0..1_000 {
+            let len = if number < 10 { 100 } else { 200 };
+            list.push(End::Right, vec![b'x'; len].into());
+        }
+        let chunks = list.heap();
+        let value = Value::List(Arc::new(list));
+        let head = 16 + size_of::<List>() + chunks;
+        assert_eq!(value.heap(5), head + 100_000);
+        assert_eq!(value.heap(20), head + 150_000);
+        assert_eq!(value.heap(usize::MAX), head + 199_000);
+        assert_eq!(Value::List(Arc::default()).heap(5), 16 + size_of::<List>());
     }
 
     #[test]

@@ -315,6 +315,54 @@ fn browsers_strangers_and_too_many_clients_are_refused() -> Result {
 }
 
 #[test]
+fn figures_begin_again_after_config_resetstat() -> Result {
+    let scene = Scene::with(Options {
+        most_clients: 1,
+        ..options()
+    })?;
+    let client = scene.client()?;
+    let late = scene.client()?;
+    assert_eq!(scene.ask(&late, "")?, "-ERR max number of clients reached ");
+    let elements: String = (0..2_000).map(|number| format!(" {number}")).collect();
+    scene.ask(&client, &format!("RPUSH l{elements}\nDEL l\n"))?;
+    let names = [
+        "total_connections_received",
+        "rejected_connections",
+        "lazyfreed_objects",
+    ];
+    for (script, expected) in [("INFO stats\n", 1), ("CONFIG RESETSTAT\nINFO stats\n", 0)] {
+        let info = scene.ask(&client, script)?;
+        for name in names {
+            assert!(
+                info.contains(&format!("{name}:{expected} ")),
+                "{name}: {info}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_samples_of_memory_usage_are_a_number() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, "RPUSH l a\n")?;
+    for (options, wanted) in [
+        ("", ":"),
+        ("SAMPLES 0", ":"),
+        ("SAMPLES 3 SAMPLES 4", ":"),
+        ("SAMPLES x", "-ERR value is not an integer or out of range "),
+        ("SAMPLES -1", "-ERR syntax error "),
+        ("SAMPLES", "-ERR syntax error "),
+        ("COUNT 1", "-ERR syntax error "),
+    ] {
+        let reply = scene.ask(&client, &format!("MEMORY USAGE l {options}\n"))?;
+        assert!(reply.starts_with(wanted), "{options}: {reply}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_password_is_needed_before_anything_else() -> Result {
     let mut config = Config::default();
     config.set("requirepass", "secret")?;

@@ -1,7 +1,7 @@
 //! What is on disk, and the replies that wait for it.
 
 use std::path::Path;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -347,8 +347,8 @@ fn exchanged_databases_are_exchanged_after_a_restart() -> Result {
     Ok(())
 }
 
-#[test]
-fn many_exchanged_keys_are_few_rows() -> Result {
+/// A database that sends how much it has to do.
+fn counting() -> Result<(Scene, Receiver<usize>)> {
     let (sender, rows) = mpsc::channel();
     let write = move |ops: &[disk::rows::Op]| Ok(sender.send(ops.len())?);
     let scene = Scene::with(Options {
@@ -359,6 +359,32 @@ fn many_exchanged_keys_are_few_rows() -> Result {
         )),
         ..options()
     })?;
+    Ok((scene, rows))
+}
+
+#[test]
+fn many_removed_elements_are_few_rows() -> Result {
+    let (scene, rows) = counting()?;
+    let client = scene.client()?;
+    let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
+    for script in [
+        format!("RPUSH l{elements}\n"),
+        "LPOP l 1500\nRPOP l 1500\nLTRIM l 1100 1600\n".to_owned(),
+    ] {
+        scene.ask(&client, &script)?;
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_secs(2))?;
+        let count = rows.recv_timeout(Duration::from_secs(60))?;
+        assert!(count < 10, "{count} rows: {script:.10}");
+    }
+    scene.shared.close()?;
+    Ok(())
+}
+
+#[test]
+fn many_exchanged_keys_are_few_rows() -> Result {
+    let (scene, rows) = counting()?;
     let client = scene.client()?;
     let pairs: String = (0..5_000).map(|number| format!(" {number} x")).collect();
     scene.ask(&client, &format!("MSET{pairs}\n"))?;

@@ -199,29 +199,38 @@ impl Job {
     pub fn begin(&mut self) -> usize {
         let offset = self.options.offset.min(self.count);
         let most = self.options.most.min(self.count - offset);
-        self.left = Some((offset, most));
+        self.left = Some((if most == 0 { 0 } else { offset }, most));
         most * self.options.wanted.len().max(1)
     }
 
-    /// The next element in order.
-    pub fn next(&mut self) -> Option<Text> {
-        loop {
-            let (skipped, wanted) = self.left?;
-            if wanted == 0 {
-                return None;
-            }
-            let Run(item, mut rest) = self.runs.pop()?;
-            if let Some(next) = rest.next() {
-                self.runs.push(Run(next, rest));
-            }
-            match skipped {
-                0 => {
-                    self.left = Some((0, wanted - 1));
-                    return Some(item.text);
-                }
-                _ => self.left = Some((skipped - 1, wanted)),
-            }
+    /// Leaves out some of the elements that are not wanted. Returns false if there are no more of them.
+    pub fn skip_some(&mut self) -> bool {
+        let Some((skipped @ 1.., wanted)) = self.left else {
+            return false;
+        };
+        let number = skipped.min(RUN);
+        for _ in 0..number {
+            self.take();
         }
+        self.left = Some((skipped - number, wanted));
+        true
+    }
+
+    /// The next element in order, when those that are not wanted are left out.
+    pub fn next(&mut self) -> Option<Text> {
+        let Some((0, wanted @ 1..)) = self.left else {
+            return None;
+        };
+        self.left = Some((0, wanted - 1));
+        self.take()
+    }
+
+    fn take(&mut self) -> Option<Text> {
+        let Run(item, mut rest) = self.runs.pop()?;
+        if let Some(next) = rest.next() {
+            self.runs.push(Run(next, rest));
+        }
+        Some(item.text)
     }
 
     /// What is returned of an element.
@@ -268,6 +277,9 @@ impl Producer for Job {
                     }
                 }
             }
+            return Ok(More::Chunk(Bytes::new()));
+        }
+        if self.skip_some() {
             return Ok(More::Chunk(Bytes::new()));
         }
         while reply.len() < budget.min(1 << 14) && self.encode_next(&mut reply) {}

@@ -53,8 +53,13 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
     };
     let key = Text::from(key);
     let sources = (!options.refers_to_keys()).then(|| vec![key.clone()]);
+    let of_set = Arc::new(options.of_stored_set());
     stored::store(context, target, sources, move |db| {
-        let job = Job::new(db, key.as_bytes(), Arc::clone(&options), false)?;
+        let options = match db.find(key.as_bytes()) {
+            Some(Value::Set(_)) => &of_set,
+            _ => &options,
+        };
+        let job = Job::new(db, key.as_bytes(), Arc::clone(options), false)?;
         Ok(Stored {
             job,
             list: List::default(),
@@ -69,6 +74,7 @@ fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
     }
     while job.sort_run()? {}
     context.reply.array(job.begin());
+    while job.skip_some() {}
     while job.encode_next(context.reply) {}
     Ok(())
 }
@@ -89,6 +95,9 @@ impl Making for Stored {
             if !self.job.sort_run()? {
                 self.job.begin();
             }
+            return Ok(true);
+        }
+        if self.job.skip_some() {
             return Ok(true);
         }
         for _ in 0..RUN {

@@ -3,6 +3,7 @@
 use crate::commands::{Failure, SYNTAX, integer};
 use crate::resp::request::Args;
 
+#[derive(Clone)]
 pub struct Options {
     pub by: Option<Vec<u8>>,
     /// What is returned of each element. Itself if this is empty.
@@ -19,6 +20,17 @@ impl Options {
         self.by
             .as_ref()
             .is_none_or(|pattern| pattern.contains(&b'*'))
+    }
+
+    /// The options if the result of a set is stored. As in Redis, this has an order: without another one, that of the
+    /// bytes.
+    pub fn of_stored_set(&self) -> Options {
+        let mut options = self.clone();
+        if !options.is_sorted() {
+            options.by = None;
+            options.alphabetic = true;
+        }
+        options
     }
 
     /// Whether the result depends on other keys, too.
