@@ -206,23 +206,23 @@ mod tests {
         });
         let (sender, outcomes) = channel();
         let next = || outcomes.recv_timeout(DEADLINE);
-        let wanted = Arc::new(());
-        let look_up = |host: &'static str, wanted: &Arc<()>| {
+        let look_up = |host: &'static str, wanted: &Weak<()>| {
             let sender = sender.clone();
             let reply = move |_: Outcome| {
                 let _ = sender.send(host);
             };
             // One client may have one of the two threads.
             let client = client(if host == "hangs" { 1 } else { 2 });
-            resolver.look_up(client, host, 80, Arc::downgrade(wanted), reply)
+            resolver.look_up(client, host, 80, wanted.clone(), reply)
         };
-        let withdrawn = Arc::new(());
+        let client_is_here = Arc::new(());
+        let wanted = Arc::downgrade(&client_is_here);
         look_up("hangs", &wanted).unwrap();
         look_up("first", &wanted).unwrap();
         assert_eq!(next(), Ok("first"));
         look_up("hangs", &wanted).unwrap();
-        look_up("withdrawn", &withdrawn).unwrap();
-        drop(withdrawn);
+        // Its client is gone.
+        look_up("withdrawn", &Weak::new()).unwrap();
         look_up("second", &wanted).unwrap();
         assert_eq!(next(), Ok("second"));
         release.send(()).unwrap();

@@ -321,8 +321,13 @@ fn a_shutdown_ends_events_and_answers_what_has_begun() -> Result {
 
 #[test]
 fn metrics_count_each_request_and_escape_labels() -> Result {
+    // A backslash separates the names of a path on Windows.
+    let (name, label) = match cfg!(windows) {
+        true => ("a\"b\nd", "a\\\"b\\nd"),
+        false => ("a\"b\\c\nd", "a\\\"b\\\\c\\nd"),
+    };
     let site = Site::with(Options {
-        status: Status::new(Path::new("/srv/a\"b\\c\nd"), now),
+        status: Status::new(&Path::new("/srv").join(name), now),
         ..options()
     })?;
     local(
@@ -357,7 +362,7 @@ fn metrics_count_each_request_and_escape_labels() -> Result {
     ] {
         assert!(text.lines().any(|it| it == line), "{line} is not in {text}");
     }
-    has(&text, ",folder=\"a\\\"b\\\\c\\nd\"} 1\n");
+    has(&text, &format!(",folder=\"{label}\"}} 1\n"));
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         assert!(line.starts_with("files_"), "{line}");
     }
