@@ -52,3 +52,11 @@ impl Folder {
         Ok(names)
     }
 }
+
+/// Makes a named pipe. `rustix` has no function for this on macOS.
+#[cfg(unix)]
+pub(crate) fn make_pipe(path: &Path) -> Result {
+    let made = std::process::Command::new("mkfifo").arg(path).status()?;
+    assert!(made.success(), "mkfifo {}", path.display());
+    Ok(())
+}

@@ -409,12 +409,11 @@ fn random_sessions_end_in_good_order() -> Result {
 fn only_files_are_replaced_and_keep_their_permissions() -> Result {
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 
-    use rustix::fs::{CWD, Mode};
+    use crate::folder::make_pipe;
 
     let site = Site::ann()?;
     let at = |name: &str| site.dir.path().join(name);
-    let make_pipe = |name: &str| rustix::fs::mkfifoat(CWD, at(name), Mode::RUSR | Mode::WUSR);
-    make_pipe("pipe")?;
+    make_pipe(&at("pipe"))?;
     site.expect("STOR pipe", "550")?;
     site.expect("STOR dir", "550")?;
     site.expect("RNFR a.txt", "350")?;
@@ -424,7 +423,7 @@ fn only_files_are_replaced_and_keep_their_permissions() -> Result {
     // Another program has made it meanwhile.
     let data = site.data()?;
     site.expect("STOR later", "150")?;
-    make_pipe("later")?;
+    make_pipe(&at("later"))?;
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "550");
     assert!(at("later").symlink_metadata()?.file_type().is_fifo());
