@@ -1,5 +1,5 @@
-//! Targets of requests (RFC 9112 section 3.2), and the hosts in them. Whoever checks the host of a target and whoever uses its
-//! path split it here, so that they agree.
+//! Targets of requests (RFC 9112 section 3.2), and the hosts in them. The check of the host and the use of the path
+//! split a target with the same code, so that they agree.
 
 /// A target in absolute-form: `http://host:port/path?query`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use asynchat::proxy_protocol::Network;
 use clap::Args;
-use clap::builder::RangedU64ValueParser;
 use tracing::warn;
 
+use crate::numbers::{count, seconds};
 use crate::server::Options;
 
 /// The idle timeout must be at least three minutes (RFC 3977, section 3.1).
@@ -133,15 +133,6 @@ fn size(text: &str) -> Result<u64, String> {
     let size = digits.parse::<u64>().ok().filter(|&n| n > 0);
     let size = size.and_then(|n| n.checked_mul(1 << shift));
     size.ok_or_else(|| format!("{text:?} is not a size"))
-}
-
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..1 << 32)
-}
-
-/// A number of seconds. Zero is refused, because it would close each connection before its first octet.
-fn seconds() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..1 << 32)
 }
 
 #[cfg(test)]

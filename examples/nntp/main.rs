@@ -59,6 +59,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod server;
 mod sources;
 mod store;

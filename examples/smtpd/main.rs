@@ -52,6 +52,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/numbers.rs"]
+mod numbers;
 mod smtp;
 
 use std::path::PathBuf;
@@ -62,6 +64,7 @@ use asynchat::{EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
+use numbers::{count, seconds};
 use smtp::{Options, Service, address};
 use tracing::info;
 
@@ -215,13 +218,4 @@ fn host(text: &str) -> Result<String, String> {
         return Err("not a domain and not an address in [square brackets]".to_owned());
     }
     Ok(text.to_owned())
-}
-
-fn count() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..1 << 32)
-}
-
-/// A number of seconds. Zero is refused, because it would close each connection before its first octet.
-fn seconds() -> RangedU64ValueParser {
-    RangedU64ValueParser::new().range(1..1 << 32)
 }

@@ -200,10 +200,9 @@ mod simulated {
     use std::cell::RefCell;
     use std::time::Duration;
 
+    use super::super::tests::Session;
     use super::super::worker::Worker;
     use super::*;
-    use crate::chat::handle::Chat;
-    use crate::chat::session::{AsyncChat, AtShutdown};
     use crate::limits::Limits;
     use crate::net::server::Server;
     use crate::sim::{Network, Peer};
@@ -216,27 +215,6 @@ mod simulated {
         acceptor: EventLoop,
         workers: Vec<EventLoop>,
         service: Service,
-    }
-
-    /// Says which worker it is on, and says goodbye.
-    struct Session(Chat);
-
-    impl Session {
-        fn new(chat: Chat, number: usize) -> Self {
-            chat.push(format!("{number}\r\n"));
-            Session(chat)
-        }
-    }
-
-    impl AsyncChat for Session {
-        fn found_terminator(&mut self, _: &[u8]) -> Result {
-            Ok(())
-        }
-
-        fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-            self.0.push("bye\r\n");
-            Ok(AtShutdown::CloseWhenDone)
-        }
     }
 
     impl Scene {

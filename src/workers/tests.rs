@@ -17,10 +17,10 @@ use crate::time::deadlines::Deadlines;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Says on which worker it is, and says goodbye.
-struct Session(Chat);
+pub(super) struct Session(Chat);
 
 impl Session {
-    fn new(chat: Chat, worker: usize) -> Self {
+    pub(super) fn new(chat: Chat, worker: usize) -> Self {
         write!(chat, "{worker}\r\n");
         Session(chat)
     }

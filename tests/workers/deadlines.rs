@@ -35,15 +35,7 @@ fn a_record_has_to_be_complete_in_time_on_each_worker() {
 
 #[test]
 fn the_grace_of_a_shutdown_ends_on_each_worker() {
-    let running = start(Workers::new().threads(2), |worker| {
-        worker.listen(any_port(), Stays)?;
-        Ok(())
-    });
-    let running = running.unwrap();
-    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
-    for client in &mut clients {
-        client.ask("hello");
-    }
+    let (running, mut clients) = four_that_stay();
     running
         .remotes
         .shutdown(Duration::from_millis(100))

@@ -57,15 +57,7 @@ fn a_stop_from_another_thread_ends_all() {
 /// A session that stays delays the end, until a second shutdown ends the grace.
 #[test]
 fn a_second_shutdown_without_grace_aborts_what_is_left_on_all_workers() {
-    let running = start(Workers::new().threads(2), |worker| {
-        worker.listen(any_port(), Stays)?;
-        Ok(())
-    });
-    let running = running.unwrap();
-    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
-    for client in &mut clients {
-        client.ask("hello");
-    }
+    let (running, mut clients) = four_that_stay();
     running.remotes.shutdown(DEADLINE * 10).unwrap();
     for client in &mut clients {
         assert_eq!(client.line(), "staying");

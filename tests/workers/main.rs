@@ -156,6 +156,20 @@ impl AsyncChat for Stays {
     }
 }
 
+/// Two workers, and four clients of sessions that stay.
+fn four_that_stay() -> (Running, Vec<Client>) {
+    let running = start(Workers::new().threads(2), |worker| {
+        worker.listen(any_port(), Stays)?;
+        Ok(())
+    });
+    let running = running.unwrap();
+    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    (running, clients)
+}
+
 /// A client on a plain socket.
 struct Client(BufReader<TcpStream>);
 

@@ -33,7 +33,7 @@ fn of_two_uploads_the_last_to_complete_stays_and_each_is_whole() -> Result {
     Ok(())
 }
 
-/// Two clients that write in one file would mix their bytes, and one of them would be told that all is well.
+/// Two clients that write in one file would mix their bytes, and one of them would get a 226 for a broken file.
 #[cfg(unix)]
 #[test]
 fn one_client_at_a_time_writes_in_a_file() -> Result {

@@ -111,7 +111,7 @@ fn members_that_are_added_while_others_are_popped_count() -> Result {
     Ok(())
 }
 
-/// So one of them uses memory at a time, and none of them is in vain.
+/// Only one value uses memory at a time, and no value is made for nothing.
 #[test]
 fn values_for_one_key_are_made_one_after_another() -> Result {
     let scene = Scene::new()?;
