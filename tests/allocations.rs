@@ -8,13 +8,13 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use allocator::{allocated, balance, in_use, made};
 use asynchat::{
-    AsyncChat, Channel, Chat, Deadlines, EventLoop, More, Producer, ReadProducer, Result, Server,
-    Terminator,
+    AsyncChat, Channel, Chat, Deadlines, EventLoop, Limits, More, Producer, ReadProducer, Result,
+    Server, Terminator,
 };
 use bytes::Bytes;
 
@@ -31,6 +31,8 @@ fn a_record_allocates_nothing_and_a_connection_little() {
     records_cost_nothing(&event_loop, all.record(LONG).drain(LONG));
     connections_cost_little(&event_loop);
     an_owned_record_is_copied_once(&event_loop);
+    a_long_record_is_pushed_without_a_copy(&event_loop);
+    a_part_of_a_long_record_is_copied(&event_loop);
     a_file_needs_no_new_buffer();
 }
 
@@ -133,6 +135,78 @@ impl AsyncChat for Upload {
         self.chat.set_terminator(Terminator::crlf());
         Ok(())
     }
+}
+
+/// Pushes a part of a record. Measures what the push allocates.
+struct Part {
+    chat: Chat,
+    length: usize,
+    measured: Rc<Cell<Option<usize>>>,
+}
+
+impl AsyncChat for Part {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        // It never has anything: what follows stays in the queue.
+        self.chat.push_with_producer(Never);
+        let before = allocated();
+        self.chat.push_slice(&record[..self.length]);
+        self.measured.set(Some(allocated() - before));
+        Ok(())
+    }
+}
+
+struct Never;
+
+impl Producer for Never {
+    fn more(&mut self, _: usize) -> std::io::Result<More> {
+        Ok(More::Pending)
+    }
+}
+
+const RECORD: usize = 1 << 20;
+
+/// Sends a record of [`RECORD`] bytes to a session that pushes so much of it. Returns what the push has allocated, and
+/// how many bytes the queue holds.
+fn push_part(event_loop: &EventLoop, length: usize) -> (usize, isize) {
+    let measured = Rc::new(Cell::new(None));
+    let log = Rc::clone(&measured);
+    let server = Server::new("127.0.0.1:0").limits(Limits::default().record(2 << 20));
+    let part = move |chat| Part {
+        chat,
+        length,
+        measured: Rc::clone(&log),
+    };
+    let listener = server.listen_on(event_loop, part).unwrap();
+    let mut peer = connect_to(&listener);
+    let (line, before) = ([&vec![b'x'; RECORD][..], b"\r\n"].concat(), balance());
+    let mut left = &line[..];
+    while measured.get().is_none() {
+        match peer.write(left) {
+            Ok(count) => left = &left[count..],
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        event_loop.run_once(Duration::ZERO).unwrap();
+    }
+    let held = balance() - before;
+    event_loop.close_all();
+    event_loop.run().unwrap();
+    (measured.get().unwrap(), held)
+}
+
+/// The queue gets a reference to it.
+fn a_long_record_is_pushed_without_a_copy(event_loop: &EventLoop) {
+    push_part(event_loop, RECORD);
+    let (allocated, held) = push_part(event_loop, RECORD);
+    assert!(allocated <= 1024, "{allocated} bytes");
+    assert!(held <= 2 * RECORD.cast_signed(), "{held} bytes");
+}
+
+/// A reference would keep the whole record in memory.
+fn a_part_of_a_long_record_is_copied(event_loop: &EventLoop) {
+    push_part(event_loop, 5000);
+    let (allocated, held) = push_part(event_loop, 5000);
+    assert!(allocated < 6000, "{allocated} bytes");
+    assert!(held < 100_000, "{held} bytes");
 }
 
 /// From the buffer of the loop into the record. The handler gets that, and not a copy of it.

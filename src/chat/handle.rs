@@ -78,8 +78,7 @@ impl Chat {
     /// call.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
-        let full = self.state().out.borrow_mut().push_slice(data);
-        self.state().pushed(full, || data.len());
+        self.state().push_parts(&[data]);
     }
 
     /// Queues a copy of these slices, one after the other. It costs less than a
@@ -92,9 +91,7 @@ impl Chat {
     /// ```
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
-        let full = self.state().out.borrow_mut().push_slices(parts);
-        let weight = || parts.iter().map(|part| part.len()).sum();
-        self.state().pushed(full, weight);
+        self.state().push_parts(parts);
     }
 
     /// Queues formatted text. `write!(chat, "211 {count}\r\n")` calls it, without an import and without a

@@ -319,6 +319,15 @@ impl Splitter {
         }
     }
 
+    /// Takes the record of the last event, a [`Record`](Event::Record) that was not whole in the input. It is the
+    /// buffer.
+    pub fn take_delivered(&mut self) -> Vec<u8> {
+        debug_assert!(self.phase == Phase::Delivered, "the record is in the input");
+        self.phase = Phase::Reading;
+        self.adopted = false;
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Returns the buffer, adopted or allocated. The result has no capacity if there is no buffer, or
     /// if it contains part of a record.
     ///

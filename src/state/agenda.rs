@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::inbox::{Inbox, Post};
+use super::lent::Lent;
 use super::secure::StageBuffers;
 use super::{ChannelId, ChannelState};
 use crate::error::Result;
@@ -46,6 +47,7 @@ pub(crate) struct Agenda {
     wakes_outer: Cell<bool>,
     /// The buffers of the channels with TLS, which use them one after another.
     pub(super) stage_buffers: Cell<StageBuffers>,
+    pub(super) lent: Lent,
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
@@ -133,6 +135,7 @@ impl Agenda {
             embedded: Cell::new(false),
             wakes_outer: Cell::new(false),
             stage_buffers: Cell::default(),
+            lent: Lent::default(),
             closed: Cell::new(false),
             owner: RefCell::default(),
         }

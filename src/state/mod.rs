@@ -13,6 +13,7 @@ mod flags;
 mod id;
 pub(crate) mod inbox;
 mod io;
+mod lent;
 pub(crate) mod load;
 mod output;
 mod pipe;

@@ -6,9 +6,35 @@ use std::rc::Rc;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::output::fifo::{COPIED, Item};
+use crate::sys::append::length_of;
 use crate::user_code::{Discarded, discard};
 
 impl ChannelState {
+    /// Queues these parts, one after another.
+    #[inline(always)]
+    pub(crate) fn push_parts(self: &Rc<Self>, parts: &[&[u8]]) {
+        let is_pushed = self.out.borrow_mut().push_unchecked(parts);
+        match is_pushed {
+            true => self.schedule(),
+            false => self.push_checked(parts),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_checked(self: &Rc<Self>, parts: &[&[u8]]) {
+        let mut full = false;
+        for part in parts.iter().filter(|part| !part.is_empty()) {
+            let lent = self.agenda().and_then(|agenda| agenda.lent(part));
+            let mut out = self.out.borrow_mut();
+            full = match lent {
+                Some(part) => out.push_bytes(&part),
+                None => out.push_slice(part),
+            };
+        }
+        self.pushed(full, || length_of(parts));
+    }
+
     /// Something was pushed. The loop sends it at the end of the turn, and stops delivering records to
     /// the session if the queue is full.
     #[inline]

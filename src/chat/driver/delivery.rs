@@ -17,6 +17,9 @@ use crate::time::deadlines::Begun;
 /// instead costs a third more on pipelined lines.
 const UNCOUNTED: usize = 16 * 1024;
 
+/// The shortest record that a session can push without a copy. Shorter ones are copied into memory that is at hand.
+const LENT: usize = 64 * 1024;
+
 impl<S: AsyncChat> ChatDriver<S> {
     /// Delivers the records in `input` until it is used up, the turn's budget is, or a request stops
     /// them.
@@ -77,10 +80,14 @@ impl<S: AsyncChat> ChatDriver<S> {
             }
             has_split = true;
             self.splitter.adopt_buffer(&mut turn.buffers.record);
+            let received = input.as_ptr_range();
             let called = match self.splitter.next_after(is_searched, input) {
                 Ok(Some(Event::Record(record))) => {
                     state.count_record();
-                    self.session.found_terminator(record)
+                    match record.len() < LENT || received.contains(&record.as_ptr()) {
+                        true => self.session.found_terminator(record),
+                        false => self.lend_record(turn),
+                    }
                 }
                 Ok(Some(Event::Owned(record))) => {
                     state.count_record();
@@ -113,6 +120,16 @@ impl<S: AsyncChat> ChatDriver<S> {
             self.watch_for_gap(turn);
         }
         outcome
+    }
+
+    /// Delivers the record that is in the splitter's buffer, so that the session can push it without a copy.
+    #[cold]
+    fn lend_record(&mut self, turn: &mut Turn<'_>) -> Result {
+        let buffer = self.splitter.take_delivered();
+        let call = |record: &[u8]| self.session.found_terminator(record);
+        let (called, unused) = turn.runtime.agenda.lend(buffer, call);
+        turn.buffers.reuse_record(unused.unwrap_or_default());
+        called
     }
 
     /// Updates the clocks: records may have ended, and another may have begun. A part of a TLS record is a part of

@@ -13,24 +13,19 @@ impl Fifo {
     /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
     #[inline]
     pub fn push_slice(&mut self, data: &[u8]) -> bool {
-        if data.len() <= self.head_limit.saturating_sub(self.head.len()) {
-            append(&mut self.head, &[data]);
-            return false;
-        }
-        self.push_checked(data)
+        !self.push_unchecked(&[data]) && self.push_checked(data)
     }
 
-    /// Queues a copy of these parts, one after another. Returns whether the queue is
-    /// [full](Fifo::is_full).
+    /// Queues a copy of these parts, one after another, if they fit into the head: then the queue is not
+    /// [full](Fifo::is_full). Otherwise it queues nothing and returns false.
     #[inline(always)]
-    pub fn push_slices(&mut self, parts: &[&[u8]]) -> bool {
+    pub fn push_unchecked(&mut self, parts: &[&[u8]]) -> bool {
         let end = self.head.len().checked_add(length_of(parts));
-        if end.is_none_or(|end| end > self.head_limit) {
-            let parts = parts.iter().filter(|part| !part.is_empty());
-            return parts.fold(false, |_, part| self.push_checked(part));
+        let fits = end.is_some_and(|end| end <= self.head_limit);
+        if fits {
+            append(&mut self.head, parts);
         }
-        append(&mut self.head, parts);
-        false
+        fits
     }
 
     /// Queues `data`, without a copy if it is large. Returns whether the queue is
