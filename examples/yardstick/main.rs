@@ -31,7 +31,7 @@ use std::thread;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Chat, Close, Limits, More, Producer, Remote, Result, Server, SharedGroup, Worker,
+    AsyncChat, Chat, Group, Limits, More, Producer, Remote, Result, Server, SharedGroup, Worker,
     Workers, tls,
 };
 use bytes::Bytes;
@@ -72,7 +72,7 @@ impl Args {
 /// The state that the sessions of one loop share.
 struct Shared {
     room: Room,
-    article: Bytes,
+    article: Vec<u8>,
     fill: Bytes,
 }
 
@@ -88,35 +88,45 @@ impl Shared {
 
 /// The connections that have joined.
 enum Room {
-    OfLoop(RefCell<Vec<Chat>>),
+    OfLoop(Rc<Hall>),
     OfWorkers(SharedGroup),
 }
 
 impl Room {
     fn join(&self, chat: &Chat) {
         match self {
-            Room::OfLoop(members) => members.borrow_mut().push(chat.clone()),
+            Room::OfLoop(hall) => hall.members.add(chat),
             Room::OfWorkers(group) => group.add(chat),
         }
     }
 
-    fn say(&self, message: Vec<u8>) {
+    fn say(&self, parts: &[&[u8]]) {
         match self {
-            Room::OfLoop(members) => {
-                for member in members.borrow().iter() {
-                    member.push_slice(&message);
-                }
-            }
+            Room::OfLoop(hall) => hall.say(parts),
             Room::OfWorkers(group) => {
-                group.push(message);
+                group.push(parts.concat());
             }
         }
     }
+}
 
-    fn leave(&self, chat: &Chat) {
-        if let Room::OfLoop(members) = self {
-            members.borrow_mut().retain(|it| it.id() != chat.id());
+/// A room of one loop. What is said in one turn of the loop is pushed to the members together.
+#[derive(Default)]
+struct Hall {
+    members: Group,
+    said: RefCell<Vec<u8>>,
+}
+
+impl Hall {
+    fn say(self: &Rc<Self>, parts: &[&[u8]]) {
+        let mut said = self.said.borrow_mut();
+        if said.is_empty() {
+            let hall = Rc::clone(self);
+            asynchat::call_soon(move || {
+                hall.members.push(hall.said.take());
+            });
         }
+        parts.iter().for_each(|part| said.extend_from_slice(part));
     }
 }
 
@@ -139,15 +149,14 @@ impl AsyncChat for Session {
                 chat.push("\r\n");
             }
             [b'A', b'R', b'T', b'I', b'C', b'L', b'E', b' ', number @ ..] => {
-                chat.push_slices(&[b"220 ", number, b"\r\n"]);
-                chat.push(self.shared.article.clone());
+                chat.push_slices(&[b"220 ", number, b"\r\n", &self.shared.article]);
             }
             b"JOIN" => {
                 self.shared.room.join(chat);
                 chat.push("200 JOIN\r\n");
             }
             [b'S', b'A', b'Y', b' ', words @ ..] => {
-                self.shared.room.say([b"300 ", words, b"\r\n"].concat());
+                self.shared.room.say(&[b"300 ", words, b"\r\n"]);
             }
             b"QUIT" => {
                 chat.push("205 bye\r\n");
@@ -156,10 +165,6 @@ impl AsyncChat for Session {
             line => chat.push_slices(&[b"200 ", line, b"\r\n"]),
         }
         Ok(())
-    }
-
-    fn handle_close(&mut self, _: &Close) {
-        self.shared.room.leave(&self.chat);
     }
 }
 
@@ -181,14 +186,14 @@ impl Producer for Fill {
 }
 
 /// Thirty lines of seventy letters, and a dot line.
-fn article() -> Bytes {
+fn article() -> Vec<u8> {
     let mut article = Vec::new();
     for line in 0..30u8 {
         article.extend_from_slice(&[b'a' + line % 26; 70]);
         article.extend_from_slice(b"\r\n");
     }
     article.extend_from_slice(b".\r\n");
-    article.into()
+    article
 }
 
 /// What all servers have in common.
@@ -250,7 +255,7 @@ fn serve(
     shares_port: bool,
     tls: Option<&tls::Acceptor>,
 ) -> Result<(SocketAddr, Remote)> {
-    let shared = Shared::new(Room::OfLoop(RefCell::default()));
+    let shared = Shared::new(Room::OfLoop(Rc::default()));
     let server = server(addr, tls).reuse_port(shares_port);
     let listener = server.listen(move |chat| Session {
         chat,

@@ -195,24 +195,29 @@ impl Group {
 
     fn push_to_all_but(&self, except: Option<ChannelId>, data: &Bytes) -> usize {
         let mut reached = 0;
-        let mut members = self.0.borrow_mut();
-        let slow = members.slow;
-        let gone = members.take_closed();
+        let mut closed = false;
         // The calls below run no user code, so the members may stay borrowed.
+        let members = self.0.borrow();
         for (id, chat) in &members.chats {
+            if !chat.is_open() {
+                closed = true;
+                continue;
+            }
             if Some(*id) == except {
                 continue;
             }
-            match slow {
+            match members.slow {
                 Some((bound, policy)) if is_slow(chat, bound) => policy.apply(chat),
                 _ => {
-                    chat.push(data.clone());
+                    chat.push_shared(data);
                     reached += usize::from(takes_output(chat));
                 }
             }
         }
         drop(members);
-        drop(gone);
+        if closed {
+            self.forget_closed();
+        }
         reached
     }
 }

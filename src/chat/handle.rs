@@ -69,8 +69,13 @@ impl Chat {
     #[inline]
     pub fn push(&self, data: impl Into<Bytes>) {
         // The conversion and the destructor may be user code: they run while nothing is borrowed.
-        let data = data.into();
-        let full = self.state().out.borrow_mut().push_bytes(&data);
+        self.push_shared(&data.into());
+    }
+
+    /// Queues `data`. A large one is shared.
+    #[inline]
+    pub(super) fn push_shared(&self, data: &Bytes) {
+        let full = self.state().out.borrow_mut().push_bytes(data);
         self.state().pushed(full, || data.len());
     }
 
