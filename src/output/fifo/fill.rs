@@ -13,7 +13,8 @@ impl Fifo {
     /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
     #[inline]
     pub fn push_slice(&mut self, data: &[u8]) -> bool {
-        !self.push_unchecked(&[data]) && self.push_checked(data)
+        // Without bytes it changes nothing, also where the queue is over its mark.
+        !data.is_empty() && !self.push_unchecked(&[data]) && self.push_checked(data)
     }
 
     /// Queues a copy of these parts, one after another, if they fit into the head: then the queue is not
