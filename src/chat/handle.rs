@@ -80,10 +80,10 @@ impl Chat {
     }
 
     /// Queues a copy of `data`. Small pushes are collected in one buffer, so this does not allocate for each
-    /// call.
+    /// call. A record of 64 KiB or more that is just being delivered may be queued without a copy.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {
-        self.state().push_parts(&[data]);
+        self.push_slices(&[data]);
     }
 
     /// Queues a copy of these slices, one after the other. It costs less than a
@@ -96,7 +96,10 @@ impl Chat {
     /// ```
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
-        self.state().push_parts(parts);
+        let lent = |part: &[u8]| self.state().lent(part);
+        let full = self.state().out.borrow_mut().push_slices(parts, lent);
+        let weight = || parts.iter().map(|part| part.len()).sum();
+        self.state().pushed(full, weight);
     }
 
     /// Queues formatted text. `write!(chat, "211 {count}\r\n")` calls it, without an import and without a

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 
+use super::ChannelState;
 use super::agenda::Agenda;
 
 /// The record of the callback that is being made, if it is lent.
@@ -51,10 +52,12 @@ impl Agenda {
         });
         (outcome, unused)
     }
+}
 
-    /// A reference to these bytes, if they are a part of the record that is lent, and most of its buffer.
-    pub(super) fn lent(&self, part: &[u8]) -> Option<Bytes> {
-        let loan = self.lent.0.borrow();
+impl ChannelState {
+    /// A reference to these bytes, if they are a part of the record that its loop has lent, and most of its buffer.
+    pub(crate) fn lent(&self, part: &[u8]) -> Option<Bytes> {
+        let loan = self.agenda()?.lent.0.borrow();
         let loan = loan.as_ref()?;
         let (whole, range) = (loan.record.as_ptr_range(), part.as_ptr_range());
         let is_within = whole.start <= range.start && range.end <= whole.end;

@@ -6,35 +6,9 @@ use std::rc::Rc;
 use super::{ChannelState, Flag, Request};
 use crate::error::Close;
 use crate::output::fifo::{COPIED, Item};
-use crate::sys::append::length_of;
 use crate::user_code::{Discarded, discard};
 
 impl ChannelState {
-    /// Queues these parts, one after another.
-    #[inline(always)]
-    pub(crate) fn push_parts(self: &Rc<Self>, parts: &[&[u8]]) {
-        let is_pushed = self.out.borrow_mut().push_unchecked(parts);
-        if is_pushed {
-            return self.schedule();
-        }
-        // Part by part, so that the path above need not store all of them as arguments.
-        let parts_with_bytes = parts.iter().filter(|part| !part.is_empty());
-        let full = parts_with_bytes.fold(false, |_, part| self.push_part(part));
-        self.pushed(full, || length_of(parts));
-    }
-
-    /// Queues a part where the queue has more to check than its length. Returns whether the queue is full.
-    #[cold]
-    #[inline(never)]
-    fn push_part(&self, part: &[u8]) -> bool {
-        let lent = self.agenda().and_then(|agenda| agenda.lent(part));
-        let mut out = self.out.borrow_mut();
-        match lent {
-            Some(part) => out.push_bytes(&part),
-            None => out.push_slice(part),
-        }
-    }
-
     /// Something was pushed. The loop sends it at the end of the turn, and stops delivering records to
     /// the session if the queue is full.
     #[inline]

@@ -126,7 +126,7 @@ fn a_failed_queue_counts_what_it_drops_up_to_the_mark() {
     fifo.set_backlog(11_000);
     assert!(!fifo.is_crowded());
     assert!(fifo.discard().is_empty());
-    assert!(fifo.push_slices(&[&[b'x'; 300], &[b'x'; 100]]));
+    assert!(fifo.push_slices(&[&[b'x'; 300], &[b'x'; 100]], |_| None));
     assert_eq!(fifo.queued(), 6000 + 3 * 188 + 5500);
     assert!(!fifo.is_actionable());
 }

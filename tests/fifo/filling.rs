@@ -45,7 +45,7 @@ fn a_sealed_queue_takes_nothing() {
         }
         let mut fifo = fifo.borrow_mut();
         assert!(!fifo.push_slice(b"x"));
-        assert!(!fifo.push_slices(&[b"x", b"y"]));
+        assert!(!fifo.push_slices(&[b"x", b"y"], |_| None));
         assert!(!fifo.push_bytes(&vec![b'x'; 5000].into()));
         assert!(fifo.push(hook()).is_some());
         assert_eq!((fifo.queued(), fifo.is_sealed()), (0, true));
@@ -66,8 +66,8 @@ fn nothing_is_queued_by_a_push_of_nothing() {
             let mut fifo = fifo.borrow_mut();
             if pushes_nothing {
                 assert!(!fifo.push_slice(b""));
-                assert!(!fifo.push_slices(&[b"", b""]));
-                assert!(!fifo.push_slices(&[]));
+                assert!(!fifo.push_slices(&[b"", b""], |_| None));
+                assert!(!fifo.push_slices(&[], |_| None));
             }
             (fifo.queued(), fifo.discard().len())
         });
@@ -167,4 +167,29 @@ fn the_room_below_the_mark_moves_with_what_is_sent() {
     assert!(!fifo.borrow_mut().push_slice(&[b'x'; 400]));
     assert!(fifo.borrow_mut().push_slice(b"x"));
     assert_eq!(fifo.borrow().queued(), 1001);
+}
+
+/// The bytes that a part shares are sent, without a copy of them.
+#[test]
+fn a_large_part_may_be_shared_and_a_small_one_is_copied() {
+    let whole = Bytes::from(vec![b's'; 10_000]);
+    let shared = |part: &[u8]| Some(whole.slice_ref(part));
+    for (part, is_shared) in [
+        (&whole[..], true),
+        (&whole[1..4097], true),
+        (&whole[..4095], false),
+    ] {
+        let mut fifo = Fifo::new(100);
+        assert!(fifo.push_slices(&[part], shared));
+        assert_eq!(whole.is_unique(), !is_shared, "{} bytes", part.len());
+        assert_eq!(fifo.queued(), part.len());
+        let item = fifo.discard().pop_front();
+        match item {
+            Some(Item::Large(queued)) => assert_eq!(queued.as_ptr(), part.as_ptr()),
+            _ => assert!(!is_shared),
+        }
+    }
+    // Where it fits into the buffer at hand, nobody is asked.
+    let mut fifo = Fifo::new(100_000);
+    assert!(!fifo.push_slices(&[&whole, b"x"], |_| panic!("asked")));
 }

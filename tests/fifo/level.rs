@@ -11,7 +11,7 @@ use super::{Socket, hook, new_fifo, pending_producer, producer, pump_limited, qu
 #[test]
 fn the_high_water_mark_is_exceeded_by_the_first_byte_above_it() {
     let mut fifo = Fifo::new(5000);
-    assert!(!fifo.push_slices(&[&[b'x'; 50], &[b'x'; 4950]]));
+    assert!(!fifo.push_slices(&[&[b'x'; 50], &[b'x'; 4950]], |_| None));
     assert!(!fifo.is_over_high_water() && !fifo.is_full());
     assert!(fifo.push_slice(b"x"));
     assert!(fifo.is_over_high_water() && fifo.is_full());

@@ -13,20 +13,35 @@ impl Fifo {
     /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
     #[inline]
     pub fn push_slice(&mut self, data: &[u8]) -> bool {
-        // Without bytes it changes nothing, also where the queue is over its mark.
-        !data.is_empty() && !self.push_unchecked(&[data]) && self.push_checked(data)
+        self.push_slices(&[data], |_| None)
     }
 
-    /// Queues a copy of these parts, one after another, if they fit into the head: then the queue is not
-    /// [full](Fifo::is_full). Otherwise it queues nothing and returns false.
+    /// Queues these parts, one after another. Returns whether the queue is [full](Fifo::is_full). Where the parts do
+    /// not fit into the head, `shared` is asked for each of them. The queue refers to what it returns, if that is
+    /// large, and copies the others. The destructor of what it returns must not be user code.
     #[inline(always)]
-    pub fn push_unchecked(&mut self, parts: &[&[u8]]) -> bool {
+    pub fn push_slices(
+        &mut self,
+        parts: &[&[u8]],
+        shared: impl Fn(&[u8]) -> Option<Bytes> + Copy,
+    ) -> bool {
         let end = self.head.len().checked_add(length_of(parts));
-        let fits = end.is_some_and(|end| end <= self.head_limit);
-        if fits {
-            append(&mut self.head, parts);
+        if end.is_none_or(|end| end > self.head_limit) {
+            // Without bytes a push changes nothing, also where the queue is over its mark.
+            let parts = parts.iter().filter(|part| !part.is_empty());
+            return parts.fold(false, |_, part| self.push_part(part, shared));
         }
-        fits
+        append(&mut self.head, parts);
+        false
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_part(&mut self, part: &[u8], shared: impl Fn(&[u8]) -> Option<Bytes>) -> bool {
+        match shared(part) {
+            Some(part) if part.len() >= COPIED => self.push_large(&part),
+            _ => self.push_checked(part),
+        }
     }
 
     /// Queues `data`, without a copy if it is large. Returns whether the queue is
@@ -126,8 +141,6 @@ impl Fifo {
     }
 
     /// Queues a copy of `data` where more is to be checked than the length of the head.
-    #[cold]
-    #[inline(never)]
     fn push_checked(&mut self, data: &[u8]) -> bool {
         if !self.takes_pushes() {
             return false;

@@ -83,7 +83,9 @@ impl Harness {
             Act::PushSlice(len) => self.push(*len, |fifo, data| fifo.push_slice(&data)),
             Act::PushSlices(len) => self.push(*len, |fifo, data| {
                 let (front, back) = data.split_at(len / 3);
-                fifo.push_slices(&[front, b"", back])
+                fifo.push_slices(&[front, b"", back], |part| {
+                    Some(Bytes::copy_from_slice(part))
+                })
             }),
             // Bytes that are copied are dropped here, and not under the borrow.
             Act::PushBytes(len) => {
