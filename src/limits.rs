@@ -38,7 +38,8 @@ pub struct Limits {
     /// the connection closes with [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Otherwise
     /// the push is accepted, whatever its size. If more than 64 producers, hooks, large pushes and
     /// [`shutdown_write`](crate::Chat::shutdown_write) marks are queued, each of them but a large push counts as
-    /// 4,096 bytes in addition to its bytes in memory.
+    /// 4,096 bytes in addition to its bytes in memory. A long record that was pushed by reference counts its length, and
+    /// occupies at most a quarter more.
     ///
     /// Pushes in a session's own callbacks for its input do not count, because the
     /// [`high_water`](Limits#structfield.high_water) mark stops that input. A reply of a gigabyte

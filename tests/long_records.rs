@@ -1,11 +1,12 @@
-//! Long records: a push of the record that is being delivered need not copy it.
+//! Long records: a push of the record that is being delivered refers to it.
 #![cfg(feature = "sim")]
 
 mod common;
 #[path = "common/scene.rs"]
 mod scene;
 
-use asynchat::{Chat, Group, Limits, Result};
+use asynchat::{AsyncChat, Chat, Group, Limits, Result, Terminator};
+use common::Log;
 use scene::Scene;
 
 /// Longer than what the loop reads at once.
@@ -73,10 +74,11 @@ fn a_record_is_pushed_to_its_own_chat_and_to_others() -> Result {
 fn parts_of_a_record_are_pushed_as_they_are() -> Result {
     let scene = Scene::new()?;
     let (_, peer) = connection(&scene, move |chat, line| {
-        // Most of the record, a small part, and an empty part at its end.
+        // Nearly all of the record, a small part, and an empty part at its end.
         chat.push_slices(&[&line[1..], &line[..7], &line[line.len()..]]);
         // These bytes are equal and elsewhere.
-        chat.push_slice(&line.to_vec());
+        let elsewhere = line.to_vec();
+        chat.push_slice(&elsewhere);
         chat.push_slice(&line[..line.len() - 1]);
         Ok(())
     })?;
@@ -124,4 +126,102 @@ fn what_was_pushed_before_a_failure_is_sent() -> Result {
         assert!(scene.is_empty());
     }
     Ok(())
+}
+
+/// What a session does with a long record, before it pushes it again.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Nothing,
+    Terminator,
+    Limits,
+    Discard,
+    Replace,
+    Post,
+    Close,
+    Fail,
+}
+
+/// Input follows the long record. What is called and what is sent depends on the bytes only, not on their segmentation.
+#[test]
+fn what_follows_a_long_record_does_not_depend_on_the_segmentation() -> Result {
+    use Act::{Close, Discard, Fail, Limits, Nothing, Post, Replace, Terminator};
+    let long: Vec<u8> = (0..LONG).map(|n| b'a' + (n % 23) as u8).collect();
+    let input = [&long[..], b"\r\nshort\r\nx\r\n", &long, b"\r\nlast\r\n"].concat();
+    // Between the CR and the LF, and after the LF.
+    let cuts = [LONG + 1, LONG + 2];
+    for act in [
+        Nothing, Terminator, Limits, Discard, Replace, Post, Close, Fail,
+    ] {
+        let outcome = |parts: Vec<&[u8]>| -> Result<(Vec<String>, Vec<u8>)> {
+            let scene = Scene::new()?;
+            let log = scene.log.clone();
+            let (chat, peer) = scene.connection(move |chat| Actor { chat, act, log })?;
+            chat.set_limits(asynchat::Limits::default().record(1 << 20));
+            for part in parts {
+                peer.send(part);
+                scene.settle()?;
+            }
+            scene.advance(10)?;
+            Ok((scene.log.lines(), peer.received()))
+        };
+        let expected = outcome(input.chunks(40_000).collect())?;
+        assert!(expected.1.starts_with(&long), "{act:?}: {:?}", expected.0);
+        // What was received and is discarded depends on the segmentation.
+        if let Discard = act {
+            continue;
+        }
+        for size in [1_400, 65_536, 65_537, input.len()] {
+            let outcome = outcome(input.chunks(size).collect())?;
+            assert_eq!(outcome.0, expected.0, "{act:?} {size}");
+            assert!(outcome.1 == expected.1, "{act:?} {size}");
+        }
+        for cut in cuts {
+            let outcome = outcome(vec![&input[..cut], &input[cut..]])?;
+            assert_eq!(outcome.0, expected.0, "{act:?} {cut}");
+            assert!(outcome.1 == expected.1, "{act:?} {cut}");
+        }
+    }
+    Ok(())
+}
+
+struct Actor {
+    chat: Chat,
+    act: Act,
+    log: Log,
+}
+
+impl AsyncChat for Actor {
+    fn found_terminator(&mut self, record: &[u8]) -> Result {
+        self.log.add(format!("record of {}", record.len()));
+        if record.len() < LONG {
+            self.chat.push_slice(record);
+            return Ok(());
+        }
+        let (chat, log) = (&self.chat, self.log.clone());
+        match self.act {
+            Act::Nothing | Act::Close | Act::Fail => {}
+            Act::Terminator => chat.set_terminator(Terminator::bytes(b"x\r\n")),
+            Act::Limits => chat.set_limits(Limits::default().record(2 << 20)),
+            Act::Discard => chat.discard_buffers(),
+            Act::Replace => {
+                let pushed_to = chat.clone();
+                chat.replace_session(move |line: &[u8]| {
+                    log.add(format!("replaced: {}", line.len()));
+                    pushed_to.push_slice(line);
+                    Ok(())
+                });
+            }
+            Act::Post => chat.post(move |actor: &mut Actor| {
+                actor.log.add("posted");
+                Ok(())
+            })?,
+        }
+        self.chat.push_slice(record);
+        match self.act {
+            Act::Close => self.chat.close_when_done(),
+            Act::Fail => return Err("a part of the test".into()),
+            _ => {}
+        }
+        Ok(())
+    }
 }

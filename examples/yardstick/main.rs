@@ -14,7 +14,7 @@
 //! | `BULK n` | `211 n`, then n bytes and CRLF |
 //! | `ARTICLE k` | `220 k`, then thirty lines of text and a dot line |
 //! | `JOIN` | `200 JOIN`; the connection joins the room |
-//! | `SAY x` | `300 x` to all connections in the room |
+//! | `SAY x` | `300 x` to all connections in the room, after the replies to other commands that came with it |
 //! | `QUIT` | `205 bye`, then the connection is closed |
 //! | any other line | `200` and the line |
 
@@ -95,8 +95,18 @@ enum Room {
 impl Room {
     fn join(&self, chat: &Chat) {
         match self {
-            Room::OfLoop(hall) => hall.members.add(chat),
+            Room::OfLoop(hall) => {
+                hall.push_said();
+                hall.members.add(chat);
+            }
             Room::OfWorkers(group) => group.add(chat),
+        }
+    }
+
+    /// A connection is about to close. What it has said comes first.
+    fn leave(&self) {
+        if let Room::OfLoop(hall) = self {
+            hall.push_said();
         }
     }
 
@@ -119,14 +129,26 @@ struct Hall {
 
 impl Hall {
     fn say(self: &Rc<Self>, parts: &[&[u8]]) {
-        let mut said = self.said.borrow_mut();
-        if said.is_empty() {
+        if self.said.borrow().is_empty() {
             let hall = Rc::clone(self);
-            asynchat::call_soon(move || {
-                hall.members.push(hall.said.take());
-            });
+            asynchat::call_soon(move || hall.push_said());
         }
-        parts.iter().for_each(|part| said.extend_from_slice(part));
+        let length = {
+            let mut said = self.said.borrow_mut();
+            parts.iter().for_each(|part| said.extend_from_slice(part));
+            said.len()
+        };
+        // The limit of a member's queue counts each push when it is made.
+        if length > 16 * 1024 {
+            self.push_said();
+        }
+    }
+
+    fn push_said(&self) {
+        let said = self.said.take();
+        if !said.is_empty() {
+            self.members.push(said);
+        }
     }
 }
 
@@ -159,6 +181,7 @@ impl AsyncChat for Session {
                 self.shared.room.say(&[b"300 ", words, b"\r\n"]);
             }
             b"QUIT" => {
+                self.shared.room.leave();
                 chat.push("205 bye\r\n");
                 chat.close_when_done();
             }

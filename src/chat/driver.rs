@@ -395,7 +395,8 @@ impl<S: AsyncChat> ChatDriver<S> {
 
     /// Frees memory that is not needed while the connection waits, which may be long.
     fn trim(&mut self, state: &ChannelState) {
-        state.out.borrow_mut().trim();
+        let unused = state.out.borrow_mut().trim();
+        discard(unused);
         self.backlog.iter_mut().for_each(|backlog| backlog.trim());
     }
 }

@@ -11,8 +11,8 @@
 //! * [`Lines`] is a fast path for whole CR LF lines.
 //!
 //! A record that is whole in the input is borrowed from the input. Any other whole record is copied
-//! into a buffer that exists no longer than the record. An owned record is copied in either case, and
-//! becomes its buffer.
+//! into a buffer, which the next record uses again unless the driver takes it. An owned record is copied in
+//! either case, and becomes its buffer.
 
 mod chunks;
 mod current;
@@ -60,7 +60,8 @@ pub struct Splitter {
     /// The content of a whole record so far. Between the last chunk of a streamed record and its
     /// `Overflow`: the content above the limit.
     buffer: Vec<u8>,
-    /// The buffer belongs to the driver, which takes it back with [`Splitter::release_buffer`].
+    /// The buffer belongs to the driver, which takes it back with [`Splitter::release_buffer`], or with
+    /// [`Splitter::take_delivered`].
     adopted: bool,
     default_limit: CompactLimit,
 }
@@ -320,12 +321,14 @@ impl Splitter {
     }
 
     /// Takes the record of the last event, a [`Record`](Event::Record) that was not whole in the input. It is the
-    /// buffer.
+    /// buffer, without what was unused if that was much.
     pub fn take_delivered(&mut self) -> Vec<u8> {
         debug_assert!(self.phase == Phase::Delivered, "the record is in the input");
         self.phase = Phase::Reading;
         self.adopted = false;
-        std::mem::take(&mut self.buffer)
+        let mut record = std::mem::take(&mut self.buffer);
+        shrink(&mut record);
+        record
     }
 
     /// Returns the buffer, adopted or allocated. The result has no capacity if there is no buffer, or
@@ -578,7 +581,7 @@ fn grow(buffer: &mut Vec<u8>, more: usize, kind: &Kind, limit: u64) {
     buffer.reserve_exact(needed.max(amortised) - buffer.len());
 }
 
-/// Frees the unused capacity of an owned record if it is more than a quarter of the record: the program may keep
+/// Frees the unused capacity of a record that leaves the splitter if it is more than a quarter of the record: the program may keep
 /// many records, and the capacity that has doubled for bytes which did not come would be half of their memory. The
 /// common allocators shorten a large block in its place, and copy a small one. The record of a count has no unused
 /// capacity.

@@ -39,6 +39,9 @@ pub(crate) const COPIED: usize = 4096;
 /// Unused capacity up to this size stays with its buffer.
 pub(crate) const SLACK: usize = 8192;
 
+/// A rest of a large push is copied up to this size: so much is in the queue of a peer that reads slowly in any case.
+const REST: usize = 64 * 1024;
+
 /// The output queue of one connection.
 pub struct Fifo {
     /// Small pushes, one after another: the front of the queue.
@@ -196,14 +199,36 @@ impl Fifo {
         }
     }
 
-    /// Frees the unused capacity of the head, where its bytes may wait for long.
-    pub fn trim(&mut self) {
+    /// Frees memory that is not needed while the bytes wait, which may be long. Returns what the caller has to drop
+    /// when the queue is not borrowed: the destructor may be user code.
+    #[must_use]
+    pub fn trim(&mut self) -> Option<Bytes> {
+        let copied = self.copy_rest();
         self.tail.free_unused(self.head.is_empty());
         if self.head.capacity() - self.head.len() > SLACK {
             self.compact(self.sent());
             self.head.shrink_to_fit();
             self.update_head_limit();
         }
+        copied
+    }
+
+    /// Copies a short rest of a large push into the head. Until all of a push has been sent, its whole memory is
+    /// occupied, and the queue counts only the rest. Memory that has other references is not freed by that, and the
+    /// next chunk of a producer follows soon.
+    fn copy_rest(&mut self) -> Option<Bytes> {
+        let is_freed = match self.tail.front() {
+            Some(Item::Large(rest)) => rest.len() <= REST && rest.is_unique(),
+            _ => false,
+        };
+        let is_chunk = matches!(self.tail.iter().nth(1), Some(Item::Producer(_)));
+        if !is_freed || is_chunk || !self.head.is_empty() {
+            return None;
+        }
+        let rest = self.tail.pop_bytes()?;
+        self.head.extend_from_slice(&rest);
+        self.update_head_limit();
+        Some(rest)
     }
 
     /// Notes that so many bytes of the head have been sent, and removes them once they are more than half of it.

@@ -10,8 +10,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::delivered::Delivered;
 use super::inbox::{Inbox, Post};
-use super::lent::Lent;
 use super::secure::StageBuffers;
 use super::{ChannelId, ChannelState};
 use crate::error::Result;
@@ -47,7 +47,7 @@ pub(crate) struct Agenda {
     wakes_outer: Cell<bool>,
     /// The buffers of the channels with TLS, which use them one after another.
     pub(super) stage_buffers: Cell<StageBuffers>,
-    pub(super) lent: Lent,
+    pub(super) delivered: Delivered,
     /// The loop is gone: nothing that is noted here is done any more.
     closed: Cell<bool>,
     /// The loop itself, for the layers above it.
@@ -135,7 +135,7 @@ impl Agenda {
             embedded: Cell::new(false),
             wakes_outer: Cell::new(false),
             stage_buffers: Cell::default(),
-            lent: Lent::default(),
+            delivered: Delivered::default(),
             closed: Cell::new(false),
             owner: RefCell::default(),
         }

@@ -1,8 +1,11 @@
 //! What memory a queue holds.
 
-use asynchat::internals::Item;
+use std::cell::RefCell;
 
-use super::{hook, new_fifo, pending_producer, pump_limited, queue};
+use asynchat::internals::{Fifo, Item, pump};
+use bytes::Bytes;
+
+use super::{Socket, hook, new_fifo, pending_producer, pump_limited, queue};
 
 /// More than the largest tail that a few items need.
 const LITTLE: usize = 4096;
@@ -77,4 +80,37 @@ fn an_empty_queue_exempts_nothing() {
     let _ = fifo.borrow_mut().release_buffer();
     fifo.borrow_mut().push_slice(&[b'x'; 5000]);
     assert_eq!(fifo.borrow().limited_weight(), 5000);
+}
+
+/// Has taken so much that this is left.
+fn send_all_but(left: usize, fifo: &RefCell<Fifo>) {
+    let count = fifo.borrow().queued() - left;
+    pump(fifo, &mut Socket::new(count), usize::MAX).unwrap();
+    assert_eq!(fifo.borrow().queued(), left);
+}
+
+/// A peer could otherwise leave the last byte of each of its connections unread, and occupy much with little.
+#[test]
+fn the_rest_of_a_large_push_does_not_occupy_its_memory() {
+    for (left, is_copied) in [(1, true), (65_536, true), (65_537, false)] {
+        let fifo = new_fifo(usize::MAX);
+        fifo.borrow_mut().push_bytes(&vec![b'x'; 1 << 20].into());
+        fifo.borrow_mut().push_slice(b"after");
+        send_all_but(left + 5, &fifo);
+        let unused = fifo.borrow_mut().trim();
+        assert_eq!(unused.map(|rest| rest.len()), is_copied.then_some(left));
+        assert!(fifo.borrow_mut().trim().is_none(), "copied once");
+        send_all_but(0, &fifo);
+        assert!(fifo.borrow().is_empty());
+    }
+}
+
+/// To copy it would free nothing.
+#[test]
+fn the_rest_of_a_large_push_with_other_references_is_not_copied() {
+    let fifo = new_fifo(usize::MAX);
+    let large = Bytes::from(vec![b'x'; 100_000]);
+    fifo.borrow_mut().push_bytes(&large);
+    send_all_but(1, &fifo);
+    assert!(fifo.borrow_mut().trim().is_none());
 }

@@ -17,8 +17,8 @@ use crate::time::deadlines::Begun;
 /// instead costs a third more on pipelined lines.
 const UNCOUNTED: usize = 16 * 1024;
 
-/// The shortest record that a session can push without a copy. Shorter ones are copied into memory that is at hand.
-const LENT: usize = 64 * 1024;
+/// The shortest record that pushes refer to. Shorter ones are copied into the buffer that the loop uses for all queues.
+const LONG: usize = 64 * 1024;
 
 impl<S: AsyncChat> ChatDriver<S> {
     /// Delivers the records in `input` until it is used up, the turn's budget is, or a request stops
@@ -84,9 +84,9 @@ impl<S: AsyncChat> ChatDriver<S> {
             let called = match self.splitter.next_after(is_searched, input) {
                 Ok(Some(Event::Record(record))) => {
                     state.count_record();
-                    match record.len() < LENT || received.contains(&record.as_ptr()) {
+                    match record.len() < LONG || received.contains(&record.as_ptr()) {
                         true => self.session.found_terminator(record),
-                        false => self.lend_record(turn),
+                        false => self.deliver_long(turn),
                     }
                 }
                 Ok(Some(Event::Owned(record))) => {
@@ -122,12 +122,12 @@ impl<S: AsyncChat> ChatDriver<S> {
         outcome
     }
 
-    /// Delivers the record that is in the splitter's buffer, so that the session can push it without a copy.
+    /// Delivers the long record that is in the splitter's buffer, so that pushes can refer to it.
     #[cold]
-    fn lend_record(&mut self, turn: &mut Turn<'_>) -> Result {
+    fn deliver_long(&mut self, turn: &mut Turn<'_>) -> Result {
         let buffer = self.splitter.take_delivered();
         let call = |record: &[u8]| self.session.found_terminator(record);
-        let (called, unused) = turn.runtime.agenda.lend(buffer, call);
+        let (called, unused) = turn.runtime.agenda.deliver(buffer, call);
         turn.buffers.reuse_record(unused.unwrap_or_default());
         called
     }

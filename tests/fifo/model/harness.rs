@@ -84,7 +84,8 @@ impl Harness {
             Act::PushSlices(len) => self.push(*len, |fifo, data| {
                 let (front, back) = data.split_at(len / 3);
                 fifo.push_slices(&[front, b"", back], |part| {
-                    Some(Bytes::copy_from_slice(part))
+                    let whole = Bytes::from([&b"before"[..], part].concat());
+                    (part.len() % 2 == 0).then(|| whole.slice(6..))
                 })
             }),
             // Bytes that are copied are dropped here, and not under the borrow.
@@ -139,10 +140,12 @@ impl Harness {
             }
             Act::Trim => {
                 let mut fifo = self.fifo.borrow_mut();
-                fifo.trim();
+                let copied = fifo.trim();
                 // The model does not know how the bytes are spread over items.
                 let items = (4 * self.pushes.get() + SPARE_ITEMS) * size_of::<Item>();
                 assert!(fifo.memory() <= 2 * fifo.queued() + SLACK + items);
+                drop(fifo);
+                drop(copied);
             }
             Act::CloseSink => self.open.set(false),
             // Only the test pumps.
