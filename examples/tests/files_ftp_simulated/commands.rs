@@ -238,6 +238,21 @@ fn anonymous_clients_only_read() -> Result {
     site.expect("MKD x", "550")
 }
 
+/// Also those that wait for the end of a transfer, with a log-in among them.
+#[test]
+fn commands_wait_while_a_password_is_checked() -> Result {
+    let site = Site::with(options())?;
+    let input =
+        "USER ann\r\nPASS secret\r\nTYPE I\r\nPWD\r\nSTAT dir\r\nUSER ann\r\nPASS wrong\r\nPWD";
+    site.expect(input, "331 230 200 257 213 331 530 530")?;
+    site.expect("USER ann\r\nPASS secret", "331 230")?;
+    let data = site.begin_large()?;
+    site.expect("USER ann\r\nPASS secret\r\nPWD\r\nNOOP", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 331 230 257 200");
+    Ok(())
+}
+
 #[test]
 fn passwords_cannot_be_guessed_for_ever() -> Result {
     let site = Site::with(options())?;

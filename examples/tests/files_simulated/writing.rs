@@ -143,6 +143,57 @@ fn writing_needs_a_user() -> Result {
     Ok(())
 }
 
+/// What follows such a request waits for its check, however it arrives.
+#[test]
+fn replies_stay_in_order_while_a_password_is_checked() -> Result {
+    let files = request("GET", "/dir/big", "", "").repeat(5);
+    let input = put("/x", "new") + &request("GET", "/x", "", "") + &files;
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    let input = files.clone() + &input + &request("PUT", "/x", wrong, "other");
+    let expected = [&[200; 5][..], &[201, 200], &[200; 5], &[401]].concat();
+    for cut in (0..input.len()).step_by(7) {
+        let site = Site::new()?;
+        let client = site.client()?;
+        client.send(&input[..cut]);
+        site.settle()?;
+        client.send(&input[cut..]);
+        site.settle()?;
+        let replies = parse(&client.take_received());
+        assert_eq!(statuses(&replies), expected, "{cut}");
+        assert_eq!(replies[6].text(), "new");
+        assert_eq!(site.dir.read("x").unwrap(), b"new");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
+    let site = Site::new()?;
+    let clients = (0..40).map(|_| site.client());
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    for (n, client) in clients.iter().enumerate() {
+        client.send(put(&format!("/{n}"), "x"));
+    }
+    site.settle()?;
+    for client in &clients {
+        assert_eq!(statuses(&parse(&client.take_received())), [201]);
+    }
+    Ok(())
+}
+
+/// Its password is not checked for nothing, and an upload is not lost.
+#[test]
+fn a_client_may_finish_its_sending_while_its_password_is_checked() -> Result {
+    let site = Site::new()?;
+    let client = site.client()?;
+    client.send(put("/x", "new"));
+    client.finish();
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [201]);
+    assert!(client.has_ended());
+    Ok(())
+}
+
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
     let site = Site::new()?;

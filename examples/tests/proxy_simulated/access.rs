@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
+use crate::server::users::{Logins, Users};
 use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
 
 /// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
@@ -144,9 +145,17 @@ fn lines_that_end_with_lf_are_refused_at_once() -> Result {
     Ok(())
 }
 
+/// `ann:secret`
+fn ann() -> Logins {
+    let mut users = Users::default();
+    let added = users.add("ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi");
+    added.unwrap();
+    Logins::with_threads(users, 0)
+}
+
 #[test]
 fn a_user_is_asked_for_a_password() -> Result {
-    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let world = World::with(|options| options.logins = ann())?;
     let with = |field: &str| format!("GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}\r\n");
     for field in [
         "",
@@ -208,7 +217,7 @@ fn a_user_is_asked_for_a_password() -> Result {
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
-    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let world = World::with(|options| options.logins = ann())?;
     let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
         let from = from.parse::<SocketAddr>()?;
         let client = world.network.connect_from(from, LISTEN)?;

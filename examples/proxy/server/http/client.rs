@@ -23,6 +23,7 @@ use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
 use crate::server::tunnel::{Opens, log_end, open};
+use crate::server::users::Login;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
 /// order.
@@ -40,6 +41,8 @@ pub struct Client {
 
 enum State {
     Head,
+    /// The head is complete, and the password in it is being checked.
+    LoggingIn,
     Tunnel(Destination, Dialing),
     Forward(Forwarding),
     /// The connection closes after a reply.
@@ -104,27 +107,68 @@ impl Client {
             Ok(request) => request,
             Err(rejected) => return self.refuse(rejected),
         };
-        if !self.is_authorised(&request) {
-            return self.reply(&request, 407, "this proxy needs a name and a password");
-        }
-        match request.method {
-            "CONNECT" => self.connect(&request),
-            // It would show a client's credentials to scripts.
-            "TRACE" => self.reply(&request, 501, "TRACE is not forwarded"),
-            _ if max_forwards(&request) == Some(0) => self.reply(&request, 200, ""),
-            _ => match Absolute::parse(request.target) {
-                Ok(target) => self.forward(&request, target),
-                Err(rejected) => self.reply(&request, rejected.status, rejected.why),
-            },
+        match self.log_in(&request) {
+            Some(login) => self.serve(&request, login),
+            None => {
+                self.head = head.to_vec();
+                self.state = State::LoggingIn;
+                self.chat.pause_reading();
+            }
         }
     }
 
-    fn is_authorised(&self, request: &Request<'_>) -> bool {
+    /// Checks the password of a request. `None`: this takes a while.
+    fn log_in(&self, request: &Request<'_>) -> Option<Login> {
+        let logins = &self.proxy.options.logins;
+        if logins.is_empty() {
+            return Some(Login::Right);
+        }
         let field = request.fields.only("proxy-authorization");
-        let credentials = field.and_then(basic::credentials);
-        self.proxy.options.users.is_empty()
-            || credentials
-                .is_some_and(|(name, password)| self.proxy.admits(&self.chat, &name, &password))
+        let Some((name, password)) = field.and_then(basic::credentials) else {
+            return Some(Login::Wrong);
+        };
+        let then = |client: &mut Client, login| {
+            client.checked(login);
+            Ok(())
+        };
+        logins.check(&self.chat, name, password, then)
+    }
+
+    /// The password in the head was checked.
+    fn checked(&mut self, login: Login) {
+        if !matches!(self.state, State::LoggingIn) {
+            return;
+        }
+        self.state = State::Head;
+        self.chat.resume_reading();
+        let head = mem::take(&mut self.head);
+        let mut space = http1::field_space();
+        match Request::parse(&head, &mut space) {
+            Ok(request) => self.serve(&request, login),
+            Err(rejected) => self.refuse(rejected),
+        }
+    }
+
+    fn serve(&mut self, request: &Request<'_>, login: Login) {
+        match login {
+            Login::Right => {}
+            Login::Wrong => {
+                return self.reply(request, 407, "this proxy needs a name and a password");
+            }
+            Login::Busy => {
+                return self.reply(request, 503, "too many passwords are being checked");
+            }
+        }
+        match request.method {
+            "CONNECT" => self.connect(request),
+            // It would show a client's credentials to scripts.
+            "TRACE" => self.reply(request, 501, "TRACE is not forwarded"),
+            _ if max_forwards(request) == Some(0) => self.reply(request, 200, ""),
+            _ => match Absolute::parse(request.target) {
+                Ok(target) => self.forward(request, target),
+                Err(rejected) => self.reply(request, rejected.status, rejected.why),
+            },
+        }
     }
 
     /// CONNECT: RFC 9110 section 9.3.6.
@@ -356,7 +400,7 @@ impl AsyncChat for Client {
                 Ok(()) => self.set_body_terminator(),
                 Err(rejected) => self.refuse_body(rejected),
             },
-            State::Tunnel(..) | State::Ended => {}
+            State::LoggingIn | State::Tunnel(..) | State::Ended => {}
         }
         Ok(())
     }
@@ -392,6 +436,10 @@ impl AsyncChat for Client {
                 let why = "the request was not complete in time";
                 self.refuse(Rejected { status: 408, why });
             }
+            State::LoggingIn => {
+                self.checked(Login::Busy);
+                self.chat.close_when_done();
+            }
             State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
             _ => {}
@@ -402,7 +450,7 @@ impl AsyncChat for Client {
     /// A request that is being served is completed. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         Ok(match &self.state {
-            State::Head | State::Ended => AtShutdown::CloseWhenDone,
+            State::Head | State::LoggingIn | State::Ended => AtShutdown::CloseWhenDone,
             State::Tunnel(..) => AtShutdown::Stay,
             State::Forward(forwarding) => {
                 forwarding.exchange.keep_alive.set(false);
@@ -424,7 +472,7 @@ impl AsyncChat for Client {
             State::Forward(forwarding) => {
                 self.log(forwarding.exchange.status.get(), &format!("client: {why}"));
             }
-            State::Head | State::Ended => {}
+            State::Head | State::LoggingIn | State::Ended => {}
         }
         if let Some(link) = self.server.take() {
             match link.slot.take() {
@@ -472,7 +520,7 @@ impl LooksUp for Client {
                     Err(why) => self.fail(why),
                 }
             }
-            State::Head | State::Ended => {}
+            State::Head | State::LoggingIn | State::Ended => {}
         }
         Ok(())
     }
