@@ -223,9 +223,12 @@ impl Queue {
     }
 }
 
+/// What follows a check.
+type Follow = Box<dyn FnOnce(Option<bool>)>;
+
 thread_local! {
-    /// What follows on the loop, by its number: a thread cannot have it.
-    static FOLLOWING: RefCell<HashMap<u64, Box<dyn FnOnce(Option<bool>)>>> = RefCell::default();
+    /// By the number of the check: a thread cannot have what belongs to the loop.
+    static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }
 
