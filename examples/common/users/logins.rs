@@ -21,6 +21,10 @@ use super::login_limit::{Client, LoginLimit};
 const QUEUE: usize = 1024;
 const QUEUE_OF_CLIENT: usize = 64;
 
+/// The longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with its square: one of 24 KB takes
+/// seconds (CVE-2016-6515).
+const LONGEST_PASSWORD: usize = 255;
+
 /// Whether a password is that of a user.
 type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 
@@ -142,7 +146,7 @@ impl Logins {
 impl Shared {
     /// The outcome, if it needs no check.
     fn known(&self, request: &Request) -> Option<Login> {
-        if !self.limit.may_try(request.client) {
+        if request.password.len() > LONGEST_PASSWORD || !self.limit.may_try(request.client) {
             self.limit.record_failure(request.client);
             return Some(Login::Wrong);
         }
@@ -394,6 +398,22 @@ mod tests {
             left > 0
         })?;
         assert_eq!(checked.try_iter().count(), 10);
+        Ok(())
+    }
+
+    #[test]
+    fn a_password_that_is_too_long_is_not_checked() -> Result {
+        let (logins, release, checked) = gated(1);
+        release.send(())?;
+        let longest = "x".repeat(LONGEST_PASSWORD);
+        let too_long = "x".repeat(LONGEST_PASSWORD + 1);
+        let mut left = 2;
+        converse(logins, &[&longest, &too_long], move |reply| {
+            assert_eq!(reply, "Wrong");
+            left -= 1;
+            left > 0
+        })?;
+        assert_eq!(checked.try_iter().count(), 1);
         Ok(())
     }
 
