@@ -181,7 +181,8 @@ impl Session {
         let mut exchange = Exchange {
             is_head: request.method == "HEAD",
             version: request.version,
-            keep_alive: request.keep_alive(),
+            // What follows CONNECT at once is for the tunnel that there is not, and must not be taken for a request.
+            keep_alive: request.keep_alive() && request.method != "CONNECT",
             is_private: self.is_private(),
             record: self.record(request, user),
         };
