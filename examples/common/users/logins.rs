@@ -89,7 +89,8 @@ impl Logins {
         )
     }
 
-    fn with_check(
+    /// With another check than that of [`Users`].
+    pub fn with_check(
         is_empty: bool,
         check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static,
         threads: usize,

@@ -1,12 +1,16 @@
 //! PUT and DELETE.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
 
-use crate::site::{ADDR, ANN, Site, parse, put, request, statuses};
+use crate::http::Options;
+use crate::site::{ADDR, ANN, Site, options, parse, put, request, statuses};
+use crate::users::Logins;
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -177,6 +181,36 @@ fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
     site.settle()?;
     for client in &clients {
         assert_eq!(statuses(&parse(&client.take_received())), [201]);
+    }
+    Ok(())
+}
+
+/// The reply to a client whose password was not checked in time is the last one, also when the check ends later.
+#[test]
+fn a_password_that_waits_too_long_gets_a_503() -> Result {
+    for method in ["PUT", "HEAD"] {
+        let (release, gate) = channel::<()>();
+        let gate = Mutex::new(gate);
+        let check = move |_: &[u8], _: &[u8]| gate.lock().is_ok_and(|gate| gate.recv().is_ok());
+        let site = Site::with(Options {
+            logins: Logins::with_check(false, check, 1),
+            anonymous: false,
+            ..options()
+        })?;
+        let client = site.client()?;
+        client.send(request(method, "/x", ANN, "") + &request("GET", "/a.txt", "", ""));
+        site.advance(Duration::from_secs(29))?;
+        assert!(client.take_received().is_empty());
+        site.advance(Duration::from_secs(2))?;
+        let received = client.take_received();
+        let reply = String::from_utf8(received)?;
+        assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+        assert!(reply.contains("\r\nConnection: close\r\n"), "{reply}");
+        assert_eq!(reply.ends_with("\r\n\r\n"), method == "HEAD", "{reply}");
+        assert!(client.has_ended());
+        release.send(())?;
+        site.settle()?;
+        assert!(client.take_received().is_empty());
     }
     Ok(())
 }
