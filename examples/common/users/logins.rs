@@ -82,11 +82,8 @@ impl Logins {
 
     pub fn with_threads(users: Users, threads: usize) -> Logins {
         let is_empty = users.is_empty();
-        Logins::with_check(
-            is_empty,
-            move |name, password| users.admit(name, password),
-            threads,
-        )
+        let check = move |name: &[u8], password: &[u8]| users.admit(name, password);
+        Logins::with_check(is_empty, check, threads)
     }
 
     /// With another check than that of [`Users`].

@@ -1,5 +1,6 @@
 //! The session of a client that speaks HTTP: it receives requests, one at a time.
 
+mod login;
 mod replies;
 
 use std::cell::{Cell, RefCell};
@@ -18,7 +19,7 @@ use asynchat::{
 use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
-use crate::http1::{self, Body, Framing, Rejected, Request, Version, basic, chunked};
+use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
@@ -109,43 +110,7 @@ impl Client {
         };
         match self.log_in(&request) {
             Some(login) => self.serve(&request, login),
-            None => {
-                self.head = head.to_vec();
-                self.state = State::LoggingIn;
-                self.chat.pause_reading();
-            }
-        }
-    }
-
-    /// Checks the password of a request. `None`: this takes a while.
-    fn log_in(&self, request: &Request<'_>) -> Option<Login> {
-        let logins = &self.proxy.options.logins;
-        if logins.is_empty() {
-            return Some(Login::Right);
-        }
-        let field = request.fields.only("proxy-authorization");
-        let Some((name, password)) = field.and_then(basic::credentials) else {
-            return Some(Login::Wrong);
-        };
-        let then = |client: &mut Client, login| {
-            client.checked(login);
-            Ok(())
-        };
-        logins.check(&self.chat, name, password, then)
-    }
-
-    /// The password in the head was checked.
-    fn checked(&mut self, login: Login) {
-        if !matches!(self.state, State::LoggingIn) {
-            return;
-        }
-        self.state = State::Head;
-        self.chat.resume_reading();
-        let head = mem::take(&mut self.head);
-        let mut space = http1::field_space();
-        match Request::parse(&head, &mut space) {
-            Ok(request) => self.serve(&request, login),
-            Err(rejected) => self.refuse(rejected),
+            None => self.wait_for_login(head),
         }
     }
 
