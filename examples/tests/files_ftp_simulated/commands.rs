@@ -1,6 +1,8 @@
 //! The reply to each command, listings, paths, logins, and time.
 
 use std::fs;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use asynchat::Result;
@@ -8,6 +10,7 @@ use asynchat::sim::{self};
 
 use crate::ftp::Options;
 use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
+use crate::users::Logins;
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -250,6 +253,24 @@ fn commands_wait_while_a_password_is_checked() -> Result {
     site.expect("USER ann\r\nPASS secret\r\nPWD\r\nNOOP", "")?;
     data.start_reading(usize::MAX);
     assert_eq!(codes_of(&site.replies()?), "226 331 230 257 200");
+    Ok(())
+}
+
+#[test]
+fn a_password_that_waits_too_long_ends_the_session() -> Result {
+    let (release, gate) = channel::<()>();
+    let gate = Mutex::new(gate);
+    let check = move |_: &[u8], _: &[u8]| gate.lock().is_ok_and(|gate| gate.recv().is_ok());
+    let site = Site::with(Options {
+        logins: Logins::with_check(false, check, 1),
+        ..options()
+    })?;
+    site.expect("USER ann\r\nPASS secret\r\nPWD", "331")?;
+    site.advance(Duration::from_secs(61))?;
+    assert_eq!(codes_of(&site.replies()?), "421");
+    assert!(site.control.has_ended());
+    release.send(())?;
+    assert_eq!(site.replies()?, "");
     Ok(())
 }
 
