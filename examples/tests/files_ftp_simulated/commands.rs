@@ -1,16 +1,14 @@
 //! The reply to each command, listings, paths, logins, and time.
 
 use std::fs;
-use std::sync::Mutex;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
+use crate::gate::gated;
 use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
-use crate::users::Logins;
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -256,13 +254,27 @@ fn commands_wait_while_a_password_is_checked() -> Result {
     Ok(())
 }
 
+/// Also those that have waited for a transfer together with the log-in.
+#[test]
+fn nothing_is_done_while_a_password_is_checked() -> Result {
+    let (logins, _release) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    site.expect("USER anonymous\r\nPASS me@", "331 230")?;
+    let data = site.begin_large()?;
+    site.expect("USER ann\r\nPASS secret\r\nNOOP", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 331");
+    site.expect("NOOP", "")
+}
+
 #[test]
 fn a_password_that_waits_too_long_ends_the_session() -> Result {
-    let (release, gate) = channel::<()>();
-    let gate = Mutex::new(gate);
-    let check = move |_: &[u8], _: &[u8]| gate.lock().is_ok_and(|gate| gate.recv().is_ok());
+    let (logins, release) = gated();
     let site = Site::with(Options {
-        logins: Logins::with_check(false, check, 1),
+        logins,
         ..options()
     })?;
     site.expect("USER ann\r\nPASS secret\r\nPWD", "331")?;

@@ -18,6 +18,8 @@ mod connections;
 mod folder;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
+#[path = "../common/gate.rs"]
+mod gate;
 mod logged;
 #[path = "../../files/names.rs"]
 mod names;

@@ -14,6 +14,8 @@ mod access_log;
 mod clock;
 #[path = "../common/folder.rs"]
 mod folder;
+#[path = "../common/gate.rs"]
+mod gate;
 #[path = "../../files/http/mod.rs"]
 mod http;
 #[path = "../../http1/mod.rs"]

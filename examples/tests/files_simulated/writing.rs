@@ -1,16 +1,14 @@
 //! PUT and DELETE.
 
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
 
+use crate::gate::gated;
 use crate::http::Options;
 use crate::site::{ADDR, ANN, Site, options, parse, put, request, statuses};
-use crate::users::Logins;
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -185,15 +183,32 @@ fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
     Ok(())
 }
 
+/// Also when the files before it are sent meanwhile, for which reading had been paused.
+#[test]
+fn nothing_is_read_while_a_password_is_checked() -> Result {
+    let (logins, _release) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    let client = site.client()?;
+    client.stop_reading();
+    let files = request("GET", "/dir/big", "", "");
+    client.send(files.repeat(3) + &put("/x", "new") + &request("GET", "/a.txt", "", ""));
+    site.settle()?;
+    client.start_reading(usize::MAX);
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [200; 3]);
+    Ok(())
+}
+
 /// The reply to a client whose password was not checked in time is the last one, also when the check ends later.
 #[test]
 fn a_password_that_waits_too_long_gets_a_503() -> Result {
     for method in ["PUT", "HEAD"] {
-        let (release, gate) = channel::<()>();
-        let gate = Mutex::new(gate);
-        let check = move |_: &[u8], _: &[u8]| gate.lock().is_ok_and(|gate| gate.recv().is_ok());
+        let (logins, release) = gated();
         let site = Site::with(Options {
-            logins: Logins::with_check(false, check, 1),
+            logins,
             anonymous: false,
             ..options()
         })?;
