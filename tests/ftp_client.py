@@ -9,6 +9,7 @@ message if they are not installed, unless FTP_REQUIRE is set. Traffic stays on t
 process is ended.
 """
 
+import concurrent.futures
 import contextlib
 import ftplib
 import functools
@@ -58,6 +59,8 @@ class Server:
         line = ""
         while not line.startswith(prefix):
             line = self.process.stdout.readline()
+            if line.startswith("listening on "):
+                self.http = int(line.rsplit(":", 1)[1])
             if not line:
                 self.process.kill()
                 self.reader.join()
@@ -118,6 +121,14 @@ def client(server, user="ann", password="secret", kind=ftplib.FTP, **options):
     ftp.connect("127.0.0.1", server.port)
     ftp.login(user, password)
     return ftp
+
+
+def is_refused(server, user, password):
+    try:
+        client(server, user, password).close()
+    except ftplib.error_perm:
+        return True
+    return False
 
 
 def refused(call, code):
@@ -207,6 +218,39 @@ def writers():
         refused(lambda: client(server, "anonymous", "me@"), "530")
         with client(server), client(server):
             refused(lambda: client(server), "421")
+    return True
+
+
+def passwords():
+    """Hashes of other programs, for FTP and HTTP. Many log-ins at once do not stop the server."""
+    with tempfile.TemporaryDirectory() as folder:
+        users = pathlib.Path(folder) / "users"
+        entries = [run(FILES, "--hash-password", "ann", input=b"secret\n")]
+        if has("htpasswd"):
+            entries.append(run("htpasswd", "-nbB", "bob", "secret"))
+        if has("openssl"):
+            entries += (name + b":" + run("openssl", "passwd", kind, "secret") for name, kind in ((b"carl", "-5"), (b"dora", "-6")))
+        users.write_bytes(b"# users\n\n" + b"".join(entries))
+        users.chmod(0o600)
+        names = [entry.split(b":")[0].decode() for entry in entries]
+        with serve("--write", "--passwords", users, write=False) as (server, _):
+            with concurrent.futures.ThreadPoolExecutor(len(names) * 12) as pool:
+                for name in names:
+                    if has("curl"):
+                        url = f"http://127.0.0.1:{server.http}/{name}"
+                        run("curl", "-sSf", "-u", f"{name}:secret", "-T", "-", url, "-T", "-", url + "2", input=b"x")
+                for outcome in [pool.submit(client, server, name) for name in names for _ in range(12)]:
+                    outcome.result().close()
+                # Each is counted before the next one is checked.
+                outcomes = [pool.submit(is_refused, server, names[0], f"wrong {n}") for n in range(16)]
+                assert all(outcome.result() for outcome in outcomes)
+            refused(lambda: client(server, names[0]), "530")
+            refused(lambda: client(server, "nobody", "secret"), "530")
+        for text in (b"ann:secret\n", b"ann:$apr1$x$y\n"):
+            users.write_bytes(entries[0] + text)
+            started = subprocess.run([FILES, folder, "--write", "--passwords", users], capture_output=True, text=True, timeout=DEADLINE)
+            assert started.returncode == 1 and "line 2: " in started.stderr and "htpasswd" in started.stderr, started
+            assert "secret" not in started.stderr
     return True
 
 
@@ -477,6 +521,7 @@ def slow():
 CHECKS = {
     "python_library": python_library,
     "writers": writers,
+    "passwords": passwords,
     "bounce": bounce,
     "telnet": telnet,
     "tls": tls,

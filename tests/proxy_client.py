@@ -325,7 +325,14 @@ def ab():
 def users():
     if not has("curl"):
         return False
-    with proxy(*LOCAL, "--user", "ann:se:cret") as (port, _), origin() as server:
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "users"
+        file.write_bytes(subprocess.run([PROXY, "--hash-password", "ann"], input=b"se:cret\n", capture_output=True, check=True).stdout)
+        return all(serves_users(*options) for options in (("--user", "ann:se:cret"), ("--passwords", file)))
+
+
+def serves_users(*options):
+    with proxy(*LOCAL, *options) as (port, _), origin() as server:
         url = f"http://127.0.0.1:{server}/size/3"
         for way, options in ways(port, "ann:se%3Acret@").items():
             assert len(run_curl(*options, url)) == 3, way

@@ -207,6 +207,7 @@ def browser(site):
         try:
             with site.served():
                 folder_page(site, chromium)
+                fingers(site, chromium)
             status_page(site, chromium)
             with site.served():
                 chart(site, chromium)
@@ -253,6 +254,18 @@ def folder_page(site, chromium):
         # The browser reports the request that asks for the password, which changes nothing: a 401, and then a 412.
         errors = [error for error in errors if "401" not in error and "412" not in error]
         assert not errors, errors
+
+
+def fingers(site, chromium):
+    """What is touched is large enough (WCAG 2.5.5), and not wider than a phone."""
+    with context(chromium, viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True) as session:
+        page = session.new_page()
+        for path, targets in (("", "tbody a, input"), ("-/", "button")):
+            page.goto(f"http://127.0.0.1:{site.port}/{path}")
+            fits(page)
+            page.locator(targets).first.wait_for()
+            heights = page.locator(targets).evaluate_all("all => all.map(it => it.getBoundingClientRect().height)")
+            assert heights and min(heights) >= 44, (path, heights)
 
 
 def status_page(site, chromium):

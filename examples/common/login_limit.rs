@@ -74,7 +74,8 @@ impl LoginLimit {
         }
     }
 
-    fn may_try(&self, client: Client) -> bool {
+    /// Whether a password of the client may be checked.
+    pub fn may_try(&self, client: Client) -> bool {
         self.failures
             .borrow()
             .get(&client)
@@ -82,7 +83,7 @@ impl LoginLimit {
     }
 
     /// Counts a failure, and returns the delay of its reply.
-    fn record_failure(&self, client: Client) -> Duration {
+    pub fn record_failure(&self, client: Client) -> Duration {
         if self.failures.borrow().is_empty() {
             self.schedule_forget();
         }

@@ -22,7 +22,17 @@
 //! curl -u ann:secret -X DELETE http://127.0.0.1:8080/src.tar
 //! ```
 //!
-//! Ten wrong passwords of an address are checked, and then two a minute. `--no-anonymous` demands a user for reading, too.
+//! `--passwords` reads users from a file, which has hashes of their passwords (bcrypt or SHA-crypt) and none in clear:
+//!
+//! ```text
+//! htpasswd -cB /tmp/users ann                                     # of Apache; -c creates the file
+//! echo "bob:$(openssl passwd -6)" >>/tmp/users
+//! files --hash-password carl <password.txt >>/tmp/users           # this program makes one, too
+//! cargo run --release --example files -- /tmp/shared --write --passwords /tmp/users
+//! ```
+//!
+//! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
+//! wrong passwords of an address are checked, and then two a minute. `--no-anonymous` demands a user for reading, too.
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
@@ -71,6 +81,7 @@
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
 //! * `ftp/mod.rs`: two connections in one session;
+//! * `../common/users/`: users, and the checks of their passwords;
 //! * `names.rs`, `tree.rs`, `sorted.rs`: paths, the folder, and the names in it; `access_log.rs`: the log of both protocols.
 
 #![allow(
@@ -90,18 +101,16 @@ mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
 mod http1;
-#[path = "../common/login_limit.rs"]
-mod login_limit;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod sorted;
 mod status;
 mod tree;
-#[path = "../common/users.rs"]
+#[path = "../common/users/mod.rs"]
 mod users;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
@@ -112,12 +121,11 @@ use clap::Parser;
 use ftp::arguments::FtpArguments;
 use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
-use login_limit::LoginLimit;
 use numbers::{count, seconds};
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
-use users::{UserOptions, Users};
+use users::{Logins, UserOptions};
 
 /// Shares a folder over HTTP/1.1 and FTP.
 ///
@@ -126,8 +134,8 @@ use users::{UserOptions, Users};
 #[command(version, name = "files")]
 struct Arguments {
     /// The folder to share.
-    #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    #[arg(value_name = "DIR", required = true)]
+    folder: Option<PathBuf>,
 
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
@@ -230,9 +238,21 @@ struct Arguments {
     certificate: CertificateOptions,
 }
 
+impl Arguments {
+    fn folder(&self) -> &Path {
+        // It is required, except with --hash-password.
+        self.folder.as_deref().unwrap_or(Path::new(""))
+    }
+}
+
 fn main() {
     common::log_to_stderr("info");
-    if let Err(error) = run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.users.hash_password {
+        Some(name) => users::read_entry(name).map(common::say),
+        None => run(&arguments),
+    };
+    if let Err(error) = outcome {
         common::print_to_stderr(format_args!("files: {error}"));
         std::process::exit(1);
     }
@@ -248,14 +268,14 @@ fn run(arguments: &Arguments) -> Result {
         });
     }
     let has_users = !users.is_empty();
+    // HTTP and FTP count wrong passwords together.
+    let logins = Logins::new(users);
     let tls = arguments.certificate.acceptor(&["http/1.1"])?;
     if tls.is_some() && arguments.tls_listen.is_none() && arguments.ftp.ftp_listen.is_none() {
         return Err("--tls-cert needs --tls-listen or --ftp-listen".into());
     }
     let tree = open_tree(arguments)?;
-    // HTTP and FTP count wrong passwords together.
-    let login_limit = LoginLimit::new(Duration::ZERO);
-    let mut ftp = ftp_options(arguments, &users, &login_limit)?;
+    let mut ftp = ftp_options(arguments, &logins)?;
     let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
@@ -263,7 +283,7 @@ fn run(arguments: &Arguments) -> Result {
         })?),
         None => None,
     };
-    let status = Status::new(&arguments.folder, SystemTime::now);
+    let status = Status::new(arguments.folder(), SystemTime::now);
     ftp.access_log.clone_from(&access_log);
     ftp.status.clone_from(&status);
     let defaults = Options::default();
@@ -275,9 +295,8 @@ fn run(arguments: &Arguments) -> Result {
             hosts: Hosts::new(&arguments.host),
             anonymous: !arguments.no_anonymous,
             write: arguments.write,
-            users,
+            logins,
             insecure_auth: arguments.insecure_auth,
-            login_limit,
             max_upload: arguments.max_upload,
             receive_time,
             limits: defaults
@@ -350,25 +369,20 @@ fn run(arguments: &Arguments) -> Result {
 }
 
 fn open_tree(arguments: &Arguments) -> Result<Tree> {
-    let tree = Tree::open(&arguments.folder, arguments.follow_symlinks);
-    let failed = |error| Error::from(error).context(arguments.folder.display());
+    let tree = Tree::open(arguments.folder(), arguments.follow_symlinks);
+    let failed = |error| Error::from(error).context(arguments.folder().display());
     Ok(tree.map_err(failed)?)
 }
 
-fn ftp_options(
-    arguments: &Arguments,
-    users: &Users,
-    login_limit: &LoginLimit,
-) -> Result<ftp::Options> {
+fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
     let defaults = ftp::Options::default();
     let drain = Duration::from_secs(arguments.drain_time);
     let input = Duration::from_secs(arguments.receive_time);
     Ok(ftp::Options {
         anonymous: !arguments.no_anonymous,
         write: arguments.write,
-        users: users.clone(),
+        logins: logins.clone(),
         insecure_auth: arguments.insecure_auth,
-        login_limit: login_limit.clone(),
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
         address: arguments.ftp.ftp_address,

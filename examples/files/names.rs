@@ -171,11 +171,16 @@ fn is_encoded(text: &str) -> bool {
     memchr::memchr_iter(b'%', bytes).all(|at| is_hex(at + 1) && is_hex(at + 2))
 }
 
+/// Whether the name is that of an upload that is not complete. macOS and Windows find a file by its name in other letters, too.
+pub fn is_temporary(name: &[u8]) -> bool {
+    let start = name.get(..TEMPORARY.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(TEMPORARY.as_bytes()))
+}
+
 /// The name, if it is one.
 fn checked(name: Vec<u8>) -> Option<std::ffi::OsString> {
     let is_special = name.is_empty() || name == b"." || name == b"..";
-    let is_temporary = name.starts_with(TEMPORARY.as_bytes());
-    if is_special || is_temporary || name.iter().any(|byte| b"/\0".contains(byte)) {
+    if is_special || is_temporary(&name) || name.iter().any(|byte| b"/\0".contains(byte)) {
         return None;
     }
     system_name(name)
@@ -201,7 +206,50 @@ fn system_name(name: Vec<u8>) -> Option<std::ffi::OsString> {
     let is_refused = name.encode_utf16().count() > LONGEST_NAME
         || name.contains(is_invalid)
         || name.ends_with(['.', ' '])
+        || is_alias(&name)
         || is_port
         || DEVICES.contains(&stem.as_str());
     (!is_refused).then(|| name.into())
+}
+
+/// Whether Windows can have made this name (`FILES-~1.TXT`) for a file with another one, such as an upload that is not
+/// complete.
+#[cfg(any(not(unix), test))]
+fn is_alias(name: &str) -> bool {
+    let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
+    let number = stem.rsplit_once('~').map_or("", |(_, number)| number);
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let is_short = stem.chars().count() <= 8 && extension.chars().count() <= 3;
+    is_number && is_short && !extension.contains('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incomplete_upload_has_no_other_name() {
+        for name in [
+            ".files-upload-0123456789abcdef",
+            ".FILES-UPLOAD-0123456789ABCDEF",
+        ] {
+            assert_eq!(checked(name.into()), None, "{name}");
+        }
+        assert!(checked(".files-uploads".into()).is_some());
+        for name in ["FILES-~1", "files-~1", "FILES~12.TXT", "~1", "F~123456"] {
+            assert!(is_alias(name), "{name}");
+        }
+        for name in [
+            "a~",
+            "a~b",
+            "a.txt~1",
+            "~",
+            "a1",
+            "longername~1",
+            "a~1.html",
+            "a~1.b.c",
+        ] {
+            assert!(!is_alias(name), "{name}");
+        }
+    }
 }

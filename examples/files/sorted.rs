@@ -2,8 +2,10 @@
 //! parts are merged by a heap: a folder of a hundred thousand files delays no other client.
 //!
 //! The memory is bounded. Of a larger folder the first names that the system has are sorted and given out, then the next
-//! ones: all of them come, in several runs that are each in order.
+//! ones: all of them come, in several runs that are each in order. The runs are short while many clients receive large
+//! folders: each of them can be slow, and an address can have a thousand connections.
 
+use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ffi::{OsStr, OsString};
@@ -17,6 +19,15 @@ const PART: usize = 500;
 /// The most names of a run. They take about a megabyte, and seven if each is as long as possible.
 const RUN: usize = 20_000;
 
+/// The names in memory of all listings, from which on runs are short, and their length then.
+const MOST: usize = 200_000;
+const SHORT_RUN: usize = 50;
+
+thread_local! {
+    /// The names that all listings have in memory.
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
 pub struct SortedNames {
     listing: Listing,
     parts: Vec<vec::IntoIter<OsString>>,
@@ -24,6 +35,8 @@ pub struct SortedNames {
     next: BinaryHeap<Reverse<(OsString, usize)>>,
     /// How many names may be added to the run.
     room: usize,
+    /// How many names are in memory.
+    held: usize,
     /// Whether the listing has no further names.
     is_read: bool,
 }
@@ -35,6 +48,7 @@ impl SortedNames {
             parts: Vec::new(),
             next: BinaryHeap::new(),
             room: RUN,
+            held: 0,
             is_read: false,
         }
     }
@@ -49,11 +63,15 @@ impl SortedNames {
 
     /// Reads some names. Returns false once there is nothing to read before [`SortedNames::pop`].
     pub fn read(&mut self) -> io::Result<bool> {
-        if self.is_read || self.room == 0 {
+        if HELD.get() >= MOST {
+            self.room = self.room.min(SHORT_RUN.saturating_sub(self.held));
+        }
+        let part = PART.min(self.room);
+        if self.is_read || part == 0 {
             return Ok(false);
         }
-        let mut names = Vec::with_capacity(PART.min(self.room));
-        while names.len() < PART.min(self.room) {
+        let mut names = Vec::with_capacity(part);
+        while names.len() < part {
             match self.listing.next_name() {
                 Some(name) => names.push(name?),
                 None => {
@@ -72,6 +90,7 @@ impl SortedNames {
         match self.next.pop() {
             Some(Reverse((name, part))) => {
                 self.push_next(part);
+                self.hold(self.held - 1);
                 Some(name)
             }
             None => {
@@ -93,14 +112,26 @@ impl SortedNames {
 
     fn add(&mut self, mut names: Vec<OsString>) {
         names.sort_unstable();
+        self.hold(self.held + names.len());
         self.parts.push(names.into_iter());
         self.push_next(self.parts.len() - 1);
+    }
+
+    fn hold(&mut self, count: usize) {
+        HELD.set(HELD.get() - self.held + count);
+        self.held = count;
     }
 
     fn push_next(&mut self, part: usize) {
         if let Some(name) = self.parts.get_mut(part).and_then(Iterator::next) {
             self.next.push(Reverse((name, part)));
         }
+    }
+}
+
+impl Drop for SortedNames {
+    fn drop(&mut self) {
+        self.hold(0);
     }
 }
 
@@ -112,14 +143,49 @@ mod tests {
     use crate::names::Names;
     use crate::tree::Tree;
 
-    #[test]
-    fn all_names_come_in_runs_that_are_in_order() {
+    fn folder(count: usize) -> (tempfile::TempDir, Tree) {
         let folder = tempfile::tempdir().unwrap();
-        let count = RUN + PART + 10;
         for n in 0..count {
             File::create(folder.path().join(format!("{n:05}"))).unwrap();
         }
         let tree = Tree::open(folder.path(), false).unwrap();
+        (folder, tree)
+    }
+
+    /// The clients of a thousand connections that ask for a large folder, and do not read it.
+    #[test]
+    fn the_memory_of_all_listings_is_bounded() {
+        let (_folder, tree) = folder(1500);
+        let listing = || SortedNames::new(tree.list(&Names::default()).unwrap());
+        let mut listings: Vec<_> = std::iter::repeat_with(listing).take(300).collect();
+        let mut read = |names: &mut SortedNames| names.read().unwrap();
+        while listings
+            .iter_mut()
+            .map(&mut read)
+            .filter(|more| *more)
+            .count()
+            > 0
+        {}
+        let held = HELD.get();
+        let most = MOST + PART + 300 * SHORT_RUN;
+        assert!((MOST..most).contains(&held), "{held}");
+        // Those that are short have all names, too.
+        let mut names = listings.pop().unwrap();
+        drop(listings);
+        let mut count = 0;
+        while !names.is_at_end() {
+            while names.read().unwrap() {}
+            count += std::iter::from_fn(|| names.pop()).count();
+        }
+        assert_eq!(count, 1500);
+        drop(names);
+        assert_eq!(HELD.get(), 0);
+    }
+
+    #[test]
+    fn all_names_come_in_runs_that_are_in_order() {
+        let count = RUN + PART + 10;
+        let (_folder, tree) = folder(count);
         let listing = tree.list(&Names::default()).unwrap();
         let mut names = SortedNames::new(listing);
         let mut runs = Vec::new();

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::names::{Names, TEMPORARY};
+use crate::names::{Names, TEMPORARY, is_temporary};
 
 #[cfg(unix)]
 #[path = "tree/parts.rs"]
@@ -184,5 +184,5 @@ fn is_part_name(name: &OsStr) -> bool {
 
 /// Whether a name in a folder is shown.
 fn is_shown(name: &OsStr) -> bool {
-    !name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+    !is_temporary(name.as_encoded_bytes())
 }

@@ -28,7 +28,8 @@
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
 //!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
-//!   the password in clear. Ten wrong passwords of an address are checked, and then two a minute. Without users,
+//!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. Ten wrong
+//!   passwords of an address are checked, and then two a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
@@ -41,6 +42,7 @@
 //! * `server/mod.rs`: options and start; `server/first.rs`: the first byte;
 //! * `server/socks.rs`: a protocol of lengths, with a terminator for each step; `server/tunnel.rs`: two connections piped;
 //! * `server/access.rs`, `server/resolver.rs`, `server/dial.rs`: the way to a destination, off the loop and back;
+//! * `../common/users/`: users, and the checks of their passwords, off the loop and back, too;
 //! * `server/http/client.rs`, `server/http/upstream.rs`: the two sessions of a request, and what they share in
 //!   `exchange.rs`; then the heads, in `request.rs` and `response.rs`.
 
@@ -69,7 +71,7 @@ use clap::builder::RangedU64ValueParser;
 use numbers::{count, seconds};
 use server::access::Access;
 use server::resolver::Resolver;
-use server::users::UserOptions;
+use server::users::{self, Logins, UserOptions};
 use server::{Options, Proxy};
 use tracing::warn;
 
@@ -132,7 +134,11 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     common::log_to_stderr("info");
-    match run(args) {
+    let outcome = match &args.users.hash_password {
+        Some(name) => users::read_entry(name).map(common::say),
+        None => run(args),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             common::print_to_stderr(format_args!("proxy: {error}"));
@@ -151,7 +157,7 @@ fn run(args: Args) -> Result {
             allow: args.allow,
             ports: args.port,
         },
-        users,
+        logins: Logins::new(users),
         name: args.name,
         resolver: Resolver::of_the_system(args.resolvers),
         limits: defaults

@@ -6,6 +6,7 @@ use super::Refusal;
 use super::command::Command;
 use super::session::Session;
 use crate::names::Names;
+use crate::users;
 
 #[derive(Default)]
 pub struct Login {
@@ -93,20 +94,37 @@ impl Session {
             self.logged_in();
             return self.reply("230 logged in, reading is permitted");
         }
-        let is_right = || options.users.admit(name.as_bytes(), &command.argument);
-        let client = self.chat.peer_addr();
-        let checked = options.login_limit.check(client.as_ref(), is_right);
-        if checked.is_ok() {
-            info!(name, "logged in over FTP");
-            self.login.who = Who::User(name);
-            self.logged_in();
-            return self.reply("230 logged in");
+        let (user, password) = (name.clone().into_bytes(), command.argument.clone());
+        let later = name.clone();
+        let then = |session: &mut Session, login| {
+            session.checked(later, login);
+            Ok(())
+        };
+        match options.logins.check(&self.chat, user, password, then) {
+            Some(login) => self.end_login(name, login),
+            None => self.begin_wait(),
         }
-        debug!(name, "wrong password over FTP");
-        self.login.failures += 1;
-        match self.login.failures >= options.max_failed_logins {
-            true => self.hang_up("421 too many wrong passwords"),
-            false => self.reply("530 the name or the password is wrong"),
+    }
+
+    /// The password was checked.
+    pub fn end_login(&mut self, name: String, login: users::Login) {
+        match login {
+            users::Login::Right => {
+                info!(name, "logged in over FTP");
+                self.login.who = Who::User(name);
+                self.logged_in();
+                self.reply("230 logged in");
+            }
+            users::Login::Busy => self.hang_up("421 too many passwords are being checked"),
+            users::Login::Wrong => {
+                debug!(name, "wrong password over FTP");
+                self.login.failures += 1;
+                let most = self.service.options.max_failed_logins;
+                match self.login.failures >= most {
+                    true => self.hang_up("421 too many wrong passwords"),
+                    false => self.reply("530 the name or the password is wrong"),
+                }
+            }
         }
     }
 

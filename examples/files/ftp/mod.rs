@@ -38,10 +38,9 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
-use crate::login_limit::LoginLimit;
 use crate::status::Status;
 use crate::tree::Tree;
-use crate::users::Users;
+use crate::users::Logins;
 use ports::Ports;
 use session::Session;
 
@@ -49,13 +48,12 @@ use session::Session;
 pub struct Options {
     /// Whether everybody may read.
     pub anonymous: bool,
-    /// Whether [`Options::users`] may write.
+    /// Whether [`Options::logins`] may write.
     pub write: bool,
-    pub users: Users,
+    /// Users. The services of a program can share their log-ins.
+    pub logins: Logins,
     /// Whether a user may send the password and files without TLS, although there is [`Options::tls`].
     pub insecure_auth: bool,
-    /// Failed log-ins of each address. The services of a program can share it.
-    pub login_limit: LoginLimit,
     /// The longest upload in bytes.
     pub max_upload: u64,
     /// After so many wrong passwords the connection is closed.
@@ -95,9 +93,8 @@ impl Default for Options {
         Options {
             anonymous: true,
             write: false,
-            users: Users::default(),
+            logins: Logins::default(),
             insecure_auth: false,
-            login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             max_failed_logins: 3,
             ports: None,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use asynchat::Addr;
 
-use crate::login_limit::Client;
+use crate::users::Client;
 
 /// How many ports wait for each client.
 #[derive(Clone, Default)]

@@ -18,6 +18,7 @@ use super::transfer::Transfer;
 use super::{Refusal, Service};
 use crate::names::Names;
 use crate::status::Connection;
+use crate::users;
 
 /// The longest line. A path in it has at most 4096 bytes.
 const LONGEST_LINE: u64 = 5000;
@@ -47,8 +48,9 @@ pub struct Session {
     pub route: Route,
     /// From 150 to the reply that ends the transfer.
     pub transfer: Option<Transfer>,
-    /// While the reply to a STAT with a path is sent. It has the folder open, so there is one at a time.
-    is_listing: bool,
+    /// While the reply to a STAT with a path is sent, which has the folder open, or a password is checked. The next
+    /// command waits.
+    is_busy: bool,
     /// The commands that have come meanwhile.
     waiting: VecDeque<Command>,
     unknown: u32,
@@ -79,7 +81,7 @@ impl Session {
             facts: Facts::default(),
             route: Route::default(),
             transfer: None,
-            is_listing: false,
+            is_busy: false,
             waiting: VecDeque::new(),
             unknown: 0,
             since: asynchat::now(),
@@ -229,8 +231,7 @@ impl Session {
     /// Sends a listing as a part of a reply. The next command waits until it is sent: a client that sends a thousand
     /// of them at once must not take a thousand descriptors.
     pub fn send_listing(&mut self, listing: ListingProducer) {
-        self.is_listing = true;
-        self.chat.pause_reading();
+        self.begin_wait();
         self.reply("213-the listing:");
         self.chat.push_with_producer(listing);
         self.reply("213 end");
@@ -238,24 +239,38 @@ impl Session {
         self.chat.push_hook(move || {
             // Fails if the connection has ended.
             let _ = chat.post(|session: &mut Session| {
-                session.listing_ended();
+                session.end_wait();
                 Ok(())
             });
         });
     }
 
-    fn listing_ended(&mut self) {
-        self.is_listing = false;
+    /// The password of a user was checked.
+    pub fn checked(&mut self, name: String, login: users::Login) {
+        if !self.chat.is_closing() {
+            self.end_login(name, login);
+            self.end_wait();
+        }
+    }
+
+    /// The next command waits until [`end_wait`](Session::end_wait).
+    pub fn begin_wait(&mut self) {
+        self.is_busy = true;
+        self.chat.pause_reading();
+    }
+
+    fn end_wait(&mut self) {
+        self.is_busy = false;
         self.since = asynchat::now();
         self.run_waiting();
-        if !self.is_listing {
+        if !self.is_busy {
             self.chat.resume_reading();
         }
     }
 
     fn run_waiting(&mut self) {
         while self.transfer.is_none()
-            && !self.is_listing
+            && !self.is_busy
             && !self.chat.is_closing()
             && let Some(command) = self.waiting.pop_front()
         {

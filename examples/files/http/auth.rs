@@ -4,31 +4,68 @@ use asynchat::Chat;
 
 use super::Options;
 use super::reply::Reply;
+use super::session::Session;
 use crate::http1::{Fields, basic};
+use crate::users::Login;
 
-/// The name of the user, if the request of this client has the right password, and may have one.
-pub fn user(fields: Fields<'_>, options: &Options, chat: &Chat) -> Option<String> {
-    let value = fields.only("authorization")?;
-    if is_refused(options, chat) {
-        return None;
-    }
-    let (name, password) = basic::credentials(value)?;
-    let is_right = || options.users.admit(&name, &password);
-    let checked = options
-        .login_limit
-        .check(chat.peer_addr().as_ref(), is_right);
-    checked.ok().and_then(|()| String::from_utf8(name).ok())
+/// Who sends a request that needs a user.
+pub enum Sender {
+    /// There is no password, or a wrong one.
+    Nobody,
+    User(String),
+    /// Too many passwords wait to be checked.
+    Unchecked,
 }
 
-/// The reply to a request that needs a user, and has none.
-pub fn demand(options: &Options, chat: &Chat) -> Reply {
-    match is_refused(options, chat) {
-        // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
-        true => Reply::text(403, "passwords are accepted with TLS only: use https"),
-        false => Reply::text(401, "this needs a user and a password").field(
-            "WWW-Authenticate",
-            "Basic realm=\"files\", charset=\"UTF-8\"",
-        ),
+/// Checks the password of a request. `None`: this takes a while, then the session gets the result.
+pub fn sender(fields: Fields<'_>, options: &Options, chat: &Chat) -> Option<Sender> {
+    let credentials = fields
+        .only("authorization")
+        .filter(|_| !is_refused(options, chat))
+        .and_then(basic::credentials);
+    let Some((name, password)) = credentials else {
+        return Some(Sender::Nobody);
+    };
+    let user = name.clone();
+    let then = |session: &mut Session, login| {
+        session.checked(&Sender::new(login, user));
+        Ok(())
+    };
+    let known = options.logins.check(chat, name.clone(), password, then);
+    known.map(|login| Sender::new(login, name))
+}
+
+impl Sender {
+    fn new(login: Login, name: Vec<u8>) -> Sender {
+        match (login, String::from_utf8(name)) {
+            (Login::Right, Ok(name)) => Sender::User(name),
+            (Login::Busy, _) => Sender::Unchecked,
+            _ => Sender::Nobody,
+        }
+    }
+
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Sender::User(name) => Some(name),
+            Sender::Nobody | Sender::Unchecked => None,
+        }
+    }
+
+    /// The reply to a request that needs a user, and has none.
+    pub fn refusal(&self, options: &Options, chat: &Chat) -> Reply {
+        match self {
+            Sender::Unchecked => {
+                Reply::text(503, "too many passwords are being checked").field("Retry-After", 10)
+            }
+            // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
+            _ if is_refused(options, chat) => {
+                Reply::text(403, "passwords are accepted with TLS only: use https")
+            }
+            _ => Reply::text(401, "this needs a user and a password").field(
+                "WWW-Authenticate",
+                "Basic realm=\"files\", charset=\"UTF-8\"",
+            ),
+        }
     }
 }
 

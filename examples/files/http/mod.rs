@@ -28,10 +28,9 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, Termin
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::http1;
-use crate::login_limit::LoginLimit;
 use crate::status::Status;
 use crate::tree::Tree;
-use crate::users::Users;
+use crate::users::Logins;
 use events::Events;
 use host::Hosts;
 use session::Session;
@@ -42,13 +41,12 @@ pub struct Options {
     pub hosts: Hosts,
     /// Whether everybody may read. Otherwise each request needs a user.
     pub anonymous: bool,
-    /// Whether PUT and DELETE are enabled, for [`Options::users`].
+    /// Whether PUT and DELETE are enabled, for [`Options::logins`].
     pub write: bool,
-    pub users: Users,
+    /// Users. The services of a program can share their log-ins.
+    pub logins: Logins,
     /// Whether a password is accepted without TLS, although there is [`Options::tls`].
     pub insecure_auth: bool,
-    /// Failed log-ins of each address. The services of a program can share it.
-    pub login_limit: LoginLimit,
     /// The longest upload in bytes.
     pub max_upload: u64,
     /// The time for a head, from its first byte, and for each 64 KiB of a body.
@@ -76,9 +74,8 @@ impl Default for Options {
             hosts: Hosts::default(),
             anonymous: true,
             write: false,
-            users: Users::default(),
+            logins: Logins::default(),
             insecure_auth: false,
-            login_limit: LoginLimit::new(Duration::ZERO),
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
             // A request can take as long as the system calls for a file.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, TimerId};
 use tracing::debug;
 
+use super::auth::{self, Sender};
 use super::reply::{self, Content, Exchange, Reply};
-use super::{Service, auth, get, host, put};
+use super::{Service, get, host, put};
 use crate::access_log;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::status::{Connection, Progress, Record};
@@ -34,17 +35,26 @@ pub struct Session {
     on_loopback: bool,
     /// For the status page.
     connection: Rc<Connection>,
-    /// The part of a head that has arrived. It has no capacity between two requests.
+    /// The part of a head that has arrived, or a head whose password is being checked. It has no capacity between two
+    /// requests.
     head: Vec<u8>,
     /// When the head began.
     since: Instant,
     /// What is received after the head.
     body: Option<Box<Incoming>>,
-    /// How many replies are being sent that have a file open.
-    open: Rc<Cell<usize>>,
+    waits: Rc<Waits>,
     /// Is set while something is incomplete, and then fires once.
     timer: Option<TimerId>,
     shutting_down: bool,
+}
+
+/// What the next request waits for.
+#[derive(Default)]
+struct Waits {
+    /// How many replies are being sent that have a file open.
+    open: Cell<usize>,
+    /// Whether a password is being checked.
+    for_login: Cell<bool>,
 }
 
 /// A body that is being received.
@@ -76,7 +86,7 @@ impl Session {
             head: Vec::new(),
             since: asynchat::now(),
             body: None,
-            open: Rc::default(),
+            waits: Rc::default(),
             timer: None,
             shutting_down: false,
         }
@@ -98,49 +108,95 @@ impl Session {
     }
 
     fn head_is_complete(&mut self) {
-        let mut head = std::mem::take(&mut self.head);
+        let head = std::mem::take(&mut self.head);
         if !http1::is_empty_line(&head) {
             let mut space = http1::field_space();
             match Request::parse(&head, &mut space) {
-                Ok(request) => self.begin(&request),
+                Ok(request) => match self.sender(&request) {
+                    Some(sender) => self.begin(&request, &sender),
+                    None => return self.wait_for_login(head),
+                },
                 Err(rejected) => self.refuse(rejected),
             }
         } else if self.shutting_down {
             self.chat.close_when_done();
         }
+        self.recycle(head);
+    }
+
+    fn recycle(&self, mut head: Vec<u8>) {
         head.clear();
         self.service.received.set(head);
     }
 
+    /// Who sends a request. Nobody, if it needs no user.
+    fn sender(&self, request: &Request<'_>) -> Option<Sender> {
+        match self.is_host(request) && self.needs_user(request) {
+            true => auth::sender(request.fields, &self.service.options, &self.chat),
+            false => Some(Sender::Nobody),
+        }
+    }
+
+    fn is_host(&self, request: &Request<'_>) -> bool {
+        let hosts = &self.service.options.hosts;
+        hosts.accept(request, self.on_loopback)
+    }
+
+    fn needs_user(&self, request: &Request<'_>) -> bool {
+        let options = &self.service.options;
+        match request.method {
+            "PUT" | "DELETE" => options.write || !options.anonymous,
+            // A load balancer has no password.
+            _ => !options.anonymous && request.target != "/-/health",
+        }
+    }
+
+    fn wait_for_login(&mut self, head: Vec<u8>) {
+        self.head = head;
+        self.waits.for_login.set(true);
+        self.chat.pause_reading();
+    }
+
+    /// The password of a request was checked.
+    pub fn checked(&mut self, sender: &Sender) {
+        if self.chat.is_closing() {
+            return;
+        }
+        let head = std::mem::take(&mut self.head);
+        self.waits.for_login.set(false);
+        self.waits.resume(&self.chat);
+        let mut space = http1::field_space();
+        match Request::parse(&head, &mut space) {
+            Ok(request) => self.begin(&request, sender),
+            Err(rejected) => self.refuse(rejected),
+        }
+        self.recycle(head);
+    }
+
     /// Replies to a request, or begins to receive what it uploads.
-    fn begin(&mut self, request: &Request<'_>) {
+    fn begin(&mut self, request: &Request<'_>, sender: &Sender) {
         let service = Rc::clone(&self.service);
-        let is_host = service.options.hosts.accept(request, self.on_loopback);
-        let user = is_host
-            .then(|| auth::user(request.fields, &service.options, &self.chat))
-            .flatten();
+        let user = sender.user();
         self.connection.begin(request.method, request.target);
         let mut exchange = Exchange {
             is_head: request.method == "HEAD",
             version: request.version,
-            keep_alive: request.keep_alive(),
+            // What follows CONNECT at once is for the tunnel that there is not, and must not be taken for a request.
+            keep_alive: request.keep_alive() && request.method != "CONNECT",
             is_private: self.is_private(),
-            record: self.record(request, user.as_deref()),
+            record: self.record(request, user),
         };
         let allowed = match service.options.write {
             true => "GET, HEAD, OPTIONS, PUT, DELETE",
             false => "GET, HEAD, OPTIONS",
         };
         let expects = request.expects_continue();
-        let needs_user = match request.method {
-            "PUT" | "DELETE" => service.options.write || !service.options.anonymous,
-            // A load balancer has no password.
-            _ => !service.options.anonymous && request.target != "/-/health",
-        };
-        let reply = match (request.method, user.as_deref()) {
-            _ if !is_host => Reply::text(421, "the server has another name: see --host"),
+        let reply = match (request.method, user) {
+            _ if !self.is_host(request) => {
+                Reply::text(421, "the server has another name: see --host")
+            }
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
-            (_, None) if needs_user => auth::demand(&service.options, &self.chat),
+            (_, None) if self.needs_user(request) => sender.refusal(&service.options, &self.chat),
             ("GET" | "HEAD", _) => {
                 let client = self.connection.peer.as_ref();
                 let client = client.filter(|_| !self.is_unnamed());
@@ -293,14 +349,14 @@ impl Session {
 
     /// Stops reading requests while too many files are open.
     fn wait_for_files(&self) {
-        let (chat, open) = (self.chat.clone(), Rc::clone(&self.open));
-        open.set(open.get() + 1);
-        if open.get() >= MOST_OPEN {
+        let (chat, waits) = (self.chat.clone(), Rc::clone(&self.waits));
+        waits.open.set(waits.open.get() + 1);
+        if waits.open.get() >= MOST_OPEN {
             chat.pause_reading();
         }
         self.chat.push_hook(move || {
-            open.set(open.get() - 1);
-            chat.resume_reading();
+            waits.open.set(waits.open.get() - 1);
+            waits.resume(&chat);
         });
     }
 
@@ -332,6 +388,14 @@ impl Session {
     fn set_timer(&mut self, after: Duration) {
         if self.timer.is_none() {
             self.timer = Some(self.chat.call_later(after));
+        }
+    }
+}
+
+impl Waits {
+    fn resume(&self, chat: &Chat) {
+        if self.open.get() < MOST_OPEN && !self.for_login.get() {
+            chat.resume_reading();
         }
     }
 }
@@ -382,7 +446,7 @@ impl AsyncChat for Session {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         self.timer = None;
         let time = self.service.options.receive_time;
-        let is_sending = self.chat.queued() > 0 || self.open.get() > 0;
+        let is_sending = self.chat.queued() > 0 || self.waits.open.get() > 0;
         let since = match &mut self.body {
             None if self.head.is_empty() => return Ok(()),
             None => self.since,
@@ -396,6 +460,11 @@ impl AsyncChat for Session {
         };
         let left = time.saturating_sub(asynchat::now() - since);
         match left {
+            Duration::ZERO if self.waits.for_login.get() => {
+                self.shutting_down = true;
+                self.checked(&Sender::Unchecked);
+                self.chat.close_when_done();
+            }
             Duration::ZERO if !is_sending => self.refuse(Rejected {
                 status: 408,
                 why: "the request has taken too long",

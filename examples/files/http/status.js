@@ -94,7 +94,6 @@ function fill(id, rows, none) {
       const cell = line.cells[column] || line.insertCell();
       cell.className = row.length === 1 ? "empty" : typeof value === "string" ? "" : "number";
       cell.colSpan = row.length === 1 ? columns.length : 1;
-      if (cell.className === "number") columns[column].className = "number";
       set(cell, typeof value === "number" ? digits(value) : value || "–");
     });
   });

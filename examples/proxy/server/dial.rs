@@ -8,8 +8,8 @@ use asynchat::{AsyncChat, Chat, Connector, IntoSession, Limits, Result};
 
 use super::Proxy;
 use super::failure::Failure;
-use super::login_limit::Client;
 use super::resolver::Outcome;
+use super::users::Client;
 use crate::http1::target::split_port;
 
 /// How many addresses of a name are tried. If none replies, there is a socket for each at the same time.

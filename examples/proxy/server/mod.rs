@@ -5,27 +5,22 @@ mod dial;
 mod failure;
 mod first;
 mod http;
-#[path = "../../common/login_limit.rs"]
-mod login_limit;
 pub mod resolver;
 mod socks;
 mod tunnel;
-#[path = "../../common/users.rs"]
+#[path = "../../common/users/mod.rs"]
 pub mod users;
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{
-    Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator,
-};
+use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server, Target, Terminator};
 
 use access::Access;
 use first::First;
-use login_limit::LoginLimit;
 use resolver::Resolver;
-use users::Users;
+use users::Logins;
 
 use crate::http1;
 
@@ -34,7 +29,7 @@ pub struct Options {
     /// Which destinations are allowed.
     pub access: Access,
     /// Who may use the proxy. If there is nobody, everybody may.
-    pub users: Users,
+    pub logins: Logins,
     /// The name of this proxy in Via fields (RFC 9110 section 7.6.3).
     pub name: String,
     pub resolver: Resolver,
@@ -56,7 +51,7 @@ impl Default for Options {
         let minute = Duration::from_secs(60);
         Options {
             access: Access::default(),
-            users: Users::default(),
+            logins: Logins::default(),
             name: "asynchat".to_owned(),
             resolver: Resolver::of_the_system(16),
             limits: Limits::default(),
@@ -80,7 +75,6 @@ pub struct Proxy {
     /// The access list of the options, for the threads of the resolver.
     access: Arc<Access>,
     remote: Remote,
-    login_limit: LoginLimit,
     /// It is cloned, because to make it takes an allocation.
     head: Terminator,
 }
@@ -98,17 +92,9 @@ impl Proxy {
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
-            login_limit: LoginLimit::new(Duration::ZERO),
             head: http1::head_terminator(),
             options,
         });
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
-    }
-
-    /// Whether a client has the name and the password of a user.
-    fn admits(&self, client: &Chat, name: &[u8], password: &[u8]) -> bool {
-        let is_right = || self.options.users.admit(name, password);
-        let addr = client.peer_addr();
-        self.login_limit.check(addr.as_ref(), is_right).is_ok()
     }
 }

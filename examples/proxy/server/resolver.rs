@@ -12,7 +12,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use super::login_limit::Client;
+use super::users::Client;
 
 /// The most names that wait for a thread, in all and of one client.
 const QUEUE: usize = 1024;

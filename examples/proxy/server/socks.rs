@@ -2,6 +2,7 @@
 //!
 //! The protocol announces the length of each part in the part before it, so each step sets the terminator of the next.
 
+use std::mem;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
@@ -11,6 +12,7 @@ use super::Proxy;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
 use super::tunnel::{Opens, log_end, open};
+use super::users::Login;
 
 const VERSION: u8 = 5;
 /// Methods: section 3.
@@ -48,6 +50,8 @@ enum Step {
     /// The name, and the length of the password.
     Name,
     Password,
+    /// Nothing: the password is being checked.
+    LoggingIn,
     /// Version, command, a zero, the type of the address.
     Request,
     NameSize,
@@ -80,7 +84,7 @@ impl Socks {
     }
 
     fn choose_method(&mut self, offered: &[u8]) {
-        let method = match self.proxy.options.users.is_empty() {
+        let method = match self.proxy.options.logins.is_empty() {
             true => NO_AUTHENTICATION,
             false => USER_AND_PASSWORD,
         };
@@ -96,12 +100,38 @@ impl Socks {
     }
 
     fn log_in(&mut self, password: &[u8]) {
-        if !self.proxy.admits(&self.chat, &self.name, password) {
-            self.chat.push_slice(&[1, 1]);
-            return self.end("the name or the password is wrong");
+        let (name, proxy) = (mem::take(&mut self.name), Rc::clone(&self.proxy));
+        let then = |socks: &mut Socks, login| {
+            socks.checked(login);
+            Ok(())
+        };
+        let logins = &proxy.options.logins;
+        match logins.check(&self.chat, name, password.to_vec(), then) {
+            Some(login) => self.end_login(login),
+            None => {
+                self.step = Step::LoggingIn;
+                self.chat.pause_reading();
+            }
         }
-        self.chat.push_slice(&[1, 0]);
-        self.expect(4, Step::Request);
+    }
+
+    fn checked(&mut self, login: Login) {
+        if matches!(self.step, Step::LoggingIn) {
+            self.chat.resume_reading();
+            self.end_login(login);
+        }
+    }
+
+    fn end_login(&mut self, login: Login) {
+        if login == Login::Right {
+            self.chat.push_slice(&[1, 0]);
+            return self.expect(4, Step::Request);
+        }
+        self.chat.push_slice(&[1, 1]);
+        self.end(match login {
+            Login::Busy => "too many passwords are being checked",
+            _ => "the name or the password is wrong",
+        });
     }
 
     fn request(&mut self, request: &[u8]) {

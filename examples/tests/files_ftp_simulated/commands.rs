@@ -7,6 +7,7 @@ use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
+use crate::gate::gated;
 use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
 
 #[test]
@@ -236,6 +237,53 @@ fn anonymous_clients_only_read() -> Result {
         ..options()
     })?;
     site.expect("MKD x", "550")
+}
+
+/// Also those that wait for the end of a transfer, with a log-in among them.
+#[test]
+fn commands_wait_while_a_password_is_checked() -> Result {
+    let site = Site::with(options())?;
+    let input =
+        "USER ann\r\nPASS secret\r\nTYPE I\r\nPWD\r\nSTAT dir\r\nUSER ann\r\nPASS wrong\r\nPWD";
+    site.expect(input, "331 230 200 257 213 331 530 530")?;
+    site.expect("USER ann\r\nPASS secret", "331 230")?;
+    let data = site.begin_large()?;
+    site.expect("USER ann\r\nPASS secret\r\nPWD\r\nNOOP", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 331 230 257 200");
+    Ok(())
+}
+
+/// Also those that have waited for a transfer together with the log-in.
+#[test]
+fn nothing_is_done_while_a_password_is_checked() -> Result {
+    let (logins, _release) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    site.expect("USER anonymous\r\nPASS me@", "331 230")?;
+    let data = site.begin_large()?;
+    site.expect("USER ann\r\nPASS secret\r\nNOOP", "")?;
+    data.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 331");
+    site.expect("NOOP", "")
+}
+
+#[test]
+fn a_password_that_waits_too_long_ends_the_session() -> Result {
+    let (logins, release) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    site.expect("USER ann\r\nPASS secret\r\nPWD", "331")?;
+    site.advance(Duration::from_secs(61))?;
+    assert_eq!(codes_of(&site.replies()?), "421");
+    assert!(site.control.has_ended());
+    release.send(())?;
+    assert_eq!(site.replies()?, "");
+    Ok(())
 }
 
 #[test]

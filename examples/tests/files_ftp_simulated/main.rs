@@ -18,9 +18,9 @@ mod connections;
 mod folder;
 #[path = "../../files/ftp/mod.rs"]
 mod ftp;
+#[path = "../common/gate.rs"]
+mod gate;
 mod logged;
-#[path = "../../common/login_limit.rs"]
-mod login_limit;
 #[path = "../../files/names.rs"]
 mod names;
 #[path = "../common/scene.rs"]
@@ -35,7 +35,7 @@ mod tls;
 mod transfers;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../common/users.rs"]
+#[path = "../../common/users/mod.rs"]
 mod users;
 mod with_certificate;
 #[path = "../common/with_tls.rs"]

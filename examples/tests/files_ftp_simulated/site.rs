@@ -12,18 +12,21 @@ use crate::folder::{Folder, now};
 use crate::ftp::{Options, Service};
 use crate::scene::Scene;
 use crate::tree::Tree;
-use crate::users::Users;
+use crate::users::{Logins, Users};
 
 pub(crate) const ADDR: &str = "192.0.2.1:21";
 pub(crate) const CLIENT: &str = "192.0.2.7:0";
 pub(crate) const STRANGER: &str = "192.0.2.8:0";
 
+/// `ann:secret`
+const USER: &str = "ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi";
+
 pub(crate) fn options() -> Options {
     let mut users = Users::default();
-    users.add("ann:secret").unwrap();
+    users.add(USER).unwrap();
     Options {
         write: true,
-        users,
+        logins: Logins::with_threads(users, 0),
         clock: now,
         ..Options::default()
     }

@@ -14,12 +14,12 @@ mod access_log;
 mod clock;
 #[path = "../common/folder.rs"]
 mod folder;
+#[path = "../common/gate.rs"]
+mod gate;
 #[path = "../../files/http/mod.rs"]
 mod http;
 #[path = "../../http1/mod.rs"]
 mod http1;
-#[path = "../../common/login_limit.rs"]
-mod login_limit;
 mod messages;
 #[path = "../../files/names.rs"]
 mod names;
@@ -36,7 +36,7 @@ mod status_page;
 mod tls;
 #[path = "../../files/tree.rs"]
 mod tree;
-#[path = "../../common/users.rs"]
+#[path = "../../common/users/mod.rs"]
 mod users;
 mod viewers;
 #[path = "../common/with_tls.rs"]

@@ -12,6 +12,17 @@ use crate::http::Options;
 use crate::site::{ANN, Site, TLS_ADDR, big, options, parse, put, request, statuses};
 use crate::tls::server_config;
 
+/// A client that does not wait for the reply sends what is for the tunnel, and may be somebody else's.
+#[test]
+fn nothing_behind_connect_is_a_request() -> Result {
+    let site = Site::new()?;
+    let input = "CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+    let replies = site.replies(input + &request("GET", "/a.txt", "", ""))?;
+    assert_eq!(statuses(&replies), [405]);
+    assert_eq!(replies[0].field("connection"), Some("close"));
+    Ok(())
+}
+
 #[test]
 fn the_replies_are_the_same_under_every_segmentation() -> Result {
     let input = [

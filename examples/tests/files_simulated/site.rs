@@ -11,7 +11,7 @@ use crate::folder::{Folder, now};
 use crate::http::{Options, Service};
 use crate::scene::Scene;
 use crate::tree::Tree;
-use crate::users::Users;
+use crate::users::{Logins, Users};
 
 pub(crate) const ADDR: &str = "192.0.2.1:80";
 pub(crate) const TLS_ADDR: &str = "192.0.2.1:443";
@@ -33,12 +33,15 @@ impl Deref for Site {
     }
 }
 
+/// `ann:secret`
+const USER: &str = "ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi";
+
 pub(crate) fn options() -> Options {
     let mut users = Users::default();
-    users.add("ann:secret").unwrap();
+    users.add(USER).unwrap();
     Options {
         write: true,
-        users,
+        logins: Logins::with_threads(users, 0),
         clock: now,
         ..Options::default()
     }

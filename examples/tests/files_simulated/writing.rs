@@ -6,7 +6,9 @@ use std::time::Duration;
 use asynchat::Result;
 use asynchat::sim::Peer;
 
-use crate::site::{ADDR, ANN, Site, parse, put, request, statuses};
+use crate::gate::gated;
+use crate::http::Options;
+use crate::site::{ADDR, ANN, Site, options, parse, put, request, statuses};
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -140,6 +142,104 @@ fn writing_needs_a_user() -> Result {
     assert_eq!(site.one(request("DELETE", "/a.txt", ANN, ""))?.status, 404);
     assert_eq!(site.one(request("DELETE", "/dir", ANN, ""))?.status, 409);
     assert_eq!(site.dir.names()?, ["dir"]);
+    Ok(())
+}
+
+/// What follows such a request waits for its check, however it arrives.
+#[test]
+fn replies_stay_in_order_while_a_password_is_checked() -> Result {
+    let files = request("GET", "/dir/big", "", "").repeat(5);
+    let input = put("/x", "new") + &request("GET", "/x", "", "") + &files;
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    let input = files.clone() + &input + &request("PUT", "/x", wrong, "other");
+    let expected = [&[200; 5][..], &[201, 200], &[200; 5], &[401]].concat();
+    for cut in (0..input.len()).step_by(7) {
+        let site = Site::new()?;
+        let client = site.client()?;
+        client.send(&input[..cut]);
+        site.settle()?;
+        client.send(&input[cut..]);
+        site.settle()?;
+        let replies = parse(&client.take_received());
+        assert_eq!(statuses(&replies), expected, "{cut}");
+        assert_eq!(replies[6].text(), "new");
+        assert_eq!(site.dir.read("x").unwrap(), b"new");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
+    let site = Site::new()?;
+    let clients = (0..40).map(|_| site.client());
+    let clients = clients.collect::<Result<Vec<_>>>()?;
+    for (n, client) in clients.iter().enumerate() {
+        client.send(put(&format!("/{n}"), "x"));
+    }
+    site.settle()?;
+    for client in &clients {
+        assert_eq!(statuses(&parse(&client.take_received())), [201]);
+    }
+    Ok(())
+}
+
+/// Also when the files before it are sent meanwhile, for which reading had been paused.
+#[test]
+fn nothing_is_read_while_a_password_is_checked() -> Result {
+    let (logins, _release) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    let client = site.client()?;
+    client.stop_reading();
+    let files = request("GET", "/dir/big", "", "");
+    client.send(files.repeat(3) + &put("/x", "new") + &request("GET", "/a.txt", "", ""));
+    site.settle()?;
+    client.start_reading(usize::MAX);
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [200; 3]);
+    Ok(())
+}
+
+/// The reply to a client whose password was not checked in time is the last one, also when the check ends later.
+#[test]
+fn a_password_that_waits_too_long_gets_a_503() -> Result {
+    for method in ["PUT", "HEAD"] {
+        let (logins, release) = gated();
+        let site = Site::with(Options {
+            logins,
+            anonymous: false,
+            ..options()
+        })?;
+        let client = site.client()?;
+        client.send(request(method, "/x", ANN, "") + &request("GET", "/a.txt", "", ""));
+        site.advance(Duration::from_secs(29))?;
+        assert!(client.take_received().is_empty());
+        site.advance(Duration::from_secs(2))?;
+        let received = client.take_received();
+        let reply = String::from_utf8(received)?;
+        assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
+        assert!(reply.contains("\r\nConnection: close\r\n"), "{reply}");
+        assert_eq!(reply.ends_with("\r\n\r\n"), method == "HEAD", "{reply}");
+        assert!(client.has_ended());
+        release.send(())?;
+        site.settle()?;
+        assert!(client.take_received().is_empty());
+    }
+    Ok(())
+}
+
+/// Its password is not checked for nothing, and an upload is not lost.
+#[test]
+fn a_client_may_finish_its_sending_while_its_password_is_checked() -> Result {
+    let site = Site::new()?;
+    let client = site.client()?;
+    client.send(put("/x", "new"));
+    client.finish();
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [201]);
+    assert!(client.has_ended());
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
+use crate::server::users::{Logins, Users};
 use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
 
 /// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
@@ -144,9 +145,17 @@ fn lines_that_end_with_lf_are_refused_at_once() -> Result {
     Ok(())
 }
 
+/// `ann:secret`
+fn ann() -> Logins {
+    let mut users = Users::default();
+    let added = users.add("ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi");
+    added.unwrap();
+    Logins::with_threads(users, 0)
+}
+
 #[test]
 fn a_user_is_asked_for_a_password() -> Result {
-    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let world = World::with(|options| options.logins = ann())?;
     let with = |field: &str| format!("GET http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}\r\n");
     for field in [
         "",
@@ -205,10 +214,36 @@ fn a_user_is_asked_for_a_password() -> Result {
     })
 }
 
+/// The body and the next request wait while the password is checked.
+#[test]
+fn a_request_is_whole_after_its_password_was_checked() -> Result {
+    let field = "Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n";
+    let head =
+        |method: &str| format!("{method} http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}");
+    let input = head("PUT") + "Content-Length: 3\r\n\r\nabc" + &head("GET") + "\r\n";
+    for cut in 0..input.len() {
+        let world = World::with(|options| options.logins = ann())?;
+        let client = world.client()?;
+        world.send(&client, &input[..cut])?;
+        world.send(&client, &input[cut..])?;
+        let server = world.accept()?;
+        world.settle()?;
+        let first = text(&server);
+        assert!(
+            first.starts_with("PUT / ") && first.ends_with("\r\n\r\nabc"),
+            "{first}"
+        );
+        world.send(&server, "HTTP/1.1 204 No Content\r\n\r\n")?;
+        assert!(text(&server).starts_with("GET / "), "{cut}");
+        assert_eq!(status(&text(&client)), "204");
+    }
+    Ok(())
+}
+
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
-    let world = World::with(|options| options.users.add("ann:secret").unwrap())?;
+    let world = World::with(|options| options.logins = ann())?;
     let ask = |from: &str, input: &[u8]| -> Result<Vec<u8>> {
         let from = from.parse::<SocketAddr>()?;
         let client = world.network.connect_from(from, LISTEN)?;

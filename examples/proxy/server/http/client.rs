@@ -1,5 +1,6 @@
 //! The session of a client that speaks HTTP: it receives requests, one at a time.
 
+mod login;
 mod replies;
 
 use std::cell::{Cell, RefCell};
@@ -18,11 +19,12 @@ use asynchat::{
 use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
-use crate::http1::{self, Body, Framing, Rejected, Request, Version, basic, chunked};
+use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
 use crate::server::tunnel::{Opens, log_end, open};
+use crate::server::users::Login;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
 /// order.
@@ -40,6 +42,8 @@ pub struct Client {
 
 enum State {
     Head,
+    /// The head is complete, and the password in it is being checked.
+    LoggingIn,
     Tunnel(Destination, Dialing),
     Forward(Forwarding),
     /// The connection closes after a reply.
@@ -104,27 +108,32 @@ impl Client {
             Ok(request) => request,
             Err(rejected) => return self.refuse(rejected),
         };
-        if !self.is_authorised(&request) {
-            return self.reply(&request, 407, "this proxy needs a name and a password");
-        }
-        match request.method {
-            "CONNECT" => self.connect(&request),
-            // It would show a client's credentials to scripts.
-            "TRACE" => self.reply(&request, 501, "TRACE is not forwarded"),
-            _ if max_forwards(&request) == Some(0) => self.reply(&request, 200, ""),
-            _ => match Absolute::parse(request.target) {
-                Ok(target) => self.forward(&request, target),
-                Err(rejected) => self.reply(&request, rejected.status, rejected.why),
-            },
+        match self.log_in(&request) {
+            Some(login) => self.serve(&request, login),
+            None => self.wait_for_login(head),
         }
     }
 
-    fn is_authorised(&self, request: &Request<'_>) -> bool {
-        let field = request.fields.only("proxy-authorization");
-        let credentials = field.and_then(basic::credentials);
-        self.proxy.options.users.is_empty()
-            || credentials
-                .is_some_and(|(name, password)| self.proxy.admits(&self.chat, &name, &password))
+    fn serve(&mut self, request: &Request<'_>, login: Login) {
+        match login {
+            Login::Right => {}
+            Login::Wrong => {
+                return self.reply(request, 407, "this proxy needs a name and a password");
+            }
+            Login::Busy => {
+                return self.reply(request, 503, "too many passwords are being checked");
+            }
+        }
+        match request.method {
+            "CONNECT" => self.connect(request),
+            // It would show a client's credentials to scripts.
+            "TRACE" => self.reply(request, 501, "TRACE is not forwarded"),
+            _ if max_forwards(request) == Some(0) => self.reply(request, 200, ""),
+            _ => match Absolute::parse(request.target) {
+                Ok(target) => self.forward(request, target),
+                Err(rejected) => self.reply(request, rejected.status, rejected.why),
+            },
+        }
     }
 
     /// CONNECT: RFC 9110 section 9.3.6.
@@ -356,7 +365,7 @@ impl AsyncChat for Client {
                 Ok(()) => self.set_body_terminator(),
                 Err(rejected) => self.refuse_body(rejected),
             },
-            State::Tunnel(..) | State::Ended => {}
+            State::LoggingIn | State::Tunnel(..) | State::Ended => {}
         }
         Ok(())
     }
@@ -392,6 +401,10 @@ impl AsyncChat for Client {
                 let why = "the request was not complete in time";
                 self.refuse(Rejected { status: 408, why });
             }
+            State::LoggingIn => {
+                self.checked(Login::Busy);
+                self.chat.close_when_done();
+            }
             State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
             _ => {}
@@ -402,7 +415,7 @@ impl AsyncChat for Client {
     /// A request that is being served is completed. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         Ok(match &self.state {
-            State::Head | State::Ended => AtShutdown::CloseWhenDone,
+            State::Head | State::LoggingIn | State::Ended => AtShutdown::CloseWhenDone,
             State::Tunnel(..) => AtShutdown::Stay,
             State::Forward(forwarding) => {
                 forwarding.exchange.keep_alive.set(false);
@@ -424,7 +437,7 @@ impl AsyncChat for Client {
             State::Forward(forwarding) => {
                 self.log(forwarding.exchange.status.get(), &format!("client: {why}"));
             }
-            State::Head | State::Ended => {}
+            State::Head | State::LoggingIn | State::Ended => {}
         }
         if let Some(link) = self.server.take() {
             match link.slot.take() {
@@ -472,7 +485,7 @@ impl LooksUp for Client {
                     Err(why) => self.fail(why),
                 }
             }
-            State::Head | State::Ended => {}
+            State::Head | State::LoggingIn | State::Ended => {}
         }
         Ok(())
     }

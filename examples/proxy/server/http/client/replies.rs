@@ -60,7 +60,7 @@ impl Client {
                 info!("{} http://{}: {status} {remark}", it.exchange.method, it.to);
             }
             State::Tunnel(to, _) => info!("CONNECT {to}: {status} {remark}"),
-            State::Head | State::Ended => info!("{status} {remark}"),
+            State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
         }
     }
 

@@ -1,0 +1,434 @@
+//! Checks of passwords, on threads: each takes as long as thousands of other requests, and the loop must not wait for it.
+//!
+//! The checks of an address follow one another. So an address has one thread at most, its failures are counted before
+//! its next check, and a client that opens many connections at once is checked once: then its password is known.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use asynchat::{AsyncChat, Chat, Result};
+
+use super::Users;
+use super::accepted::Accepted;
+use super::login_limit::{Client, LoginLimit};
+
+/// The most checks that wait, in all and of one address.
+const QUEUE: usize = 1024;
+const QUEUE_OF_CLIENT: usize = 64;
+
+/// The longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with its square: one of 24 KB takes
+/// seconds (CVE-2016-6515).
+const LONGEST_PASSWORD: usize = 255;
+
+/// Whether a password is that of a user.
+type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
+
+/// How a log-in has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    Right,
+    /// Or the address has failed too often.
+    Wrong,
+    /// Too many others wait.
+    Busy,
+}
+
+/// The log-ins of a program. Clones share them, so that several services count failures together.
+#[derive(Clone)]
+pub struct Logins(Rc<Shared>);
+
+impl Default for Logins {
+    /// There is nobody who could log in.
+    fn default() -> Logins {
+        Logins::new(Users::default())
+    }
+}
+
+struct Shared {
+    is_empty: bool,
+    check: Arc<Check>,
+    /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
+    threads: usize,
+    limit: LoginLimit,
+    accepted: RefCell<Accepted>,
+    queue: RefCell<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Request>,
+    running: HashSet<Client>,
+}
+
+struct Request {
+    client: Client,
+    chat: Chat,
+    name: Vec<u8>,
+    password: Vec<u8>,
+    then: Box<dyn FnOnce(Login)>,
+}
+
+impl Logins {
+    /// Checks passwords on half of the cores.
+    pub fn new(users: Users) -> Logins {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Logins::with_threads(users, cores.div_ceil(2))
+    }
+
+    pub fn with_threads(users: Users, threads: usize) -> Logins {
+        let is_empty = users.is_empty();
+        let check = move |name: &[u8], password: &[u8]| users.admit(name, password);
+        Logins::with_check(is_empty, check, threads)
+    }
+
+    /// With another check than that of [`Users`].
+    pub fn with_check(
+        is_empty: bool,
+        check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static,
+        threads: usize,
+    ) -> Logins {
+        Logins(Rc::new(Shared {
+            is_empty,
+            check: Arc::new(check),
+            threads,
+            // A client that fails waits for the check anyway.
+            limit: LoginLimit::new(Duration::ZERO),
+            accepted: RefCell::new(Accepted::new()),
+            queue: RefCell::default(),
+        }))
+    }
+
+    /// Whether there is nobody who could log in.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty
+    }
+
+    /// Checks the password of a client. `None`: this takes a while, then `then` is called with its session, unless it has
+    /// ended.
+    pub fn check<S: AsyncChat>(
+        &self,
+        chat: &Chat,
+        name: Vec<u8>,
+        password: Vec<u8>,
+        then: impl FnOnce(&mut S, Login) -> Result + 'static,
+    ) -> Option<Login> {
+        let session = chat.clone();
+        let request = Request {
+            client: Client::new(chat.peer_addr().as_ref()),
+            chat: chat.clone(),
+            name,
+            password,
+            then: Box::new(move |login| {
+                // Fails if the connection has ended.
+                let _ = session.post(move |session: &mut S| then(session, login));
+            }),
+        };
+        let known = self.0.known(&request);
+        if known.is_some() {
+            return known;
+        }
+        if self.0.queue.borrow().is_full(request.client) {
+            return Some(Login::Busy);
+        }
+        self.0.queue.borrow_mut().waiting.push_back(request);
+        self.0.start();
+        None
+    }
+}
+
+impl Shared {
+    /// The outcome, if it needs no check.
+    fn known(&self, request: &Request) -> Option<Login> {
+        if request.password.len() > LONGEST_PASSWORD || !self.limit.may_try(request.client) {
+            self.limit.record_failure(request.client);
+            return Some(Login::Wrong);
+        }
+        let accepted = self.accepted.borrow();
+        let is_right = accepted.has(&request.name, &request.password, asynchat::now());
+        is_right.then_some(Login::Right)
+    }
+
+    fn start(self: &Rc<Self>) {
+        while let Some(request) = self.next() {
+            if request.chat.is_closing() {
+                self.release(request.client);
+            } else if let Some(login) = self.known(&request) {
+                self.release(request.client);
+                (request.then)(login);
+            } else {
+                self.run(request);
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Request> {
+        self.queue.borrow_mut().next(self.threads.max(1))
+    }
+
+    fn release(&self, client: Client) {
+        self.queue.borrow_mut().running.remove(&client);
+    }
+
+    fn run(self: &Rc<Self>, request: Request) {
+        let (check, shared) = (Arc::clone(&self.check), Rc::clone(self));
+        let (name, password) = (request.name.clone(), request.password.clone());
+        let check = move || check(&name, &password);
+        if self.threads == 0 {
+            asynchat::call_soon(move || shared.finish(request, Some(check())));
+        } else {
+            on_a_thread(check, move |is_right| shared.finish(request, is_right));
+        }
+    }
+
+    fn finish(self: &Rc<Self>, request: Request, is_right: Option<bool>) {
+        self.release(request.client);
+        let login = match is_right {
+            Some(true) => Login::Right,
+            Some(false) => Login::Wrong,
+            None => Login::Busy,
+        };
+        match login {
+            Login::Right => {
+                let mut accepted = self.accepted.borrow_mut();
+                accepted.insert(&request.name, &request.password, asynchat::now());
+            }
+            Login::Wrong => drop(self.limit.record_failure(request.client)),
+            Login::Busy => {}
+        }
+        (request.then)(login);
+        self.start();
+    }
+}
+
+impl Queue {
+    fn is_full(&self, client: Client) -> bool {
+        let of_client = self.waiting.iter().filter(|it| it.client == client);
+        self.waiting.len() >= QUEUE || of_client.count() >= QUEUE_OF_CLIENT
+    }
+
+    /// The next request of an address of which none runs.
+    fn next(&mut self, most: usize) -> Option<Request> {
+        if self.running.len() >= most {
+            return None;
+        }
+        let is_free = |it: &Request| !self.running.contains(&it.client);
+        let request = self
+            .waiting
+            .remove(self.waiting.iter().position(is_free)?)?;
+        self.running.insert(request.client);
+        Some(request)
+    }
+}
+
+/// What follows a check.
+type Follow = Box<dyn FnOnce(Option<bool>)>;
+
+thread_local! {
+    /// By the number of the check: a thread cannot have what belongs to the loop.
+    static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Calls `check` on a thread of its own, and then `follow` on the loop. There is no result if the system has no thread.
+fn on_a_thread(
+    check: impl FnOnce() -> bool + Send + 'static,
+    follow: impl FnOnce(Option<bool>) + 'static,
+) {
+    let number = NUMBER.get();
+    NUMBER.set(number + 1);
+    FOLLOWING.with_borrow_mut(|all| all.insert(number, Box::new(follow)));
+    let thread = thread::Builder::new().name("password".to_owned());
+    let spawned = asynchat::remote().map(|remote| {
+        thread.spawn(move || {
+            let is_right = catch_unwind(AssertUnwindSafe(check)).ok();
+            // An error means that the loop has ended.
+            let _ = remote.post(move || call_following(number, is_right));
+        })
+    });
+    if !matches!(spawned, Ok(Ok(_))) {
+        tracing::warn!("there is no thread for the check of a password");
+        asynchat::call_soon(move || call_following(number, None));
+    }
+}
+
+fn call_following(number: u64, is_right: Option<bool>) {
+    let follow = FOLLOWING.with_borrow_mut(|all| all.remove(&number));
+    if let Some(follow) = follow {
+        follow(is_right);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use asynchat::{Connector, Server};
+
+    use super::*;
+
+    struct Session {
+        chat: Chat,
+        logins: Logins,
+    }
+
+    impl AsyncChat for Session {
+        fn found_terminator(&mut self, password: &[u8]) -> Result {
+            let then = |session: &mut Session, login| {
+                session.reply(login);
+                Ok(())
+            };
+            let (name, password) = (b"ann".to_vec(), password.to_vec());
+            if let Some(login) = self.logins.check(&self.chat, name, password, then) {
+                self.reply(login);
+            }
+            Ok(())
+        }
+    }
+
+    impl Session {
+        fn reply(&self, login: Login) {
+            write!(self.chat, "{login:?}\r\n");
+        }
+    }
+
+    /// Log-ins whose checks each wait for the sender, and what was checked.
+    fn gated(threads: usize) -> (Logins, Sender<()>, Receiver<Vec<u8>>) {
+        let (release, gate) = channel::<()>();
+        let (log, checked) = channel();
+        let gate = Mutex::new((gate, log));
+        let check = move |_: &[u8], password: &[u8]| {
+            let gate = gate.lock().unwrap();
+            let _ = gate.1.send(password.to_vec());
+            gate.0.recv().unwrap();
+            match password {
+                b"panic" => panic!("on purpose"),
+                password => password == b"right",
+            }
+        };
+        let logins = Logins::with_check(false, check, threads);
+        (logins, release, checked)
+    }
+
+    /// Sends passwords over a connection. Calls `on_reply` with each reply, until it returns false.
+    fn converse(
+        logins: Logins,
+        passwords: &[&str],
+        mut on_reply: impl FnMut(&str) -> bool + 'static,
+    ) -> Result {
+        let make = move |chat| Session {
+            chat,
+            logins: logins.clone(),
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Server::new(any).listen(make)?;
+        let addr = listener.local_addr().ok_or("no address")?;
+        let client = Connector::new(addr).connect(move |_| {
+            move |reply: &[u8]| {
+                if !on_reply(std::str::from_utf8(reply)?) {
+                    asynchat::stop();
+                }
+                Ok(())
+            }
+        })?;
+        for password in passwords {
+            write!(client, "{password}\r\n");
+        }
+        Ok(asynchat::run()?)
+    }
+
+    #[test]
+    fn the_loop_goes_on_during_a_check() -> Result {
+        let (logins, release, checked) = gated(1);
+        // If the loop waited for the check, this timer would never fire.
+        asynchat::call_later(Duration::from_millis(1), move || {
+            asynchat::call_soon(move || release.send(()).unwrap());
+        });
+        converse(logins, &["right"], |reply| {
+            assert_eq!(reply, "Right");
+            false
+        })?;
+        assert_eq!(checked.recv()?, b"right");
+        Ok(())
+    }
+
+    #[test]
+    fn a_password_that_was_right_is_checked_once() -> Result {
+        let (logins, release, checked) = gated(4);
+        for _ in 0..3 {
+            release.send(())?;
+        }
+        let mut replies = vec![];
+        converse(
+            logins,
+            &["right", "right", "wrong", "right", "panic"],
+            move |reply| {
+                replies.push(reply.to_owned());
+                match replies.len() {
+                    5 => assert_eq!(replies, ["Right", "Right", "Wrong", "Right", "Busy"]),
+                    _ => return true,
+                }
+                false
+            },
+        )?;
+        let checked: Vec<_> = checked.try_iter().collect();
+        assert_eq!(checked, [&b"right"[..], b"wrong", b"panic"]);
+        Ok(())
+    }
+
+    /// However many connections an address has: its failures are counted before its next check.
+    #[test]
+    fn an_address_has_ten_guesses() -> Result {
+        let (logins, release, checked) = gated(4);
+        for _ in 0..20 {
+            release.send(())?;
+        }
+        let mut left = 60;
+        converse(logins, &["wrong"; 60], move |reply| {
+            assert_eq!(reply, "Wrong");
+            left -= 1;
+            left > 0
+        })?;
+        assert_eq!(checked.try_iter().count(), 10);
+        Ok(())
+    }
+
+    #[test]
+    fn a_password_that_is_too_long_is_not_checked() -> Result {
+        let (logins, release, checked) = gated(1);
+        release.send(())?;
+        let longest = "x".repeat(LONGEST_PASSWORD);
+        let too_long = "x".repeat(LONGEST_PASSWORD + 1);
+        let mut left = 2;
+        converse(logins, &[&longest, &too_long], move |reply| {
+            assert_eq!(reply, "Wrong");
+            left -= 1;
+            left > 0
+        })?;
+        assert_eq!(checked.try_iter().count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn few_checks_of_an_address_wait() -> Result {
+        let (logins, release, _checked) = gated(1);
+        let mut replies = 0;
+        converse(logins, &["right"; 1 + QUEUE_OF_CLIENT + 1], move |reply| {
+            // The last one is refused at once, while the first one is checked.
+            if replies == 0 {
+                assert_eq!(reply, "Busy");
+                release.send(()).unwrap();
+            } else {
+                assert_eq!(reply, "Right");
+            }
+            replies += 1;
+            replies <= 1 + QUEUE_OF_CLIENT
+        })
+    }
+}
