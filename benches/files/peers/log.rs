@@ -17,7 +17,10 @@ impl AccessLog {
 
     pub(crate) fn add(&mut self, peer: Option<SocketAddr>, method: &str, target: &str) {
         let ip = peer.map_or(std::net::Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
-        let outcome = writeln!(self.0, "{ip} - - [01/Jan/1970:00:00:00 +0000] \"{method} {target} HTTP/1.1\" 200 -");
+        let outcome = writeln!(
+            self.0,
+            "{ip} - - [01/Jan/1970:00:00:00 +0000] \"{method} {target} HTTP/1.1\" 200 -"
+        );
         if let Err(error) = outcome {
             eprintln!("the access log cannot be written: {error}");
         }

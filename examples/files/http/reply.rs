@@ -59,7 +59,8 @@ impl Reply {
 
     pub fn field(mut self, name: &str, value: impl Display) -> Reply {
         // Writing to memory does not fail.
-        let _ = write!(self.fields, "{name}: {value}\r\n");
+        self.fields.extend_from_slice(name.as_bytes());
+        let _ = write!(self.fields, ": {value}\r\n");
         self
     }
 }
