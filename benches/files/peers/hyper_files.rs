@@ -10,7 +10,6 @@
 mod log;
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -63,8 +62,7 @@ async fn serve(
         let target = request.uri().path();
         log.borrow_mut()
             .add(Some(peer), request.method().as_str(), target);
-        let reply = folder.call(request);
-        async { Ok::<_, Infallible>(reply.await?) }
+        folder.call(request)
     });
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
