@@ -124,6 +124,7 @@ impl Session {
             is_head: request.method == "HEAD",
             version: request.version,
             keep_alive: request.keep_alive(),
+            is_last: !request.keep_alive() && request.framing == Framing::Empty,
             is_private: self.is_private(),
             record: self.record(request, user.as_deref()),
         };
@@ -171,22 +172,9 @@ impl Session {
             _ => expects == Ok(false),
         };
         exchange.keep_alive &= is_discarded;
-        if !request.keep_alive() && request.framing == Framing::Empty {
-            self.close_at_once();
-        }
         self.send(exchange, reply);
         if request.framing != Framing::Empty {
             self.receive(request.framing, None);
-        }
-    }
-
-    /// The close after the reply does not wait for the client's, which saves five system calls. The client sends no further
-    /// request (RFC 9112 section 9.6), so nothing arrives at the closed socket, and no reset destroys the reply. With TLS
-    /// the client's alert would arrive.
-    fn close_at_once(&self) {
-        if self.chat.tls().is_none() {
-            let deadlines = self.chat.deadlines();
-            self.chat.set_deadlines(deadlines.linger(Duration::ZERO));
         }
     }
 
@@ -299,8 +287,22 @@ impl Session {
     fn send(&mut self, mut exchange: Exchange, reply: Reply) {
         exchange.keep_alive &= !self.shutting_down;
         debug!(reply.status);
-        if reply::send(&self.chat, &self.service, &self.connection, exchange, reply) {
-            self.wait_for_files();
+        let is_last = exchange.is_last;
+        let reads_file = reply::send(&self.chat, &self.service, &self.connection, exchange, reply);
+        match reads_file {
+            true => self.wait_for_files(),
+            false if is_last => self.close_at_once(),
+            false => {}
+        }
+    }
+
+    /// Closes without lingering, which saves five system calls. The client sends nothing more (RFC 9112 section 9.6), so
+    /// nothing arrives at the closed socket, and no reset destroys the reply. With TLS the client's alert would arrive. A
+    /// long reply lingers: the system holds much of it, and only the loop limits how long.
+    fn close_at_once(&self) {
+        if self.chat.tls().is_none() {
+            let deadlines = self.chat.deadlines();
+            self.chat.set_deadlines(deadlines.linger(Duration::ZERO));
         }
     }
 
@@ -331,6 +333,7 @@ impl Session {
                 is_head: false,
                 version: Version::Http11,
                 keep_alive: false,
+                is_last: false,
                 is_private: self.is_private(),
                 record: self.record_of_none(),
             },
