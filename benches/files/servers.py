@@ -38,7 +38,9 @@ class Site:
         return peers
 
     def ftp(self):
-        peers = {"files": functools.partial(self.files, "--ftp-listen", "127.0.0.1:0")}
+        # Each draws a port for a transfer, as vsftpd does. Thousands of ports that were just used make the system's own search
+        # for a free one slow.
+        peers = {"files": functools.partial(self.files, "--ftp-listen", "127.0.0.1:0", "--ftp-ports", "20000-60000")}
         if not has("vsftpd", "/usr/sbin/vsftpd"):
             return peers
         if os.geteuid() != 0:
@@ -52,7 +54,8 @@ class Site:
     def files(self, *options):
         command = [self.program, self.shared, "--listen", "127.0.0.1:0", "--access-log", self.folder / "log", *options]
         with started(command) as process:
-            for _ in range(1 + len(options) // 2):
+            port = announced(process)
+            if "--ftp-listen" in options:
                 port = announced(process)
             yield Server(port, process)
 
@@ -108,15 +111,21 @@ class Server:
 
 def family(pid):
     yield pid
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    for child in map(int, children.split()):
-        yield from family(child)
+    for child in read(f"/proc/{pid}/task/{pid}/children").split():
+        yield from family(int(child))
 
 
 def ticks(pid):
     """With those of children that have ended."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return sum(map(int, fields[11:15]))
+
+
+def read(path):
+    """Nothing of a process that has ended meanwhile."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return pathlib.Path(path).read_text()
+    return ""
 
 
 def has(program, otherwise=""):
