@@ -74,7 +74,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         site = servers.Site(pathlib.Path(folder), arguments.files, SIZES)
         http, ftp = site.http(), site.ftp()
-        for size, clients, how in HTTP:
+        for size, clients, how in HTTP if servers.has("wrk") else ():
             workload = functools.partial(get, site, size, clients, how, arguments.seconds)
             measure(arguments, f"http {size} {how}", http, workload)
         for size, count in FTP:
