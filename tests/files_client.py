@@ -4,8 +4,8 @@
     python3 tests/files_client.py target/release/examples            # all
     python3 tests/files_client.py target/release/examples curl       # one check
 
-Clients that are not installed (curl, wget, ab, h2load, aria2c, rclone, the Python package h11) are reported as skipped, unless
-FILES_REQUIRE is set. The random requests are those of a seed: FILES_SEED chooses another one, FILES_REQUESTS their
+Clients that are not installed (curl, wget, ab, wrk, h2load, aria2c, rclone, REDbot, the Python package h11) are reported as
+skipped, unless FILES_REQUIRE is set. The random requests are those of a seed: FILES_SEED chooses another one, FILES_REQUESTS their
 number. Traffic stays on the loopback interface, and every started process is ended.
 """
 
@@ -14,6 +14,7 @@ import filecmp
 import functools
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -200,6 +201,37 @@ def ab(site):
     return True
 
 
+def wrk(site):
+    if not has("wrk"):
+        return False
+    with site.served() as (port, _):
+        for path in ("small", "dir/rows"):
+            for options in ([], ["-H", "Connection: close"]):
+                report = run("wrk", "-t1", "-c20", "-d1s", *options, f"http://127.0.0.1:{port}/{path}").decode()
+                assert re.search(r"^ +[1-9]\d* requests in", report, re.M), report
+                assert "Socket errors" not in report and "Non-2xx" not in report, report
+    return True
+
+
+def redbot(site):
+    """REDbot examines replies: caching, validators, ranges, content codings. It is of the editor of RFC 9110 and 9111."""
+    if not has("redbot"):
+        return False
+    run("gzip", "--keep", site.shared / "dir" / "rows")
+    is_good = {"CL_CORRECT", "DATE_CORRECT", "IMS_304", "INM_304", "RANGE_CORRECT"}
+    paths = {"dir/rows": is_good | {"CONNEG_GZIP_GOOD"}, "small": is_good, "dir/": set(), "dir": set(), "none": set()}
+    with site.served() as (port, _):
+        for path, expected in paths.items():
+            report = json.loads(run("redbot", "--output-format", "har", f"http://127.0.0.1:{port}/{path}"))
+            (entry,) = report["log"]["entries"]
+            notes = {note["note_id"]: note["level"] for note in entry["_red_messages"]}
+            # It warns of a page that a cache has to ask for again, and cannot: what is made anew has no validator.
+            permitted = ("GOOD", "INFO") if expected else ("GOOD", "INFO", "WARN")
+            assert notes and all(level in permitted for level in notes.values()), (path, notes)
+            assert all(notes.get(note) == "GOOD" for note in expected), (path, notes)
+    return True
+
+
 def h2load(site):
     if not has("h2load"):
         return False
@@ -366,6 +398,120 @@ def descriptors(site):
         while ask(client) == 503:
             assert time.monotonic() < end, "the descriptors of closed connections are not used"
     return True
+
+
+# ---- many clients
+
+
+IDLE = 10_000
+# The most memory of the server for one of them, in bytes. It is about 2,500.
+MOST_IDLE = 3_000
+
+
+def idle(site):
+    """Connections that are kept and do nothing cost little memory, and all of them are served again."""
+    with descriptors_for(IDLE) as is_permitted:
+        if not is_permitted:
+            return False
+        limits = ("--max-connections", str(2 * IDLE), "--max-per-address", str(2 * IDLE))
+        with site.served(*limits) as (port, process), contextlib.ExitStack() as stack:
+            request = b"GET /a.txt HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+            def connect():
+                return stack.enter_context(socket.create_connection(("127.0.0.1", port), DEADLINE))
+
+            def ask(client):
+                client.sendall(request)
+                reply = b""
+                while not reply.endswith(b"hello, world\n"):
+                    piece = client.recv(4096)
+                    assert piece, reply
+                    reply += piece
+
+            ask(connect())
+            before = resident(process)
+            clients = []
+            for _ in range(IDLE):
+                clients.append(connect())
+                ask(clients[-1])
+            each = (resident(process) - before) / IDLE
+            for client in clients:
+                ask(client)
+            print(f"idle: {IDLE:,} connections with {each:,.0f} bytes each", flush=True)
+            assert each < MOST_IDLE, each
+    return True
+
+
+SLOW = 1_000
+# What the server may have in memory for one of them: a piece of the file that its socket does not take, and the session.
+MOST_SLOW = 70_000
+
+
+def slow(site):
+    """A thousand clients that hardly read a large file take no more memory over time, and nobody else waits for them."""
+    size = 1 << 30
+    with open(site.shared / "sparse", "wb") as file:
+        file.truncate(size)
+    with descriptors_for(2 * SLOW) as is_permitted:
+        if not is_permitted:
+            return False
+        with site.served("--max-per-address", str(2 * SLOW)) as (port, process), contextlib.ExitStack() as stack:
+            def fetch(path):
+                other = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+                stack.callback(other.close)
+                other.request("GET", path)
+                return other.getresponse().read()
+
+            rows = (site.shared / "dir" / "rows").read_bytes()
+            assert fetch("/dir/rows") == rows
+            before = resident(process)
+            clients = []
+            for _ in range(SLOW):
+                client = stack.enter_context(socket.socket())
+                # As on a network: for segments of 64 KiB, the kernel holds some megabytes for each of them.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(DEADLINE)
+                client.connect(("127.0.0.1", port))
+                client.sendall(b"GET /sparse HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                clients.append(client)
+            for _ in range(5):
+                for client in clients:
+                    left = 20_000
+                    while left > 0:
+                        piece = client.recv(left)
+                        assert piece, "the server has closed"
+                        left -= len(piece)
+                assert fetch("/dir/rows") == rows
+                each = (resident(process) - before) / SLOW
+                assert each < MOST_SLOW, each
+            print(f"slow: {SLOW:,} connections with {each:,.0f} bytes each", flush=True)
+    return True
+
+
+@contextlib.contextmanager
+def descriptors_for(connections):
+    """Raises the limit on descriptors, of this process and of those that it starts, as far as the system permits."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + 200
+    if most != resource.RLIM_INFINITY and most < needed:
+        print(f"skipped: {connections:,} connections, because a process may have {most:,} descriptors only")
+        yield False
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before, needed), most))
+    try:
+        yield True
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+def resident(process):
+    """The memory of a process in bytes."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+# ---- a server that was killed, and names
 
 
 def killed(site):
@@ -535,13 +681,17 @@ CHECKS = {
     "curl": curl,
     "wget": wget,
     "ab": ab,
+    "wrk": wrk,
     "h2load": h2load,
+    "redbot": redbot,
     "aria2c": aria2c,
     "rclone": rclone,
     "python": python,
     "transfers": transfers,
     "full_disk": full_disk,
     "descriptors": descriptors,
+    "idle": idle,
+    "slow": slow,
     "killed": killed,
     "rebinding": rebinding,
     "differential": differential,

@@ -5,7 +5,7 @@
 //! ```
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -29,7 +29,7 @@ pub struct AccessLog(Rc<Shared>);
 
 struct Shared {
     file: File,
-    lines: RefCell<Vec<u8>>,
+    lines: RefCell<String>,
 }
 
 /// What a line says of a request.
@@ -46,8 +46,9 @@ pub struct Request<'a> {
 /// A line without the outcome.
 pub struct Line {
     log: AccessLog,
-    start: String,
-    end: String,
+    text: String,
+    /// Where the outcome goes.
+    outcome: usize,
 }
 
 impl AccessLog {
@@ -57,45 +58,34 @@ impl AccessLog {
         Ok(AccessLog(Rc::new(Shared { file, lines })))
     }
 
-    pub fn request(&self, peer: Option<Addr>, date: &str, request: &Request<'_>) -> Line {
-        let mut line = self.line(peer, request.user, date);
-        escape(&mut line.start, request.method.as_bytes());
-        line.start.push(' ');
-        escape(&mut line.start, request.target.as_bytes());
-        let _ = write!(line.start, " {}\" ", request.protocol);
-        line.end.clear();
+    pub fn request(&self, peer: Option<&Addr>, date: &str, request: &Request<'_>) -> Line {
+        let mut text = start(peer, request.user, date);
+        escape(&mut text, request.method.as_bytes());
+        text.push(' ');
+        escape(&mut text, request.target.as_bytes());
+        text.extend([" ", request.protocol, "\" "]);
+        let outcome = text.len();
         for value in [request.referer, request.user_agent] {
-            line.end.push_str(" \"");
-            escape(&mut line.end, value.unwrap_or(b"-"));
-            line.end.push('"');
+            text.push_str(" \"");
+            escape(&mut text, value.unwrap_or(b"-"));
+            text.push('"');
         }
-        line
+        let log = self.clone();
+        Line { log, text, outcome }
     }
 
     /// For what is no request.
-    pub fn refused(&self, peer: Option<Addr>, date: &str) -> Line {
-        let mut line = self.line(peer, None, date);
-        line.start.push_str("-\" ");
-        line
-    }
-
-    fn line(&self, peer: Option<Addr>, user: Option<&str>, date: &str) -> Line {
-        let mut start = match peer.and_then(|peer| peer.ip()) {
-            Some(ip) => ip.to_string(),
-            None => "-".to_owned(),
-        };
-        start.push_str(" - ");
-        escape(&mut start, user.unwrap_or("-").replace(' ', "+").as_bytes());
-        let _ = write!(start, " [{date}] \"");
-        Line {
-            log: self.clone(),
-            start,
-            end: " \"-\" \"-\"".to_owned(),
-        }
+    pub fn refused(&self, peer: Option<&Addr>, date: &str) -> Line {
+        let mut text = start(peer, None, date);
+        text.push_str("-\" ");
+        let outcome = text.len();
+        text.push_str(" \"-\" \"-\"");
+        let log = self.clone();
+        Line { log, text, outcome }
     }
 
     /// The lines are written when there are many, and after a second.
-    fn add(&self, line: std::fmt::Arguments<'_>) {
+    fn add(&self, line: &Line, outcome: fmt::Arguments<'_>) {
         let mut lines = self.0.lines.borrow_mut();
         if lines.is_empty() {
             let shared = Rc::downgrade(&self.0);
@@ -105,7 +95,11 @@ impl AccessLog {
                 }
             });
         }
-        let _ = lines.write_fmt(line);
+        let (start, end) = line.text.split_at(line.outcome);
+        lines.push_str(start);
+        // Writing to memory does not fail.
+        let _ = lines.write_fmt(outcome);
+        lines.extend([end, "\n"]);
         let is_full = lines.len() >= FULL;
         drop(lines);
         if is_full {
@@ -117,7 +111,7 @@ impl AccessLog {
 impl Shared {
     fn write(&self) {
         let mut lines = self.lines.borrow_mut();
-        if let Err(error) = (&self.file).write_all(&lines) {
+        if let Err(error) = (&self.file).write_all(lines.as_bytes()) {
             tracing::warn!(%error, "the access log cannot be written");
         }
         lines.clear();
@@ -133,17 +127,37 @@ impl Drop for Shared {
 impl Line {
     /// Logs the request, with the bytes of the body that were sent.
     pub fn finish(self, status: u16, bytes: u64) {
-        let Line { log, start, end } = self;
         match bytes {
-            0 => log.add(format_args!("{start}{status} -{end}\n")),
-            bytes => log.add(format_args!("{start}{status} {bytes}{end}\n")),
+            0 => self.log.add(&self, format_args!("{status} -")),
+            bytes => self.log.add(&self, format_args!("{status} {bytes}")),
         }
     }
 }
 
+/// A line up to the request.
+fn start(peer: Option<&Addr>, user: Option<&str>, date: &str) -> String {
+    // Enough for most lines.
+    let mut text = String::with_capacity(256);
+    let _ = match peer.and_then(Addr::ip) {
+        Some(ip) => write!(text, "{ip} - "),
+        None => text.write_str("- - "),
+    };
+    match user {
+        Some(user) => escape(&mut text, user.replace(' ', "+").as_bytes()),
+        None => text.push('-'),
+    }
+    text.extend([" [", date, "] \""]);
+    text
+}
+
 /// As Apache does: a client must not forge lines, nor control the terminal of somebody who reads them.
 fn escape(line: &mut String, value: &[u8]) {
-    for &byte in &value[..value.len().min(LONGEST)] {
+    let value = &value[..value.len().min(LONGEST)];
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(byte);
+    if let (true, Ok(text)) = (value.iter().all(is_plain), std::str::from_utf8(value)) {
+        return line.push_str(text);
+    }
+    for &byte in value {
         match byte {
             b'"' | b'\\' => line.extend(['\\', byte as char]),
             b' '..=b'~' => line.push(byte as char),

@@ -1,5 +1,6 @@
 //! The path of a request, as the names of folders and of a file.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -49,8 +50,8 @@ impl Names {
             return (path.len() <= 1).then_some(names);
         }
         for name in rest.split('/') {
-            let decoded = percent_decode_str(name).collect::<Vec<u8>>();
-            names.path.push(checked(decoded)?);
+            let decoded = Cow::from(percent_decode_str(name));
+            names.path.push(checked(decoded.into_owned())?);
         }
         Some(names)
     }

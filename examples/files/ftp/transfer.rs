@@ -224,8 +224,8 @@ impl Session {
                 referer: None,
                 user_agent: None,
             };
-            let date = self.service.clock.borrow_mut().log_date();
-            log.request(self.connection.peer.clone(), &date, &request)
+            let mut clock = self.service.clock.borrow_mut();
+            log.request(self.connection.peer.as_ref(), clock.log_date(), &request)
         });
         let protocol = self.connection.protocol.get();
         Record::new(&options.status, protocol, command, 426, line)

@@ -55,7 +55,7 @@ impl Sender {
     pub fn refusal(&self, options: &Options, chat: &Chat) -> Reply {
         match self {
             Sender::Unchecked => {
-                Reply::text(503, "too many passwords are being checked").field("Retry-After", 10)
+                Reply::text(503, "too many passwords are being checked").field("Retry-After", "10")
             }
             // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
             _ if is_refused(options, chat) => {

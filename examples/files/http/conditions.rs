@@ -1,5 +1,6 @@
 //! Requests that depend on the state of a file (RFC 9110 section 13).
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http1::Fields;
@@ -19,8 +20,11 @@ impl Validators {
         let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
         let dash = if coding.is_empty() { "" } else { "-" };
+        let mut tag = String::with_capacity(64);
+        // Writing to memory does not fail.
+        let _ = write!(tag, "\"{seconds:x}.{nanos:x}.{size:x}{dash}{coding}\"");
         Validators {
-            tag: format!("\"{seconds:x}.{nanos:x}.{size:x}{dash}{coding}\""),
+            tag,
             modified: UNIX_EPOCH + Duration::from_secs(seconds),
         }
     }

@@ -1,5 +1,6 @@
 //! GET and HEAD: a file, a part of it, or the page of a folder.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
@@ -87,7 +88,7 @@ pub fn failed(error: &io::Error) -> Reply {
         _ => {
             tracing::warn!(%error, "a file cannot be used");
             // Mostly there is no descriptor left.
-            Reply::text(503, "the file cannot be used now").field("Retry-After", 10)
+            Reply::text(503, "the file cannot be used now").field("Retry-After", "10")
         }
     }
 }
@@ -151,7 +152,7 @@ fn send_file(
         Range::Part { start, length } => (206, start, length),
         Range::Unsatisfiable => {
             let reply = Reply::text(416, "the file has no such part");
-            return reply.field("Content-Range", format_args!("bytes */{size}"));
+            return reply.field("Content-Range", format!("bytes */{size}"));
         }
     };
     if start > 0
@@ -166,7 +167,7 @@ fn send_file(
             match file.take(length).read_to_end(&mut bytes) {
                 // It has been truncated meanwhile, and with it its tag.
                 Ok(read) if (read as u64) < length => {
-                    return Reply::text(503, "the file is being changed").field("Retry-After", 1);
+                    return Reply::text(503, "the file is being changed").field("Retry-After", "1");
                 }
                 Ok(_) => Content::Bytes(bytes),
                 Err(error) => return failed(&error),
@@ -180,7 +181,7 @@ fn send_file(
     match range {
         Range::Part { .. } => {
             let last = start + length - 1;
-            reply.field("Content-Range", format_args!("bytes {start}-{last}/{size}"))
+            reply.field("Content-Range", format!("bytes {start}-{last}/{size}"))
         }
         _ => reply,
     }
@@ -210,11 +211,11 @@ pub fn modified(metadata: &Metadata) -> SystemTime {
 }
 
 /// By the extension. Text is taken for UTF-8, as everything is today.
-fn content_type(path: &Path) -> String {
+fn content_type(path: &Path) -> Cow<'static, str> {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let found = mime_guess::from_ext(extension).first_raw();
     match found.unwrap_or("application/octet-stream") {
-        text if text.starts_with("text/") => format!("{text}; charset=utf-8"),
-        other => other.to_owned(),
+        text if text.starts_with("text/") => format!("{text}; charset=utf-8").into(),
+        other => other.into(),
     }
 }

@@ -36,9 +36,11 @@ impl Hosts {
     fn has(&self, authority: &str) -> bool {
         let (host, _) = split_port(authority);
         let inner = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        if inner.unwrap_or(host).parse::<IpAddr>().is_ok() {
+            return true;
+        }
         let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-        inner.unwrap_or(host).parse::<IpAddr>().is_ok()
-            || name.is_empty()
+        name.is_empty()
             || name == "localhost"
             || name.ends_with(".localhost")
             || self.0.contains(&name)

@@ -66,7 +66,7 @@ pub fn own(
         _ if request.framing != Framing::Empty => Reply::text(400, "a body is not possible here"),
         _ if shutting_down => Reply::text(503, "the server shuts down"),
         _ if service.status.watchers.get() >= MOST_WATCHERS => {
-            Reply::text(503, "too many clients watch").field("Retry-After", 10)
+            Reply::text(503, "too many clients watch").field("Retry-After", "10")
         }
         _ => Reply::new(200, Content::Events)
             .field("Content-Type", "text/event-stream")

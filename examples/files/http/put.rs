@@ -90,7 +90,9 @@ impl Upload {
         let tag = Validators::new(modified(&metadata), size, "").tag;
         match before {
             Some(_) => Reply::new(204, Content::None),
-            None => Reply::text(201, "the file is stored").field("Location", &self.names),
+            None => {
+                Reply::text(201, "the file is stored").field("Location", self.names.to_string())
+            }
         }
         .field("ETag", tag)
     }

@@ -17,6 +17,8 @@ pub struct Exchange {
     pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
+    /// Whether the client sends nothing more: it has said so, and the request has no body.
+    pub is_last: bool,
     /// Whether pages of other sites must not load the reply, as an image or a script.
     pub is_private: bool,
     pub record: Record,
@@ -57,9 +59,10 @@ impl Reply {
         reply.field("Content-Type", "text/plain; charset=utf-8")
     }
 
-    pub fn field(mut self, name: &str, value: impl Display) -> Reply {
-        // Writing to memory does not fail.
-        let _ = write!(self.fields, "{name}: {value}\r\n");
+    pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Reply {
+        for part in [name, ": ", value.as_ref(), "\r\n"] {
+            self.fields.extend_from_slice(part.as_bytes());
+        }
         self
     }
 }
@@ -86,6 +89,7 @@ pub fn send(
         keep_alive,
         is_private,
         record,
+        ..
     } = exchange;
     let length = match &reply.content {
         Content::None => None,

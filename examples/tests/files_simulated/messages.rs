@@ -207,6 +207,34 @@ fn http_1_0_is_spoken() -> Result {
     Ok(())
 }
 
+/// RFC 9112 section 9.6: what arrives at a closed socket causes a reset, which would destroy the reply.
+#[test]
+fn a_close_waits_for_the_client_unless_it_sends_nothing_more() -> Result {
+    for (input, waits) in [
+        (request("GET", "/a.txt", "Connection: close\r\n", ""), false),
+        ("GET /a.txt HTTP/1.0\r\n\r\n".to_owned(), false),
+        // The drain deadline goes on while it is on its way.
+        (
+            request("GET", "/dir/big", "Connection: close\r\n", ""),
+            true,
+        ),
+        // Some clients send an empty line behind a body.
+        (
+            request("POST", "/a.txt", "Connection: close\r\n", "body"),
+            true,
+        ),
+        ("this is not HTTP\r\n\r\n".to_owned(), true),
+    ] {
+        let site = Site::new()?;
+        let before = site.network.sockets();
+        let client = site.client()?;
+        site.ask(&client, &input)?;
+        assert!(client.has_ended(), "{input}");
+        assert_eq!(site.network.sockets() > before, waits, "{input}");
+    }
+    Ok(())
+}
+
 #[test]
 fn limits_have_a_last_reply() -> Result {
     let site = Site::with(Options {
