@@ -136,7 +136,13 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         least => args.len() >= least.unsigned_abs() as usize,
     };
     if !enough {
-        return Err(wrong_arity(command.name));
+        return Err(match std::ptr::eq(command, &raw const HELP) {
+            true => wrong_arity(&format!(
+                "{}|help",
+                String::from_utf8_lossy(args.get(0)).to_lowercase()
+            )),
+            false => wrong_arity(command.name),
+        });
     }
     let client = context.client;
     if !client.authenticated.load() && command.flags & flag::NO_AUTH == 0 {

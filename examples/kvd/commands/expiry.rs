@@ -101,21 +101,34 @@ pub(super) fn after(amount: i64, unit: i64, now: i64, name: &str) -> Result<i64,
         .ok_or_else(|| invalid(name))
 }
 
-/// The option EX, PX, EXAT or PXAT at this index, with its argument behind it. `None` if it is another one.
-pub(super) fn option(
-    args: Args<'_>,
-    at: usize,
-    now: i64,
-    name: &str,
-) -> Result<Option<i64>, Failure> {
-    let (unit, from) = match args.get(at).to_ascii_lowercase().as_slice() {
-        b"ex" => (1000, now),
-        b"px" => (1, now),
-        b"exat" => (1000, 0),
-        b"pxat" => (1, 0),
-        _ => return Ok(None),
-    };
-    after(integer(args.get(at + 1))?, unit, from, name).map(Some)
+/// What the argument of EX, PX, EXAT or PXAT counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unit {
+    millis: i64,
+    is_absolute: bool,
+}
+
+impl Unit {
+    /// That of an option, if it is one of these.
+    pub(super) fn of(option: &[u8]) -> Option<Unit> {
+        let (millis, is_absolute) = match option.to_ascii_lowercase().as_slice() {
+            b"ex" => (1000, false),
+            b"px" => (1, false),
+            b"exat" => (1000, true),
+            b"pxat" => (1, true),
+            _ => return None,
+        };
+        Some(Unit {
+            millis,
+            is_absolute,
+        })
+    }
+
+    /// The time that the argument of the option gives.
+    pub(super) fn time(self, text: &[u8], now: i64, name: &str) -> Result<i64, Failure> {
+        let from = if self.is_absolute { 0 } else { now };
+        after(integer(text)?, self.millis, from, name)
+    }
 }
 
 /// Sets when the key expires, which may be over already. 0 is never.
@@ -138,7 +151,6 @@ fn expire(
     } else {
         context.data.keyspace.now()
     };
-    let amount = integer(args.get(2))?;
     let (mut only_without, mut only_with, mut only_later, mut only_earlier) =
         (false, false, false, false);
     for option in args.from(3) {
@@ -163,7 +175,7 @@ fn expire(
             "ERR GT and LT options at the same time are not compatible",
         ));
     }
-    let at = amount
+    let at = integer(args.get(2))?
         .checked_mul(unit)
         .and_then(|delay| delay.checked_add(from));
     let at = at.ok_or_else(|| invalid(name))?;

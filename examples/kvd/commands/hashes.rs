@@ -278,18 +278,16 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (key, name, by) = (args.get(1), args.get(2), super::float(args.get(3))?);
-    if by.is_infinite() {
+    let (key, name, by) = (args.get(1), args.get(2), args.get(3));
+    if super::float(by)?.is_infinite() {
         return Err(fail("ERR value is NaN or Infinity"));
     }
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
-        None => 0.0,
-        Some(value) => {
-            number::float(value.as_bytes()).ok_or(fail("ERR hash value is not a float"))?
-        }
+        None => b"0",
+        Some(value) => value.as_bytes(),
     };
-    let sum = float_sum(old, by)?;
+    let sum = float_sum(old, by, fail("ERR hash value is not a float"))?;
     db.hash_or_new(key)?.insert(name, sum.as_bytes().into());
     db.touch_element(key, || name.into());
     context.reply.text(&sum);
@@ -355,15 +353,14 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
 }
 
 fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = match args.len() {
+        2 => None,
+        _ => Some(integer(args.get(2))?),
+    };
     let with_values = match args.len() {
         2 | 3 => false,
         4 if args.is(3, "withvalues") => true,
         _ => return Err(SYNTAX),
-    };
-    let wanted = if args.len() > 2 {
-        Some(integer(args.get(2))?)
-    } else {
-        None
     };
     let hash = context.db().hash(args.get(1))?.map(Arc::clone);
     let Some(wanted) = wanted else {
@@ -373,7 +370,8 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.optional(field.map(|it| it.name.as_bytes()));
         return Ok(());
     };
-    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+    let most = if with_values { i64::MAX / 2 } else { i64::MAX };
+    if wanted.unsigned_abs() > most as u64 {
         return Err(super::OUT_OF_RANGE);
     }
     let Some(hash) = hash else {

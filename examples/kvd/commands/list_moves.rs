@@ -81,7 +81,7 @@ fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
 
 /// The time to wait in seconds. 0 is for ever.
 pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
-    let seconds = number::float(text).filter(|it| it.is_finite());
+    let seconds = number::float(text);
     let seconds = seconds.ok_or(fail("ERR timeout is not a float or out of range"))?;
     match seconds {
         ..0.0 => Err(fail("ERR timeout is negative")),

@@ -247,6 +247,12 @@ fn wrong_arity(name: &str) -> Failure {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
 
+/// Too many arguments of a subcommand that has optional ones.
+fn too_many(command: &str, subcommand: &str) -> Failure {
+    let command = command.to_ascii_uppercase();
+    format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP.").into()
+}
+
 fn integer(text: &[u8]) -> Result<i64, Failure> {
     number::integer(text).ok_or(NOT_INTEGER)
 }

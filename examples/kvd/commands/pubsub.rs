@@ -6,9 +6,9 @@ use asynchat::Chat;
 use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
-use super::{Command, Context, Mode, Outcome, command, container, fail};
+use super::{Command, Context, Mode, Outcome, command, container};
 use crate::resp::request::Args;
-use crate::server::client::Client;
+use crate::server::client::{Client, ReplyMode};
 use crate::server::pubsub::{Counts, Kind};
 use crate::store::glob;
 
@@ -171,13 +171,16 @@ fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
     context.reply.bulk(what);
     context.reply.optional(name);
     context.reply.count(count);
+    // As a message, it is for a client that wants no replies, too.
+    if context.client.reply_mode.load() != ReplyMode::On && context.mode != Mode::Exec {
+        let (client, chat) = (context.client, context.chat);
+        context.server.push(client, chat, context.reply);
+    }
 }
 
 fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
-        return Err(fail(
-            "ERR wrong number of arguments for 'pubsub|channels' command",
-        ));
+        return Err(super::too_many("pubsub", "channels"));
     }
     let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
     let subscribers = &context.data.subscribers;

@@ -253,13 +253,13 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             "ERR Number of keys can't be greater than number of args",
         ));
     }
-    let limit = match args.len() - 2 - number {
-        0 => 0,
-        2 if args.is(2 + number, "limit") => {
-            super::count(args.get(3 + number)).map_err(|_| fail("ERR LIMIT can't be negative"))?
+    let mut limit = 0;
+    for at in (2 + number..args.len()).step_by(2) {
+        if !args.is(at, "limit") || at + 1 == args.len() {
+            return Err(SYNTAX);
         }
-        _ => return Err(SYNTAX),
-    };
+        limit = super::count(args.get(at + 1)).map_err(|_| fail("ERR LIMIT can't be negative"))?;
+    }
     let sets = snapshots(context.db(), args.from(2).take(number))?;
     let mut job = Job::new(sets, Combine::Intersection, false);
     job.limit = Some(if limit == 0 { usize::MAX } else { limit });

@@ -320,7 +320,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.optional(member.map(Text::as_bytes));
         return Ok(());
     };
-    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+    if wanted == i64::MIN {
         return Err(super::OUT_OF_RANGE);
     }
     let Some(set) = set else {

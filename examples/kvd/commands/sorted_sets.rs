@@ -169,7 +169,8 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let mut entries = Vec::with_capacity(pairs / 2);
     for at in (at..args.len()).step_by(2) {
-        entries.push((float(args.get(at))?, args.get(at + 1)));
+        // A score of -0 is 0.
+        entries.push((float(args.get(at))? + 0.0, args.get(at + 1)));
     }
     add(context, args.get(1), &entries, &options)
 }

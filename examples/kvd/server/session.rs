@@ -93,6 +93,7 @@ impl Session {
                     let may_take_long = execute(&mut context, parser.args(&input[start..]));
                     server.serve_ready(chat, data);
                     allowed.authenticated = client.authenticated.load();
+                    allowed.argument = data.config.argument;
                     start += parser.at;
                     parser.reset();
                     // The reply to a blocked command comes later.
@@ -131,6 +132,7 @@ impl Session {
                 }
                 Step::Error(text) => {
                     reply.error(&text);
+                    skip_reply(client, reply);
                     client.closes.store(true);
                 }
             }
@@ -302,13 +304,14 @@ pub fn skip_reply(client: &Client, reply: &mut Reply) {
 
 #[cold]
 fn skip(client: &Client, reply: &mut Reply) {
-    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
-    drop(reply.take_parts());
     match client.reply_mode.load() {
-        ReplyMode::SkipNext => client.reply_mode.store(ReplyMode::Skip),
+        // This is the reply to CLIENT REPLY SKIP, or to the EXEC that has executed it.
+        ReplyMode::SkipNext => return client.reply_mode.store(ReplyMode::Skip),
         ReplyMode::Skip => client.reply_mode.store(ReplyMode::On),
         ReplyMode::On | ReplyMode::Off => {}
     }
+    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
+    drop(reply.take_parts());
 }
 
 impl AsyncChat for Session {

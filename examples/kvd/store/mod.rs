@@ -8,6 +8,7 @@
 
 pub mod change;
 pub mod database;
+pub mod decimal;
 pub mod dropper;
 pub mod glob;
 pub mod hash;
