@@ -11,7 +11,6 @@ use crate::resp::request::Args;
 use crate::store::hash::{Field, Hash};
 use crate::store::number;
 use crate::store::table::Table;
-use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -192,7 +191,7 @@ fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = db
         .hash(args.get(1))?
         .and_then(|hash| hash.find(args.get(2)));
-    context.reply.optional(value.map(Text::as_bytes));
+    context.reply.optional_item(value);
     Ok(())
 }
 
@@ -205,7 +204,7 @@ fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 2);
     let encode = |reply: &mut Reply, hash: Option<&Arc<Hash>>, name: &[u8]| {
         let value = hash.and_then(|hash| hash.find(name));
-        reply.optional(value.map(Text::as_bytes));
+        reply.optional_item(value);
     };
     for at in 2..args.len() {
         if long::is_long(context.reply) {
@@ -304,10 +303,10 @@ enum Parts {
 
 fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
     if parts != Parts::Values {
-        reply.bulk(field.name.as_bytes());
+        reply.item(&field.name);
     }
     if parts != Parts::Names {
-        reply.bulk(field.value.as_bytes());
+        reply.item(&field.value);
     }
 }
 
@@ -367,7 +366,7 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let field = hash
             .as_ref()
             .and_then(|hash| hash.random(fastrand::u64(..)));
-        context.reply.optional(field.map(|it| it.name.as_bytes()));
+        context.reply.optional_item(field.map(|it| &it.name));
         return Ok(());
     };
     let most = if with_values { i64::MAX / 2 } else { i64::MAX };

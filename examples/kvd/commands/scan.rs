@@ -109,12 +109,12 @@ fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
     reply.array(found.len());
     let sizes = found.iter().map(|text| text.as_bytes().len());
     if !long::are_many(found.len(), sizes) {
-        return found.iter().for_each(|text| reply.bulk(text.as_bytes()));
+        return found.iter().for_each(|text| reply.item(text));
     }
     let mut found = found.into_iter();
     long::reply_items(reply, move |reply| {
         let next = found.next();
-        next.map(|text| reply.bulk(text.as_bytes())).is_some()
+        next.map(|text| reply.item(&text)).is_some()
     });
 }
 

@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
-use super::long::Snapshot;
+use super::long::{Chunks, Snapshot};
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
@@ -118,6 +119,7 @@ struct Job {
     /// The next segment of the result that is sent. `None` before the reply has begun.
     sent: Option<usize>,
     resp3: bool,
+    chunks: Chunks,
 }
 
 impl Job {
@@ -135,6 +137,7 @@ impl Job {
             limit: None,
             sent: None,
             resp3,
+            chunks: Chunks::default(),
         }
     }
 
@@ -178,6 +181,9 @@ impl Job {
 
 impl Producer for Job {
     fn more(&mut self, _: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
@@ -197,8 +203,9 @@ impl Producer for Job {
         let Some(members) = members.filter(|_| self.limit.is_none()) else {
             return Ok(More::Done);
         };
-        members.for_each(|member| reply.bulk(member.as_bytes()));
-        Ok(More::Chunk(reply.buffer.into()))
+        members.for_each(|member| reply.item(member));
+        let more = self.chunks.first(reply);
+        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
     }
 }
 
@@ -217,7 +224,7 @@ fn send(context: &mut Context<'_>, mut job: Job) {
     job.begin(context.reply);
     if job.limit.is_none() {
         let members = job.result.iter();
-        members.for_each(|member| context.reply.bulk(member.as_bytes()));
+        members.for_each(|member| context.reply.item(member));
     }
 }
 

@@ -265,7 +265,7 @@ impl Query {
             if pairs {
                 reply.array(2);
             }
-            reply.bulk(it.member.as_bytes());
+            reply.item(&it.member);
             if with_scores {
                 reply.double(it.score);
             }

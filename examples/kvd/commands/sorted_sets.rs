@@ -369,7 +369,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outc
         {
             context.reply.array(3);
             context.reply.bulk(key);
-            context.reply.bulk(member.as_bytes());
+            context.reply.item(&member);
             context.reply.double(score);
             db.touch_element(key, || member);
             db.remove_if_empty(key);

@@ -303,7 +303,10 @@ fn mget_later(
         let found = table.find(args.args().get(at));
         let found = found.filter(|it| it.expires == 0 || it.expires > now);
         let mut digits = Digits::default();
-        reply.optional(found.and_then(|it| it.value.text(&mut digits)));
+        match found.map(|it| &it.value) {
+            Some(Value::Shared(data)) => reply.bytes(data),
+            value => reply.optional(value.and_then(|it| it.text(&mut digits))),
+        }
         true
     });
 }
