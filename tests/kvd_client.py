@@ -348,6 +348,30 @@ def big():
     return True
 
 
+def large_elements():
+    """Replies with large elements take no memory for them."""
+    with kvd() as (port, process):
+        client = Client(port)
+        number, size = 200, 1 << 20
+        text = b"x" * size
+        for key, insert, requests in (
+            ("list", lambda at: ("rpush", "list", text), [("sort", "list", "alpha"), ("lrange", "list", 0, -1), ("lpop", "list", number)]),
+            ("set", lambda at: ("sadd", "set", text + b"%d" % at), [("sort", "set", "by", "nosort"), ("spop", "set", number)]),
+            ("zset", lambda at: ("zadd", "zset", at, text + b"%d" % at), [("zrange", "zset", 0, -1), ("zpopmin", "zset", number)]),
+        ):
+            for at in range(number):
+                assert client.call(*insert(at))[0] == b":"
+            for request in requests:
+                kind, elements = client.call(*request)
+                assert sum(len(element) >= size for _, element in elements) == number, request
+            assert client.call("exists", key) == (b":", b"0")
+        with open(f"/proc/{process.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        assert peak < 300 << 10, f"{peak} kB"
+        client.close()
+    return True
+
+
 def security():
     """POST and Host: end the connection, and a password is asked for."""
     with kvd("--requirepass", "secret") as (port, _):
@@ -743,6 +767,7 @@ CHECKS = {
     "tools": tools,
     "helps": helps,
     "big": big,
+    "large_elements": large_elements,
     "security": security,
     "blocking": blocking,
     "messages": messages,

@@ -3,7 +3,7 @@
 use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
-use crate::server::client::{Client, Transaction};
+use crate::server::client::{Client, ReplyMode, Transaction};
 use crate::server::shared::lock;
 
 pub(super) const TABLE: &[Command] = &[
@@ -123,6 +123,11 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     }
     context.mode = mode;
     context.reply.end_exec();
+    if context.client.reply_mode.load() == ReplyMode::SkipNext {
+        // The reply that is not wanted is that of the next request.
+        let (client, chat) = (context.client, context.chat);
+        context.server.push(client, chat, context.reply);
+    }
     Ok(())
 }
 

@@ -139,6 +139,7 @@ impl Session {
         }
         server.after_requests(&mut data.keyspace);
         drop(locked);
+        server.deliver();
         self.send(reply);
         start
     }
@@ -227,13 +228,22 @@ impl Session {
         std::mem::swap(&mut rest.parser, &mut tools.parser);
     }
 
-    /// Stops reading if enough waits already, and ends a client whose request is too long.
+    /// Stops reading if enough waits already.
     fn check_rest(&self) {
-        let waiting = self.rest.as_ref().map_or(0, |rest| rest.input.len());
+        let waiting = self.waiting_input();
         if self.client.has_to_wait() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
             self.chat.pause_reading();
         }
-        let input = waiting + self.unused_input();
+        self.check_length();
+    }
+
+    fn waiting_input(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.input.len())
+    }
+
+    /// Ends a client whose request is too long.
+    fn check_length(&self) {
+        let input = self.waiting_input() + self.unused_input();
         if input > LEAST_QUERY_BUFFER && input > self.server.shared.lock().config.query_buffer {
             tracing::warn!(
                 client = self.client.id,
@@ -268,6 +278,7 @@ impl Session {
             data.reserve_exact(wanted - data.len());
         }
         data.extend_from_slice(chunk);
+        self.check_length();
     }
 }
 
