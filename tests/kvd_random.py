@@ -116,7 +116,7 @@ def is_comparable(args):
     is_large = any(len(it) > 17 and it.strip("-").isdigit() for it in rest)
     is_cursor = name.endswith("scan") and any(it not in ("0", "") for it in rest[:2] if not it.startswith("k"))
     is_option = name == "zincrby" and any(it in ("nx", "ch") for it in rest)
-    is_time = name in ("ttl", "pexpire", "expire") and any(it in ("1", "10") for it in rest)
+    is_time = name in ("ttl", "expire", "pexpire", "set", "setex", "psetex", "getex") and any(it in ("1", "10") for it in rest)
     keeps_digits = name in ("incrbyfloat", "hincrbyfloat", "zadd", "zincrby", "setrange")
     return not (is_cursor or is_option or is_time or (is_large and keeps_digits))
 

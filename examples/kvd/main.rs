@@ -147,7 +147,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::log_to_stderr("info");
+    common::log_events_to_stderr("info");
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -371,7 +371,11 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_close(&mut self, _: &Close) {
+    fn handle_close(&mut self, why: &Close) {
+        if let Close::OutputLimit | Close::Handler(_) | Close::Panic(_) | Close::Io(_) = why {
+            let (client, addr) = (self.client.id, &self.client.addr);
+            tracing::warn!(client, addr, %why, "the connection of a client has failed");
+        }
         self.server.remove_client(&self.client, &self.chat);
     }
 }

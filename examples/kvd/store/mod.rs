@@ -2,7 +2,8 @@
 //!
 //! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `value.rs`: what a
 //! key can have. `database/`: the keys of one database, with their expiry. `change.rs`: what has changed of a key.
-//! `number.rs`, `decimal.rs`: numbers as text. `keyspace.rs`: all databases. `dropper.rs`: a thread for destructors that take long.
+//! `keyspace.rs`: all databases. `number.rs`, `decimal.rs`: numbers as text. `dropper.rs`: a thread for destructors that
+//! take long.
 //!
 //! Nothing here belongs to a session or to a thread, so that several workers can share it behind a lock.
 
