@@ -9,7 +9,7 @@ use asynchat::{More, Producer};
 
 use super::options::Options;
 use super::order::{Item, Run, Weight};
-use crate::commands::long::{Chunks, Snapshot, has_room};
+use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
 use crate::commands::{Failure, fail};
 use crate::resp::reply::Reply;
 use crate::store::database::{Database, Entry, WrongType};
@@ -117,6 +117,18 @@ impl Job {
     /// How many elements there are.
     pub fn len(&self) -> usize {
         self.source.len()
+    }
+
+    /// Whether they take long to sort: because they are many, or because they are large.
+    pub fn is_long(&self) -> bool {
+        let size = |text: &Text| text.as_bytes().len();
+        match &self.source {
+            Source::List(list) => are_many(list.len(), list.iter().map(size)),
+            Source::Set(set) => are_many(set.len(), set.iter().map(size)),
+            Source::Sorted(set) => {
+                are_many(set.len(), set.scores.iter().map(|it| size(&it.member)))
+            }
+        }
     }
 
     /// Whether the result is complete, and can be taken.
