@@ -76,7 +76,7 @@ sort K|sort K by w_* limit 0 5 get # asc store K|sort_ro K desc|publish ch msg|p
 pubsub numpat|subscribe ch|unsubscribe ch|psubscribe c*|punsubscribe c*|ping|ping x|echo x|watch K|unwatch|multi|exec
 discard|auth default x|reset|client getname|client setname x|client kill 1.2.3.4:5
 client kill id 99999 skipme yes|client kill type pubsub|client kill user default id 99999|client unblock 99999 timeout
-client no-evict on|config resetstat|command getkeys get a|flushdb|flushall|flushdb sync|flushall async
+client no-evict on|config resetstat|command getkeys get a|command getkeys object encoding a|flushdb|flushall|flushdb sync|flushall async
 """
 VALUES = [
     "", "0", "-1", "1", "x", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1.5", "nan", "(1", "[a",
@@ -107,6 +107,8 @@ def wrong(rng, args):
 
 def is_comparable(args):
     name, rest = args[0], args[1:]
+    if name == "command" and len(args) < 3:
+        return False
     if name in WAITING and rest and rest[-1] not in ("0.001", "x", "", "-1", "nan", "kS"):
         return False
     if name == "client" and (len(args) == 1 or len(args) > 4 or args[1] == "no-evict"):

@@ -16,7 +16,7 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
         check(context, command, args)?;
         let is_queued = context.client.is_in_transaction.load() && !is_immediate(command);
         if is_queued {
-            queue(context, command, args)?;
+            queue(context, command, args);
         }
         Ok((command, is_queued))
     });
@@ -179,17 +179,13 @@ fn is_immediate(command: &Command) -> bool {
     )
 }
 
-fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
-    if command.flags & flag::NO_MULTI != 0 {
-        return Err(fail("ERR Command not allowed inside a transaction"));
-    }
+fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) {
     if let Some(transaction) = &mut *lock(&context.client.transaction) {
         let args = args.to_owned();
         transaction.size += args.size() + size_of::<Queued>();
         transaction.queued.push((command, args));
     }
     context.reply.simple("QUEUED");
-    Ok(())
 }
 
 /// Replies to a request that is neither executed nor queued, which fails its transaction.

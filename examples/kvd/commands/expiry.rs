@@ -31,7 +31,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "generic",
         "Returns the expiration time of a key as a Unix timestamp.",
-        |it, args| ttl(it, args, |expires, _| (expires + 500) / 1000),
+        |it, args| ttl(it, args, |expires, _| seconds(expires)),
     ),
     command(
         "persist",
@@ -85,7 +85,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "generic",
         "Returns the expiration time in seconds of a key.",
-        |it, args| ttl(it, args, |expires, now| (expires - now + 500) / 1000),
+        |it, args| ttl(it, args, |expires, now| seconds(expires - now)),
     ),
 ];
 
@@ -220,6 +220,11 @@ fn ttl(context: &mut Context<'_>, args: Args<'_>, left: fn(i64, i64) -> i64) -> 
     };
     context.reply.integer(left);
     Ok(())
+}
+
+/// Rounded. The time may be the last one that there is.
+fn seconds(millis: i64) -> i64 {
+    millis / 1000 + i64::from(millis % 1000 >= 500)
 }
 
 /// Whether an option is known, for commands that take one of two.

@@ -1,6 +1,6 @@
 //! Keys of any type.
 
-use super::flag::{FAST, READONLY, WRITE};
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::{
     Command, Context, Failure, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer,
     long,
@@ -14,7 +14,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "copy",
         -3,
-        WRITE,
+        WRITE | DENYOOM,
         (1, 2, 1),
         "generic",
         "Copies the value of a key to a new key.",

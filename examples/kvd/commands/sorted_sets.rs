@@ -169,8 +169,7 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let mut entries = Vec::with_capacity(pairs / 2);
     for at in (at..args.len()).step_by(2) {
-        // A score of -0 is 0.
-        entries.push((float(args.get(at))? + 0.0, args.get(at + 1)));
+        entries.push((float(args.get(at))?, args.get(at + 1)));
     }
     add(context, args.get(1), &entries, &options)
 }
@@ -222,7 +221,8 @@ fn add(
         }
         result = Some(score);
         if old != Some(score) {
-            match set.insert(member, score) {
+            // A score of -0 is 0.
+            match set.insert(member, score + 0.0) {
                 true => added += 1,
                 false => updated += 1,
             }

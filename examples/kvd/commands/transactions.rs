@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
-use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
+use super::flag::{FAST, LOADING, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode, Transaction};
@@ -46,7 +46,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "watch",
         -2,
-        NOSCRIPT | LOADING | STALE | FAST | NO_MULTI,
+        NOSCRIPT | LOADING | STALE | FAST,
         (1, -1, 1),
         "transactions",
         "Monitors changes to keys to determine the execution of a transaction.",
