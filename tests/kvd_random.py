@@ -246,6 +246,10 @@ class Scene:
 
     def __init__(self, port, versions):
         self.other = Client(port)
+        until = time.monotonic() + DEADLINE
+        # Those of the scene before may still execute something.
+        while len(self.other.call("client", "list")[1].splitlines()) > 1:
+            assert time.monotonic() < until
         self.other.call("flushall")
         self.members = [Member(port, version) for version in versions]
 
