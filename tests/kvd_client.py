@@ -167,6 +167,8 @@ set str x|lpush str a|hset str a b|sadd str a|zadd str 1 a|lrange str 0 1|hget s
 multi|set m 1|incr m|get m|exec|multi|multi|discard|discard|exec|multi|foo|set m 2|exec|get m|multi|set m|exec|multi|lpush m a|incr m|exec|multi|exec|watch w|multi|set w 1|exec|watch w|set w 2|multi|set w 3|exec|get w|watch w|unwatch|set w 5|multi|get w|exec|multi|watch w|exec|multi|blpop nokey 0|exec
 multi|set m 1|exec x|exec|exec x|multi|discard x|exec|multi|watch|exec|multi|multi|exec|multi|watch a|exec|multi|set a|discard|multi|client reply foo|exec
 multi|subscribe ch|unsubscribe ch|exec
+set last 1 pxat 9223372036854775807|expiretime last|pexpiretime last|pexpireat last 9223372036854775499|expiretime last|pexpireat last 4102444800500|expiretime last
+set f 0.1|incrbyfloat f 0.2|incrbyfloat f 12|hincrbyfloat hf g 0.1|hincrbyfloat hf g 0.2|zadd zero -0 a|zscore zero a|info nosuch|command getkeys object encoding a|command getkeys object nosuch a
 zadd zf 1e400 a|zadd zf 1e-400 a|zadd zf inf a 0e5 b|hset hf f 1|hincrbyfloat hf f inf|hincrbyfloat hf f nan|set px 1 px 100000 px 200000|set px 1 ex 100 px 200|set px 1 px 1 keepttl
 lindex nokey x|lindex str x|rpush li a|lindex li x|zpopmin nokey x|zpopmin nokey -1|client kill id 0|client kill id -1|client list id 0|scan -1 match nope*|scan 18446744073709551616|sscan nokey -1
 config set timeout x|config set timeout -1|config set timeout 100|config get timeout|config set timeout 0|config set save|config set save "" timeout|config set timeout 0 timeout 0|config set save ""|config set maxmemory 0|config set appendonly no|config set nosuch 1 save ""|config set save "" nosuch 1|config set databases 20|config set protected-mode x
@@ -344,6 +346,30 @@ def big():
         assert peak < 600 << 10, f"{peak} kB"
         client.socket.sendall(b"*3\r\n$3\r\nSET\r\n$3\r\nbig\r\n$%d\r\n" % (size + 1))
         assert client.receive() == (b"-", b"ERR Protocol error: invalid bulk length")
+        client.close()
+    return True
+
+
+def large_elements():
+    """Replies with large elements take no memory for them."""
+    with kvd() as (port, process):
+        client = Client(port)
+        number, size = 200, 1 << 20
+        text = b"x" * size
+        for key, insert, requests in (
+            ("list", lambda at: ("rpush", "list", text), [("sort", "list", "alpha"), ("lrange", "list", 0, -1), ("lpop", "list", number)]),
+            ("set", lambda at: ("sadd", "set", text + b"%d" % at), [("sort", "set", "by", "nosort"), ("spop", "set", number)]),
+            ("zset", lambda at: ("zadd", "zset", at, text + b"%d" % at), [("zrange", "zset", 0, -1), ("zpopmin", "zset", number)]),
+        ):
+            for at in range(number):
+                assert client.call(*insert(at))[0] == b":"
+            for request in requests:
+                kind, elements = client.call(*request)
+                assert sum(len(element) >= size for _, element in elements) == number, request
+            assert client.call("exists", key) == (b":", b"0")
+        with open(f"/proc/{process.pid}/status") as status:
+            peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        assert peak < 300 << 10, f"{peak} kB"
         client.close()
     return True
 
@@ -743,6 +769,7 @@ CHECKS = {
     "tools": tools,
     "helps": helps,
     "big": big,
+    "large_elements": large_elements,
     "security": security,
     "blocking": blocking,
     "messages": messages,

@@ -5,10 +5,10 @@
     python3 benches/kvd/compare.py target/release/examples/kvd              # five rounds, about eight minutes
     python3 benches/kvd/compare.py target/release/examples/kvd --rounds 1
 
-Prints the CPU time of a request (user and system time of the server, from /proc) and the rate, each as the median of
-the rounds, and the median of the ratios of kvd to Redis within a round; then the memory of a million small keys. Within
-a round both servers do the same work, one right after the other. Both keep their data in memory only, and neither
-writes to the disk. Needs Linux and Debian's redis-tools and redis-server, or Redis's own build of both. The servers
+Prints the table of docs/performance.md: the CPU time of a request (user and system time of the server, from /proc), as
+the median of the rounds; the median of the ratios of kvd to Redis within a round, and that of the rates; then the memory
+of a million small keys. Within a round both servers do the same work, one right after the other. Both keep their data
+in memory only, and neither writes to the disk. Needs Linux and Debian's redis-tools and redis-server, or Redis's own build of both. The servers
 listen on loopback, and are ended.
 """
 
@@ -40,12 +40,12 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="those of kvd")
     arguments = parser.parse_args()
     servers = {"kvd": lambda: kvd(arguments.kvd, arguments.workers), "redis": redis}
-    print(f"{'':<8}{'P':>3}{'kvd':>9}{'redis':>9}{'ratio':>7}{'kvd':>11}{'redis':>11}{'ratio':>7}")
-    print(f"{'':<8}{'':>3}{'CPU of a request, in us':>25}{'requests a second':>29}")
+    print("| command | in flight | kvd | Redis | ratio | ratio of the rates |")
+    print("|---|--:|--:|--:|--:|--:|")
     for depth, count in DEPTHS.items():
         for command in COMMANDS:
             rounds = [one_round(servers, command, depth, count) for _ in range(arguments.rounds)]
-            print(f"{command:<8}{depth:>3}{row(rounds, 0, 2)}{row(rounds, 1, 0)}", flush=True)
+            print(f"| {command.upper()} | {depth} | {row(rounds)} |", flush=True)
     print(f"\nMemory of {KEYS:,} keys, in MB (median):")
     memory = {name: [] for name in servers}
     for _ in range(arguments.rounds):
@@ -55,12 +55,10 @@ def main():
         print(f"{name:<8}{statistics.median(sizes) / 1e6:>8.1f}")
 
 
-def row(rounds, part, digits):
-    kvd, redis = ([figures[name][part] for figures in rounds] for name in ("kvd", "redis"))
-    ratio = statistics.median(a / b for a, b in zip(kvd, redis))
-    width = 9 if digits else 11
-    medians = (f"{statistics.median(it):>{width},.{digits}f}" for it in (kvd, redis))
-    return f"{''.join(medians)}{ratio:>7.2f}"
+def row(rounds):
+    times = [statistics.median(figures[name][0] for figures in rounds) for name in ("kvd", "redis")]
+    ratios = [statistics.median(it["kvd"][part] / it["redis"][part] for it in rounds) for part in (0, 1)]
+    return " | ".join([*(f"{time:.2f} µs" for time in times), *(f"{ratio:.2f}" for ratio in ratios)])
 
 
 def one_round(servers, command, depth, count):

@@ -10,4 +10,4 @@ mod log;
 pub(crate) use announce::{announce, print, print_to_stderr, say};
 pub(crate) use ctrl_c::{shutdown_all_on_ctrl_c, shutdown_on_ctrl_c};
 pub(crate) use escape::Escaped;
-pub(crate) use log::log_to_stderr;
+pub(crate) use log::{log_events_to_stderr, log_to_stderr};

@@ -39,12 +39,22 @@
 //! any key. Large values are dropped by a thread of their own. INFO waits for the figures of all workers, so one that is
 //! busy delays it.
 //!
-//! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts where
-//! clients match on them. There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands,
-//! keyspace notifications, client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots
-//! (SAVE), cluster and replication; nor DEBUG, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, DUMP and
-//! RESTORE, LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. A parameter of one of these features can be set to
-//! its present value only.
+//! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
+//! tests/kvd_random.py. There are these differences:
+//!
+//! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
+//! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
+//! * Numbers are decimal. INCRBYFLOAT calculates exactly with 17 places up to 1e21, and with 64-bit floats beyond.
+//! * Error texts are UTF-8: other bytes of a request appear in them as U+FFFD.
+//! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
+//! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
+//! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
+//!
+//! There are no streams, scripts and functions, bitmaps, HyperLogLog, geographical commands, keyspace notifications,
+//! client-side caching (CLIENT TRACKING), users (ACL), eviction (`maxmemory`), snapshots (SAVE), cluster and replication;
+//! nor DEBUG, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
+//! LCS, LMPOP and ZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF. A parameter of one of these features can be set to its
+//! present value only.
 //!
 //! Reading order:
 //!
@@ -137,7 +147,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    common::log_to_stderr("info");
+    common::log_events_to_stderr("info");
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

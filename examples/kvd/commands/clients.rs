@@ -162,6 +162,8 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mode = match args.get(2).to_ascii_lowercase().as_slice() {
         b"on" => ReplyMode::On,
         b"off" => ReplyMode::Off,
+        // All replies are off, also behind the next one.
+        b"skip" if context.client.reply_mode.load() == ReplyMode::Off => return Ok(()),
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
@@ -177,6 +179,8 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => Ok(()),
     }
 }
+
+const INVALID_ID: Failure = fail("ERR Invalid client ID");
 
 /// The clients that match the filters from this argument on.
 fn filtered(
@@ -207,7 +211,7 @@ fn filtered(
                 if ids.is_empty() {
                     return Err(match args.is(1, "kill") {
                         true => fail("ERR client-id should be greater than 0"),
-                        false => fail("ERR Invalid client ID"),
+                        false => INVALID_ID,
                     });
                 }
                 found.retain(|it| ids.contains(&it.id));
@@ -216,7 +220,8 @@ fn filtered(
             }
             b"addr" => found.retain(|it| it.addr == text),
             b"laddr" => found.retain(|it| it.local_addr == text),
-            b"user" => found.retain(|_| text == "default"),
+            b"user" if text == "default" => {}
+            b"user" => return Err(format!("ERR No such user '{text}'").into()),
             b"type" => match text.to_ascii_lowercase().as_str() {
                 "normal" => found.retain(|it| it.subscription_count.load() == 0),
                 "pubsub" => found.retain(|it| it.subscription_count.load() > 0),
@@ -235,6 +240,17 @@ fn filtered(
 }
 
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    // It takes one filter, CLIENT KILL any.
+    match args.len() {
+        2 => {}
+        4 if args.is(2, "type") => {}
+        4.. if args.is(2, "id") => {
+            if args.from(3).any(|id| integer(id).is_err()) {
+                return Err(INVALID_ID);
+            }
+        }
+        _ => return Err(SYNTAX),
+    }
     let now = context.data.keyspace.now();
     let found = filtered(context, args, 2)?;
     let lines: String = found.iter().map(|it| it.describe(now) + "\n").collect();
@@ -278,7 +294,7 @@ fn unblock(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         4 if args.is(3, "timeout") => WaitOutcome::Timeout,
         4 if args.is(3, "error") => WaitOutcome::Error,
         4 => return Err(fail("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(SYNTAX),
+        _ => return Err(super::too_many("client", "unblock")),
     };
     let id = integer(args.get(2))?;
     let found = context.data.clients.get(&(id as u64)).cloned();

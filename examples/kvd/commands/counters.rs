@@ -7,6 +7,7 @@ use super::{
 };
 use crate::resp::request::Args;
 use crate::store::database::WrongType;
+use crate::store::decimal;
 use crate::store::number::{self, Digits, float_text};
 use crate::store::value::Value;
 
@@ -97,9 +98,12 @@ fn decrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     add(context, args, by)
 }
 
-/// The sum of two numbers as a text, for INCRBYFLOAT and HINCRBYFLOAT.
-pub(super) fn float_sum(old: f64, by: f64) -> Result<String, Failure> {
-    let sum = old + by;
+/// The sum of two numbers as a text, for INCRBYFLOAT and HINCRBYFLOAT. `invalid` is that the old one is no number.
+pub(super) fn float_sum(old: &[u8], by: &[u8], invalid: Failure) -> Result<String, Failure> {
+    let sum = number::float(old).ok_or(invalid)? + float(by)?;
+    if let Some(exact) = decimal::sum(old, by) {
+        return Ok(exact);
+    }
     if !sum.is_finite() {
         return Err(fail("ERR increment would produce NaN or Infinity"));
     }
@@ -118,13 +122,13 @@ fn incrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .database(context.client.database.load());
     let mut digits = Digits::default();
     let (old, expires) = match db.entry(key) {
-        None => (0.0, 0),
+        None => (&b"0"[..], 0),
         Some(entry) => {
             let text = entry.value.text(&mut digits).ok_or(WrongType)?;
-            (number::float(text).ok_or(NOT_FLOAT)?, entry.expires)
+            (text, entry.expires)
         }
     };
-    let sum = float_sum(old, float(args.get(2))?)?;
+    let sum = float_sum(old, args.get(2), NOT_FLOAT)?;
     db.set(key, Value::string(sum.as_bytes()), expires);
     context.reply.text(&sum);
     Ok(())

@@ -1,7 +1,7 @@
 //! COMMAND: what the table says.
 
 use super::flag::{self, FAST, LOADING, READONLY, STALE, WRITE};
-use super::{Command, Context, Outcome, SYNTAX, command, fail, table};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, table};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::glob;
@@ -198,7 +198,14 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let command = find(args.get(2)).ok_or(fail("ERR Invalid command specified"))?;
+    const INVALID: Failure = fail("ERR Invalid command specified");
+    let mut command = find(args.get(2)).ok_or(INVALID)?;
+    if !command.subcommands.is_empty() {
+        let is_meant = |name: &str| args.len() > 3 && args.is(3, name);
+        let mut subcommands = command.subcommands.iter();
+        let found = subcommands.find(|it| it.name.split('|').nth(1).is_some_and(is_meant));
+        command = found.ok_or(INVALID)?;
+    }
     let (first, last, step) = command.keys;
     let count = args.len() as i32 - 2;
     if first == 0 {

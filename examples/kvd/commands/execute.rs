@@ -16,7 +16,7 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
         check(context, command, args)?;
         let is_queued = context.client.is_in_transaction.load() && !is_immediate(command);
         if is_queued {
-            queue(context, command, args)?;
+            queue(context, command, args);
         }
         Ok((command, is_queued))
     });
@@ -136,7 +136,13 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         least => args.len() >= least.unsigned_abs() as usize,
     };
     if !enough {
-        return Err(wrong_arity(command.name));
+        return Err(match std::ptr::eq(command, &raw const HELP) {
+            true => wrong_arity(&format!(
+                "{}|help",
+                String::from_utf8_lossy(args.get(0)).to_lowercase()
+            )),
+            false => wrong_arity(command.name),
+        });
     }
     let client = context.client;
     if !client.authenticated.load() && command.flags & flag::NO_AUTH == 0 {
@@ -173,17 +179,13 @@ fn is_immediate(command: &Command) -> bool {
     )
 }
 
-fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
-    if command.flags & flag::NO_MULTI != 0 {
-        return Err(fail("ERR Command not allowed inside a transaction"));
-    }
+fn queue(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) {
     if let Some(transaction) = &mut *lock(&context.client.transaction) {
         let args = args.to_owned();
         transaction.size += args.size() + size_of::<Queued>();
         transaction.queued.push((command, args));
     }
     context.reply.simple("QUEUED");
-    Ok(())
 }
 
 /// Replies to a request that is neither executed nor queued, which fails its transaction.

@@ -31,7 +31,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "generic",
         "Returns the expiration time of a key as a Unix timestamp.",
-        |it, args| ttl(it, args, |expires, _| (expires + 500) / 1000),
+        |it, args| ttl(it, args, |expires, _| seconds(expires)),
     ),
     command(
         "persist",
@@ -85,7 +85,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "generic",
         "Returns the expiration time in seconds of a key.",
-        |it, args| ttl(it, args, |expires, now| (expires - now + 500) / 1000),
+        |it, args| ttl(it, args, |expires, now| seconds(expires - now)),
     ),
 ];
 
@@ -101,21 +101,34 @@ pub(super) fn after(amount: i64, unit: i64, now: i64, name: &str) -> Result<i64,
         .ok_or_else(|| invalid(name))
 }
 
-/// The option EX, PX, EXAT or PXAT at this index, with its argument behind it. `None` if it is another one.
-pub(super) fn option(
-    args: Args<'_>,
-    at: usize,
-    now: i64,
-    name: &str,
-) -> Result<Option<i64>, Failure> {
-    let (unit, from) = match args.get(at).to_ascii_lowercase().as_slice() {
-        b"ex" => (1000, now),
-        b"px" => (1, now),
-        b"exat" => (1000, 0),
-        b"pxat" => (1, 0),
-        _ => return Ok(None),
-    };
-    after(integer(args.get(at + 1))?, unit, from, name).map(Some)
+/// What the argument of EX, PX, EXAT or PXAT counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Unit {
+    millis: i64,
+    is_absolute: bool,
+}
+
+impl Unit {
+    /// That of an option, if it is one of these.
+    pub(super) fn of(option: &[u8]) -> Option<Unit> {
+        let (millis, is_absolute) = match option.to_ascii_lowercase().as_slice() {
+            b"ex" => (1000, false),
+            b"px" => (1, false),
+            b"exat" => (1000, true),
+            b"pxat" => (1, true),
+            _ => return None,
+        };
+        Some(Unit {
+            millis,
+            is_absolute,
+        })
+    }
+
+    /// The time that the argument of the option gives.
+    pub(super) fn time(self, text: &[u8], now: i64, name: &str) -> Result<i64, Failure> {
+        let from = if self.is_absolute { 0 } else { now };
+        after(integer(text)?, self.millis, from, name)
+    }
 }
 
 /// Sets when the key expires, which may be over already. 0 is never.
@@ -138,7 +151,6 @@ fn expire(
     } else {
         context.data.keyspace.now()
     };
-    let amount = integer(args.get(2))?;
     let (mut only_without, mut only_with, mut only_later, mut only_earlier) =
         (false, false, false, false);
     for option in args.from(3) {
@@ -163,7 +175,7 @@ fn expire(
             "ERR GT and LT options at the same time are not compatible",
         ));
     }
-    let at = amount
+    let at = integer(args.get(2))?
         .checked_mul(unit)
         .and_then(|delay| delay.checked_add(from));
     let at = at.ok_or_else(|| invalid(name))?;
@@ -208,6 +220,11 @@ fn ttl(context: &mut Context<'_>, args: Args<'_>, left: fn(i64, i64) -> i64) -> 
     };
     context.reply.integer(left);
     Ok(())
+}
+
+/// Rounded. The time may be the last one that there is.
+fn seconds(millis: i64) -> i64 {
+    millis / 1000 + i64::from(millis % 1000 >= 500)
 }
 
 /// Whether an option is known, for commands that take one of two.

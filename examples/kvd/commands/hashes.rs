@@ -11,7 +11,6 @@ use crate::resp::request::Args;
 use crate::store::hash::{Field, Hash};
 use crate::store::number;
 use crate::store::table::Table;
-use crate::store::text::Text;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -192,7 +191,7 @@ fn hget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = db
         .hash(args.get(1))?
         .and_then(|hash| hash.find(args.get(2)));
-    context.reply.optional(value.map(Text::as_bytes));
+    context.reply.optional_item(value);
     Ok(())
 }
 
@@ -205,7 +204,7 @@ fn hmget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 2);
     let encode = |reply: &mut Reply, hash: Option<&Arc<Hash>>, name: &[u8]| {
         let value = hash.and_then(|hash| hash.find(name));
-        reply.optional(value.map(Text::as_bytes));
+        reply.optional_item(value);
     };
     for at in 2..args.len() {
         if long::is_long(context.reply) {
@@ -278,18 +277,16 @@ fn hincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let (key, name, by) = (args.get(1), args.get(2), super::float(args.get(3))?);
-    if by.is_infinite() {
+    let (key, name, by) = (args.get(1), args.get(2), args.get(3));
+    if super::float(by)?.is_infinite() {
         return Err(fail("ERR value is NaN or Infinity"));
     }
     let db = context.db();
     let old = match db.hash(key)?.and_then(|hash| hash.find(name)) {
-        None => 0.0,
-        Some(value) => {
-            number::float(value.as_bytes()).ok_or(fail("ERR hash value is not a float"))?
-        }
+        None => b"0",
+        Some(value) => value.as_bytes(),
     };
-    let sum = float_sum(old, by)?;
+    let sum = float_sum(old, by, fail("ERR hash value is not a float"))?;
     db.hash_or_new(key)?.insert(name, sum.as_bytes().into());
     db.touch_element(key, || name.into());
     context.reply.text(&sum);
@@ -306,10 +303,10 @@ enum Parts {
 
 fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
     if parts != Parts::Values {
-        reply.bulk(field.name.as_bytes());
+        reply.item(&field.name);
     }
     if parts != Parts::Names {
-        reply.bulk(field.value.as_bytes());
+        reply.item(&field.value);
     }
 }
 
@@ -355,25 +352,25 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
 }
 
 fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = match args.len() {
+        2 => None,
+        _ => Some(integer(args.get(2))?),
+    };
     let with_values = match args.len() {
         2 | 3 => false,
         4 if args.is(3, "withvalues") => true,
         _ => return Err(SYNTAX),
-    };
-    let wanted = if args.len() > 2 {
-        Some(integer(args.get(2))?)
-    } else {
-        None
     };
     let hash = context.db().hash(args.get(1))?.map(Arc::clone);
     let Some(wanted) = wanted else {
         let field = hash
             .as_ref()
             .and_then(|hash| hash.random(fastrand::u64(..)));
-        context.reply.optional(field.map(|it| it.name.as_bytes()));
+        context.reply.optional_item(field.map(|it| &it.name));
         return Ok(());
     };
-    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+    let most = if with_values { i64::MAX / 2 } else { i64::MAX };
+    if wanted.unsigned_abs() > most as u64 {
         return Err(super::OUT_OF_RANGE);
     }
     let Some(hash) = hash else {

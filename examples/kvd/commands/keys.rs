@@ -1,8 +1,9 @@
 //! Keys of any type.
 
-use super::flag::{FAST, READONLY, WRITE};
+use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::{
-    Command, Context, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer, long,
+    Command, Context, Failure, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer,
+    long,
 };
 use crate::resp::request::Args;
 use crate::store::database::{Database, Entry};
@@ -13,7 +14,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "copy",
         -3,
-        WRITE,
+        WRITE | DENYOOM,
         (1, 2, 1),
         "generic",
         "Copies the value of a key to a new key.",
@@ -264,8 +265,15 @@ fn rename(context: &mut Context<'_>, args: Args<'_>, only_new: bool) -> Outcome 
 }
 
 /// The number of a database.
-pub(super) fn database(text: &[u8]) -> Result<usize, super::Failure> {
-    let number = usize::try_from(integer(text)?).ok();
+pub(super) fn database(text: &[u8]) -> Result<usize, Failure> {
+    let number = i32::try_from(integer(text)?);
+    existing(number.map_err(|_| {
+        fail("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })?)
+}
+
+fn existing(database: i32) -> Result<usize, Failure> {
+    let number = usize::try_from(database).ok();
     number
         .filter(|number| *number < DATABASES)
         .ok_or(fail("ERR DB index is out of range"))
@@ -331,14 +339,14 @@ fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn swapdb(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = |index: usize, text| {
-        let number = crate::store::number::integer(args.get(index)).ok_or(fail(text))?;
-        let number = usize::try_from(number).ok();
-        number
-            .filter(|number| *number < DATABASES)
-            .ok_or(fail("ERR DB index is out of range"))
+        let number = integer(args.get(index))
+            .ok()
+            .and_then(|it| it.try_into().ok());
+        number.ok_or(fail(text))
     };
     let first = number(1, "ERR invalid first DB index")?;
     let second = number(2, "ERR invalid second DB index")?;
+    let (first, second) = (existing(first)?, existing(second)?);
     context.data.keyspace.swap(first, second);
     context.ok()
 }

@@ -81,7 +81,7 @@ fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
 
 /// The time to wait in seconds. 0 is for ever.
 pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
-    let seconds = number::float(text).filter(|it| it.is_finite());
+    let seconds = number::float(text);
     let seconds = seconds.ok_or(fail("ERR timeout is not a float or out of range"))?;
     match seconds {
         ..0.0 => Err(fail("ERR timeout is negative")),
@@ -143,7 +143,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         if let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
             context.reply.array(2);
             context.reply.bulk(key);
-            context.reply.bulk(item.as_bytes());
+            context.reply.item(&item);
             db.touch_element(key, || row(number));
             db.remove_if_empty(key);
             return Ok(());
@@ -174,7 +174,7 @@ fn move_item(
         return Ok(false);
     };
     db.touch_element(source, || row(number));
-    context.reply.bulk(item.as_bytes());
+    context.reply.item(&item);
     if source != target {
         db.remove_if_empty(source);
     }

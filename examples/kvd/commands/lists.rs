@@ -173,7 +173,7 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         let mut taken = Snapshot(remove_many(db, key, end, number)?);
         long::reply_items(context.reply, move |reply| {
             let item = taken.pop(end);
-            item.map(|(item, _)| reply.bulk(item.as_bytes())).is_some()
+            item.map(|(item, _)| reply.item(&item)).is_some()
         });
         return Ok(());
     }
@@ -181,7 +181,7 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
         let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) else {
             break;
         };
-        context.reply.bulk(item.as_bytes());
+        context.reply.item(&item);
         db.touch_element(key, || row(number));
     }
     db.remove_if_empty(key);
@@ -235,7 +235,7 @@ fn lindex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let index = index_in(list, integer(args.get(2))?);
     let item = index.and_then(|index| list.get(index));
-    context.reply.optional(item.map(Text::as_bytes));
+    context.reply.optional_item(item);
     Ok(())
 }
 
@@ -267,8 +267,7 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(number);
     let sizes = list.range(range.clone());
     if !long::are_many(number, sizes.map(|item| item.as_bytes().len())) {
-        list.range(range)
-            .for_each(|item| context.reply.bulk(item.as_bytes()));
+        list.range(range).for_each(|item| context.reply.item(item));
         return Ok(());
     }
     let mut wanted = Snapshot(List::clone(list));
@@ -276,7 +275,7 @@ fn lrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     wanted.take(End::Left, range.start);
     long::reply_items(context.reply, move |reply| {
         let item = wanted.pop(End::Left);
-        item.map(|(item, _)| reply.bulk(item.as_bytes())).is_some()
+        item.map(|(item, _)| reply.item(&item)).is_some()
     });
     Ok(())
 }

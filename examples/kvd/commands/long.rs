@@ -1,5 +1,6 @@
 //! Replies that are made while they are sent, and work that is done elsewhere, so that no client waits for another.
 
+use std::collections::VecDeque;
 use std::io;
 
 use asynchat::bytes::Bytes;
@@ -44,27 +45,52 @@ pub(super) fn reply_items(
     reply: &mut Reply,
     next: impl FnMut(&mut Reply) -> bool + Send + 'static,
 ) {
-    let resp3 = reply.resp3;
-    reply.produce(Items { next, resp3 });
+    reply.produce(Items {
+        next,
+        resp3: reply.resp3,
+        chunks: Chunks::default(),
+    });
+}
+
+/// What a producer has encoded, and returns before it encodes more.
+#[derive(Default)]
+pub(super) struct Chunks(VecDeque<Bytes>);
+
+impl Chunks {
+    pub(super) fn next(&mut self) -> Option<More> {
+        self.0.pop_front().map(More::Chunk)
+    }
+
+    /// Returns the first chunk of a reply, and keeps the others.
+    pub(super) fn first(&mut self, reply: Reply) -> Option<More> {
+        self.0 = reply.into_chunks();
+        self.next()
+    }
+}
+
+/// Whether a producer encodes more elements into a reply: a large element, which is not copied, comes alone.
+pub(super) fn has_room(reply: &Reply, budget: usize) -> bool {
+    reply.len() < budget && reply.parts.is_empty()
 }
 
 struct Items<F> {
     next: F,
     resp3: bool,
+    chunks: Chunks,
 }
 
 impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
         };
         reply.buffer.reserve(budget + 1024);
-        while reply.len() < budget && (self.next)(&mut reply) {}
-        Ok(match reply.is_empty() {
-            true => More::Done,
-            false => More::Chunk(reply.buffer.into()),
-        })
+        while has_room(&reply, budget) && (self.next)(&mut reply) {}
+        Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }
 

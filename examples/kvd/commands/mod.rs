@@ -82,13 +82,12 @@ pub mod flag {
     pub const STALE: u32 = 1 << 8;
     pub const FAST: u32 = 1 << 9;
     pub const NO_AUTH: u32 = 1 << 10;
-    pub const NO_MULTI: u32 = 1 << 11;
     /// As short as those that are fast. COMMAND INFO does not say so, because Redis does not.
-    pub const SHORT: u32 = 1 << 12;
+    pub const SHORT: u32 = 1 << 11;
 
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 11] = [
         "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading",
-        "stale", "fast", "no_auth", "no_multi",
+        "stale", "fast", "no_auth",
     ];
 }
 
@@ -245,6 +244,12 @@ const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-m
 
 fn wrong_arity(name: &str) -> Failure {
     format!("ERR wrong number of arguments for '{name}' command").into()
+}
+
+/// Too many arguments of a subcommand that has optional ones.
+fn too_many(command: &str, subcommand: &str) -> Failure {
+    let command = command.to_ascii_uppercase();
+    format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP.").into()
 }
 
 fn integer(text: &[u8]) -> Result<i64, Failure> {

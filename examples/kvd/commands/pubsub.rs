@@ -1,14 +1,11 @@
 //! Publish and subscribe.
 
-use std::sync::Arc;
-
-use asynchat::Chat;
 use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
-use super::{Command, Context, Mode, Outcome, command, container, fail};
+use super::{Command, Context, Mode, Outcome, command, container};
 use crate::resp::request::Args;
-use crate::server::client::Client;
+use crate::server::client::ReplyMode;
 use crate::server::pubsub::{Counts, Kind};
 use crate::store::glob;
 
@@ -103,27 +100,31 @@ const INTROSPECTION: &[Command] = &[
 ];
 
 fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    // A client that is itself a subscriber gets its earlier replies before the message, but the message is not an
-    // element of the reply of EXEC.
-    let is_own = context.client.subscription_count.load() > 0;
-    if is_own && context.mode != Mode::Exec {
-        context
-            .server
-            .push(context.client, context.chat, context.reply);
-    }
-    let (own, behind) = (context.client.id, &mut context.reply.behind);
-    let is_in_exec = context.mode == Mode::Exec;
-    let mut deliver =
-        |client: &Arc<Client>, chat: &Chat, message| match is_in_exec && client.id == own {
-            true => behind.push(message),
-            false => client.deliver(chat, message),
-        };
-    let (channel, content) = (args.get(1), args.get(2));
-    let count = context
-        .server
-        .publish(context.data, channel, content, &mut deliver);
+    let count = match context.client.subscription_count.load() {
+        0 => context.server.publish(context.data, args),
+        _ => publish_to_itself(context, args),
+    };
     context.reply.count(count);
     Ok(())
+}
+
+/// A client that is itself a subscriber gets its earlier replies before the message, but the message is not an element
+/// of the reply of EXEC.
+fn publish_to_itself(context: &mut Context<'_>, args: Args<'_>) -> usize {
+    let (server, own, reply) = (context.server, context.client.id, &mut *context.reply);
+    let is_in_exec = context.mode == Mode::Exec;
+    server.deliver();
+    if !is_in_exec {
+        server.push(context.client, context.chat, reply);
+    }
+    let count = server.publish(context.data, args);
+    server.deliver_with(
+        &mut |client, chat, message| match is_in_exec && client.id == own {
+            true => reply.behind.push(message),
+            false => client.deliver(chat, message),
+        },
+    );
+    count
 }
 
 fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
@@ -171,13 +172,16 @@ fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
     context.reply.bulk(what);
     context.reply.optional(name);
     context.reply.count(count);
+    // As a message, it is for a client that wants no replies, too.
+    if context.client.reply_mode.load() != ReplyMode::On && context.mode != Mode::Exec {
+        let (client, chat) = (context.client, context.chat);
+        context.server.push(client, chat, context.reply);
+    }
 }
 
 fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
-        return Err(fail(
-            "ERR wrong number of arguments for 'pubsub|channels' command",
-        ));
+        return Err(super::too_many("pubsub", "channels"));
     }
     let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
     let subscribers = &context.data.subscribers;

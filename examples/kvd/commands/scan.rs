@@ -52,7 +52,6 @@ pub(super) const TABLE: &[Command] = &[
 const MOST: usize = 10_000;
 
 struct Options<'a> {
-    cursor: u64,
     pattern: Option<&'a [u8]>,
     count: usize,
     type_name: Option<String>,
@@ -65,21 +64,25 @@ impl Options<'_> {
     }
 }
 
-/// The options, with the cursor at this index.
-fn options(args: Args<'_>, at: usize) -> Result<Options<'_>, Failure> {
-    let cursor = std::str::from_utf8(args.get(at)).ok();
-    // As in C, a negative number is one from the other end.
+/// As in C, a negative number is one from the other end, and nothing is 0.
+fn cursor(text: &[u8]) -> Result<u64, Failure> {
+    let cursor = std::str::from_utf8(text).ok();
     let cursor = cursor.and_then(|it| match it.strip_prefix('-') {
         Some(rest) => rest.parse().ok().map(u64::wrapping_neg),
+        None if it.is_empty() => Some(0),
         None => it.parse().ok(),
     });
+    cursor.ok_or(fail("ERR invalid cursor"))
+}
+
+/// The options from this index on.
+fn options(args: Args<'_>, from: usize) -> Result<Options<'_>, Failure> {
     let mut options = Options {
-        cursor: cursor.ok_or(fail("ERR invalid cursor"))?,
         pattern: None,
         count: 10,
         type_name: None,
     };
-    for at in (at + 1..args.len()).step_by(2) {
+    for at in (from..args.len()).step_by(2) {
         if at + 1 == args.len() {
             return Err(SYNTAX);
         }
@@ -106,88 +109,95 @@ fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
     reply.array(found.len());
     let sizes = found.iter().map(|text| text.as_bytes().len());
     if !long::are_many(found.len(), sizes) {
-        return found.iter().for_each(|text| reply.bulk(text.as_bytes()));
+        return found.iter().for_each(|text| reply.item(text));
     }
     let mut found = found.into_iter();
     long::reply_items(reply, move |reply| {
         let next = found.next();
-        next.map(|text| reply.bulk(text.as_bytes())).is_some()
+        next.map(|text| reply.item(&text)).is_some()
     });
 }
 
+/// The reply if there is no such key, which has no options to check.
+fn empty(context: &mut Context<'_>) -> Outcome {
+    reply(context.reply, 0, Vec::new());
+    Ok(())
+}
+
 fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let options = options(args, 1)?;
+    let (cursor, options) = (cursor(args.get(1))?, options(args, 2)?);
     let now = context.data.keyspace.now();
     let mut found = Vec::new();
-    let cursor = context
-        .db()
-        .table()
-        .scan(options.cursor, options.count, |entry| {
-            let is_there = entry.expires == 0 || entry.expires > now;
-            let is_type = options
-                .type_name
-                .as_ref()
-                .is_none_or(|name| name == entry.value.type_name());
-            if is_there && is_type && options.wants(entry.key.as_bytes()) {
-                found.push(entry.key.clone());
-            }
-        });
+    let cursor = context.db().table().scan(cursor, options.count, |entry| {
+        let is_there = entry.expires == 0 || entry.expires > now;
+        let is_type = options
+            .type_name
+            .as_ref()
+            .is_none_or(|name| name == entry.value.type_name());
+        if is_there && is_type && options.wants(entry.key.as_bytes()) {
+            found.push(entry.key.clone());
+        }
+    });
     reply(context.reply, cursor, found);
     Ok(())
 }
 
 fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let options = options(args, 2)?;
+    let cursor = cursor(args.get(2))?;
     let mut found = Vec::new();
-    let mut cursor = 0;
-    if let Some(hash) = context.db().hash(args.get(1))? {
-        let mut visit = |name: &Text, value: &Text| {
-            if options.wants(name.as_bytes()) {
-                found.push(name.clone());
-                found.push(value.clone());
-            }
-        };
-        match &**hash {
-            // A small hash is returned at once, so a scan never sees it change.
-            Hash::Small(fields) => fields.iter().for_each(|it| visit(&it.name, &it.value)),
-            Hash::Large(table) => {
-                cursor = table.scan(options.cursor, options.count, |it| {
-                    visit(&it.name, &it.value);
-                });
-            }
+    let Some(hash) = context.db().hash(args.get(1))? else {
+        return empty(context);
+    };
+    let options = options(args, 3)?;
+    let mut visit = |name: &Text, value: &Text| {
+        if options.wants(name.as_bytes()) {
+            found.push(name.clone());
+            found.push(value.clone());
         }
-    }
+    };
+    let cursor = match &**hash {
+        // A small hash is returned at once, so a scan never sees it change.
+        Hash::Small(fields) => {
+            fields.iter().for_each(|it| visit(&it.name, &it.value));
+            0
+        }
+        Hash::Large(table) => table.scan(cursor, options.count, |it| {
+            visit(&it.name, &it.value);
+        }),
+    };
     reply(context.reply, cursor, found);
     Ok(())
 }
 
 fn sscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let options = options(args, 2)?;
+    let cursor = cursor(args.get(2))?;
     let mut found = Vec::new();
-    let mut cursor = 0;
-    if let Some(set) = context.db().members(args.get(1))? {
-        cursor = set.scan(options.cursor, options.count, |member| {
-            if options.wants(member.as_bytes()) {
-                found.push(member.clone());
-            }
-        });
-    }
+    let Some(set) = context.db().members(args.get(1))? else {
+        return empty(context);
+    };
+    let options = options(args, 3)?;
+    let cursor = set.scan(cursor, options.count, |member| {
+        if options.wants(member.as_bytes()) {
+            found.push(member.clone());
+        }
+    });
     reply(context.reply, cursor, found);
     Ok(())
 }
 
 fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let options = options(args, 2)?;
+    let cursor = cursor(args.get(2))?;
     let mut found = Vec::new();
-    let mut cursor = 0;
-    if let Some(set) = context.db().sorted(args.get(1))? {
-        cursor = set.scores.scan(options.cursor, options.count, |it| {
-            if options.wants(it.member.as_bytes()) {
-                found.push(it.member.clone());
-                found.push(float_text(it.score).into_bytes().into());
-            }
-        });
-    }
+    let Some(set) = context.db().sorted(args.get(1))? else {
+        return empty(context);
+    };
+    let options = options(args, 3)?;
+    let cursor = set.scores.scan(cursor, options.count, |it| {
+        if options.wants(it.member.as_bytes()) {
+            found.push(it.member.clone());
+            found.push(float_text(it.score).into_bytes().into());
+        }
+    });
     reply(context.reply, cursor, found);
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
-use super::long::Snapshot;
+use super::long::{Chunks, Snapshot};
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
@@ -118,6 +119,7 @@ struct Job {
     /// The next segment of the result that is sent. `None` before the reply has begun.
     sent: Option<usize>,
     resp3: bool,
+    chunks: Chunks,
 }
 
 impl Job {
@@ -135,6 +137,7 @@ impl Job {
             limit: None,
             sent: None,
             resp3,
+            chunks: Chunks::default(),
         }
     }
 
@@ -178,6 +181,9 @@ impl Job {
 
 impl Producer for Job {
     fn more(&mut self, _: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
@@ -197,8 +203,9 @@ impl Producer for Job {
         let Some(members) = members.filter(|_| self.limit.is_none()) else {
             return Ok(More::Done);
         };
-        members.for_each(|member| reply.bulk(member.as_bytes()));
-        Ok(More::Chunk(reply.buffer.into()))
+        members.for_each(|member| reply.item(member));
+        let more = self.chunks.first(reply);
+        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
     }
 }
 
@@ -217,7 +224,7 @@ fn send(context: &mut Context<'_>, mut job: Job) {
     job.begin(context.reply);
     if job.limit.is_none() {
         let members = job.result.iter();
-        members.for_each(|member| context.reply.bulk(member.as_bytes()));
+        members.for_each(|member| context.reply.item(member));
     }
 }
 
@@ -253,13 +260,13 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             "ERR Number of keys can't be greater than number of args",
         ));
     }
-    let limit = match args.len() - 2 - number {
-        0 => 0,
-        2 if args.is(2 + number, "limit") => {
-            super::count(args.get(3 + number)).map_err(|_| fail("ERR LIMIT can't be negative"))?
+    let mut limit = 0;
+    for at in (2 + number..args.len()).step_by(2) {
+        if !args.is(at, "limit") || at + 1 == args.len() {
+            return Err(SYNTAX);
         }
-        _ => return Err(SYNTAX),
-    };
+        limit = super::count(args.get(at + 1)).map_err(|_| fail("ERR LIMIT can't be negative"))?;
+    }
     let sets = snapshots(context.db(), args.from(2).take(number))?;
     let mut job = Job::new(sets, Combine::Intersection, false);
     job.limit = Some(if limit == 0 { usize::MAX } else { limit });

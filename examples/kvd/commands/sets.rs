@@ -179,8 +179,7 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if set.len() <= long::MANY
         && set.iter().map(|it| it.as_bytes().len()).sum::<usize>() <= long::MANY_BYTES
     {
-        set.iter()
-            .for_each(|member| context.reply.bulk(member.as_bytes()));
+        set.iter().for_each(|member| context.reply.item(member));
         return Ok(());
     }
     let (set, mut segment) = (Snapshot((**set).clone()), 0);
@@ -188,7 +187,7 @@ fn smembers(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let members = set.segment(segment);
         segment += 1;
         members
-            .map(|members| members.for_each(|it| reply.bulk(it.as_bytes())))
+            .map(|members| members.for_each(|it| reply.item(it)))
             .is_some()
     });
     Ok(())
@@ -245,7 +244,7 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             break;
         };
         set.remove(member.as_bytes());
-        context.reply.bulk(member.as_bytes());
+        context.reply.item(&member);
         db.touch_element(key, || member);
     }
     db.remove_if_empty(key);
@@ -299,7 +298,7 @@ impl Making for Popped {
         let mut members = members.into_iter();
         long::reply_items(reply, move |reply| {
             let next = members.next();
-            next.map(|it| reply.bulk(it.as_bytes())).is_some()
+            next.map(|it| reply.item(&it)).is_some()
         });
     }
 }
@@ -317,10 +316,10 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let set = db.members(args.get(1))?;
     let Some(wanted) = wanted else {
         let member = set.and_then(|set| set.random(fastrand::u64(..)));
-        context.reply.optional(member.map(Text::as_bytes));
+        context.reply.optional_item(member);
         return Ok(());
     };
-    if wanted.unsigned_abs() > i64::MAX as u64 / 2 {
+    if wanted == i64::MIN {
         return Err(super::OUT_OF_RANGE);
     }
     let Some(set) = set else {
@@ -334,7 +333,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         long::reply_items(context.reply, move |reply| {
             let member = set.random(fastrand::u64(..)).filter(|_| left > 0);
             left = left.saturating_sub(1);
-            member.map(|it| reply.bulk(it.as_bytes())).is_some()
+            member.map(|it| reply.item(it)).is_some()
         });
         return Ok(());
     }
@@ -342,7 +341,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(number);
     let size = |it: &Text| it.as_bytes().len();
     sample::distinct(context.reply, set, number, size, |reply, it| {
-        reply.bulk(it.as_bytes());
+        reply.item(it);
     });
     Ok(())
 }

@@ -248,6 +248,8 @@ impl Query {
     }
 
     fn reply(&self, context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+        // The bounds are checked also if there is no set.
+        self.ranks(None, args)?;
         let set = context.db().sorted(args.get(self.key))?.map(Arc::clone);
         let range = self.ranks(set.as_deref(), args)?;
         let pairs = self.with_scores && context.reply.resp3;
@@ -263,7 +265,7 @@ impl Query {
             if pairs {
                 reply.array(2);
             }
-            reply.bulk(it.member.as_bytes());
+            reply.item(&it.member);
             if with_scores {
                 reply.double(it.score);
             }
@@ -314,6 +316,7 @@ impl Query {
     }
 
     fn store(self, context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+        self.ranks(None, args)?;
         let (source, target) = (Text::from(args.get(self.key)), args.get(1));
         let args = args.to_owned();
         stored::store(context, target, Some(vec![source.clone()]), move |db| {
@@ -389,8 +392,8 @@ fn bounded(
 fn score_bound(text: &[u8]) -> Result<Bound<f64>, Failure> {
     const NO_FLOAT: Failure = fail("ERR min or max is not a float");
     match text {
-        [b'(', rest @ ..] => Ok(Bound::Exclusive(number::float(rest).ok_or(NO_FLOAT)?)),
-        text => Ok(Bound::Inclusive(number::float(text).ok_or(NO_FLOAT)?)),
+        [b'(', rest @ ..] => Ok(Bound::Exclusive(number::bound(rest).ok_or(NO_FLOAT)?)),
+        text => Ok(Bound::Inclusive(number::bound(text).ok_or(NO_FLOAT)?)),
     }
 }
 

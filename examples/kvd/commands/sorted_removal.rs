@@ -104,6 +104,6 @@ pub(super) fn encode(reply: &mut Reply, it: &Scored, in_pairs: bool) {
     if in_pairs {
         reply.array(2);
     }
-    reply.bulk(it.member.as_bytes());
+    reply.item(&it.member);
     reply.double(it.score);
 }

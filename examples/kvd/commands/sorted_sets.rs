@@ -221,7 +221,8 @@ fn add(
         }
         result = Some(score);
         if old != Some(score) {
-            match set.insert(member, score) {
+            // A score of -0 is 0.
+            match set.insert(member, score + 0.0) {
                 true => added += 1,
                 false => updated += 1,
             }
@@ -368,7 +369,7 @@ fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outc
         {
             context.reply.array(3);
             context.reply.bulk(key);
-            context.reply.bulk(member.as_bytes());
+            context.reply.item(&member);
             context.reply.double(score);
             db.touch_element(key, || member);
             db.remove_if_empty(key);

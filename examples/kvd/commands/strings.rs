@@ -1,5 +1,6 @@
 //! Strings.
 
+use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, WRITE};
 use super::long::Snapshot;
 use super::{Command, Context, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity};
@@ -176,11 +177,17 @@ fn getset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn getex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let now = context.data.keyspace.now();
-    let expires = match args.len() {
-        2 => None,
-        3 if args.is(2, "persist") => Some(0),
-        4 => Some(expiry::option(args, 2, now, "getex")?.ok_or(SYNTAX)?),
+    let (unit, persists) = match args.len() {
+        2 => (None, false),
+        3 if args.is(2, "persist") => (None, true),
+        4 => (Some(Unit::of(args.get(2)).ok_or(SYNTAX)?), false),
         _ => return Err(SYNTAX),
+    };
+    let is_string = context.db().find(args.get(1)).map(Value::is_string);
+    let expires = match unit {
+        // The time is of interest for a string only.
+        Some(unit) if is_string == Some(true) => Some(unit.time(args.get(3), now, "getex")?),
+        _ => persists.then_some(0),
     };
     reply_string(context, args.get(1))?;
     if let Some(expires) = expires {
@@ -196,27 +203,27 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return context.ok();
     }
     let now = context.data.keyspace.now();
-    let (mut only_new, mut only_old, mut keep, mut get, mut expires) =
-        (false, false, false, false, None);
-    let mut unit: Option<Vec<u8>> = None;
+    let (mut only_new, mut only_old, mut keep, mut get) = (false, false, false, false);
+    let mut time: Option<(Unit, usize)> = None;
     let mut at = 3;
     while at < args.len() {
-        let option = args.get(at).to_ascii_lowercase();
-        match option.as_slice() {
+        match args.get(at).to_ascii_lowercase().as_slice() {
             b"nx" if !only_old => only_new = true,
             b"xx" if !only_new => only_old = true,
             b"get" => get = true,
-            b"keepttl" if expires.is_none() => keep = true,
-            // The same option may be given twice.
-            _ if !keep && unit.as_ref().is_none_or(|it| *it == option) && at + 1 < args.len() => {
-                expires = Some(expiry::option(args, at, now, "set")?.ok_or(SYNTAX)?);
-                unit = Some(option);
+            b"keepttl" if time.is_none() => keep = true,
+            option => {
+                let unit = Unit::of(option).filter(|_| !keep && at + 1 < args.len());
+                // The same option may be given twice.
+                let unit = unit.filter(|unit| time.is_none_or(|(other, _)| other == *unit));
                 at += 1;
+                time = Some((unit.ok_or(SYNTAX)?, at));
             }
-            _ => return Err(SYNTAX),
         }
         at += 1;
     }
+    let expires = time.map(|(unit, at)| unit.time(args.get(at), now, "set"));
+    let expires = expires.transpose()?;
     let old = context
         .db()
         .entry(key)
@@ -235,8 +242,11 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = value(args, 2);
     let db = context.db();
     match expires != 0 && expires <= db.now {
-        // A time that is over removes the key.
-        true => drop(db.delete(key)),
+        // A time that is over removes the key. For those who watch it, it was there in between.
+        true => {
+            db.delete(key);
+            db.touch(key);
+        }
         false => db.set(key, value, expires),
     }
     if !get {
@@ -293,7 +303,10 @@ fn mget_later(
         let found = table.find(args.args().get(at));
         let found = found.filter(|it| it.expires == 0 || it.expires > now);
         let mut digits = Digits::default();
-        reply.optional(found.and_then(|it| it.value.text(&mut digits)));
+        match found.map(|it| &it.value) {
+            Some(Value::Shared(data)) => reply.bytes(data),
+            value => reply.optional(value.and_then(|it| it.text(&mut digits))),
+        }
         true
     });
 }

@@ -1,9 +1,9 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
-use super::flag::{FAST, LOADING, NO_MULTI, NOSCRIPT, STALE, WRITE};
+use super::flag::{FAST, LOADING, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
-use crate::server::client::{Client, Transaction};
+use crate::server::client::{Client, ReplyMode, Transaction};
 use crate::server::shared::lock;
 
 pub(super) const TABLE: &[Command] = &[
@@ -46,7 +46,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "watch",
         -2,
-        NOSCRIPT | LOADING | STALE | FAST | NO_MULTI,
+        NOSCRIPT | LOADING | STALE | FAST,
         (1, -1, 1),
         "transactions",
         "Monitors changes to keys to determine the execution of a transaction.",
@@ -123,6 +123,11 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     }
     context.mode = mode;
     context.reply.end_exec();
+    if context.client.reply_mode.load() == ReplyMode::SkipNext {
+        // The reply that is not wanted is that of the next request.
+        let (client, chat) = (context.client, context.chat);
+        context.server.push(client, chat, context.reply);
+    }
     Ok(())
 }
 

@@ -8,20 +8,16 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
 use crate::store::change::Change;
 use crate::store::database::Database;
 use crate::store::dropper::MANY;
-use crate::store::hash::Hash;
-use crate::store::keyspace::{DATABASES, Keyspace};
-use crate::store::list::{End, List};
+use crate::store::keyspace::Keyspace;
 use crate::store::number::Digits;
-use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
-use crate::store::value::{Set, Value};
+use crate::store::value::Value;
 
 /// What a transaction does with a row.
 pub enum Op {
@@ -53,13 +49,13 @@ impl Op {
 /// A collection with elements of more bytes than this is encoded by the thread that writes.
 const MANY_BYTES: usize = 64 * 1024;
 
-const KEY: u8 = 0;
-const ELEMENT: u8 = 1;
+pub(super) const KEY: u8 = 0;
+pub(super) const ELEMENT: u8 = 1;
 
 /// The name of the row with the order of the databases. It is behind all others.
-const ORDER: &[u8] = &[u8::MAX];
+pub(super) const ORDER: &[u8] = &[u8::MAX];
 
-fn prefix(database: u8, key: &[u8]) -> Vec<u8> {
+pub(super) fn prefix(database: u8, key: &[u8]) -> Vec<u8> {
     let mut name = Vec::with_capacity(key.len() + 32);
     name.push(database);
     name.extend_from_slice(&(key.len() as u32).to_be_bytes());
@@ -67,7 +63,7 @@ fn prefix(database: u8, key: &[u8]) -> Vec<u8> {
     name
 }
 
-fn with(prefix: &[u8], tag: u8, element: &[u8]) -> Vec<u8> {
+pub(super) fn with(prefix: &[u8], tag: u8, element: &[u8]) -> Vec<u8> {
     [prefix, &[tag], element].concat()
 }
 
@@ -76,7 +72,7 @@ pub fn element_name(number: i64) -> [u8; 8] {
     number.wrapping_sub(i64::MIN).to_be_bytes()
 }
 
-fn element_number(name: &[u8]) -> Option<i64> {
+pub(super) fn element_number(name: &[u8]) -> Option<i64> {
     let number = i64::from_be_bytes(name.try_into().ok()?);
     Some(number.wrapping_add(i64::MIN))
 }
@@ -220,94 +216,14 @@ fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
     }
 }
 
-/// Builds a keyspace from its rows, in the order of their names.
-#[derive(Default)]
-pub struct Loader {
-    pub keyspace: Keyspace,
-    /// The key that is being read.
-    key: Option<(usize, Text, Value, i64)>,
-}
-
-impl Loader {
-    /// Adds a row.
-    pub fn add(&mut self, name: &[u8], content: &[u8]) -> Result<(), &'static str> {
-        const DAMAGED: &str = "a row of the database is damaged";
-        if name == ORDER {
-            self.finish_key();
-            return self.keyspace.arrange(content).then_some(()).ok_or(DAMAGED);
-        }
-        let (head, rest) = name.split_at_checked(5).ok_or(DAMAGED)?;
-        let (number, len) = head.split_first().ok_or(DAMAGED)?;
-        let len = u32::from_be_bytes(len.try_into().map_err(|_| DAMAGED)?) as usize;
-        let (key, rest) = rest.split_at_checked(len).ok_or(DAMAGED)?;
-        let (tag, element) = rest.split_first().ok_or(DAMAGED)?;
-        let number = usize::from(*number);
-        if number >= DATABASES {
-            return Err(DAMAGED);
-        }
-        if *tag == KEY {
-            self.finish_key();
-            let (kind, rest) = content.split_first().ok_or(DAMAGED)?;
-            let (expires, text) = rest.split_at_checked(8).ok_or(DAMAGED)?;
-            let expires = i64::from_le_bytes(expires.try_into().map_err(|_| DAMAGED)?);
-            let value = match kind {
-                0 => Value::from_bytes(Bytes::copy_from_slice(text)),
-                1 => Value::List(Arc::default()),
-                2 => Value::Hash(Arc::new(Hash::default())),
-                3 => Value::Set(Arc::new(Set::default())),
-                4 => Value::Sorted(Arc::new(SortedSet::default())),
-                _ => return Err(DAMAGED),
-            };
-            self.key = Some((number, key.into(), value, expires));
-            return Ok(());
-        }
-        let (_, _, value, _) = self
-            .key
-            .as_mut()
-            .filter(|(of, name, ..)| *of == number && name.as_bytes() == key)
-            .ok_or(DAMAGED)?;
-        match value {
-            Value::List(list) => {
-                let number = element_number(element).ok_or(DAMAGED)?;
-                let list = Arc::make_mut(list);
-                if list.is_empty() {
-                    *list = List::starting_at(number);
-                }
-                list.push(End::Right, content.into());
-            }
-            Value::Hash(hash) => drop(Arc::make_mut(hash).insert(element, content.into())),
-            Value::Set(set) => drop(Arc::make_mut(set).insert(element.into())),
-            Value::Sorted(set) => {
-                let score = f64::from_le_bytes(content.try_into().map_err(|_| DAMAGED)?);
-                Arc::make_mut(set).insert(element, score);
-            }
-            _ => return Err(DAMAGED),
-        }
-        Ok(())
-    }
-
-    fn finish_key(&mut self) {
-        if let Some((number, key, value, expires)) = self.key.take() {
-            self.keyspace
-                .database(number)
-                .set(key.as_bytes(), value, expires);
-        }
-    }
-
-    /// The keyspace, which collects its changes from now on.
-    pub fn finish(mut self) -> Keyspace {
-        self.finish_key();
-        for database in self.keyspace.databases() {
-            database.changes = Some(HashMap::new());
-        }
-        self.keyspace
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::disk::loader::Loader;
+    use crate::store::list::End;
 
     /// The rows on a disk.
     #[derive(Default)]
@@ -485,26 +401,6 @@ mod tests {
         assert_eq!(
             (text(3_000), text(3_001)),
             (Some(&b"5999"[..]), Some(&b"last"[..]))
-        );
-    }
-
-    #[test]
-    fn a_damaged_row_is_an_error() {
-        let mut loader = Loader::default();
-        assert!(loader.add(b"", b"").is_err());
-        assert!(loader.add(&[0, 0, 0, 0, 9, 1], b"").is_err());
-        assert!(
-            loader
-                .add(&with(&prefix(0, b"a"), ELEMENT, b"x"), b"")
-                .is_err()
-        );
-        assert!(
-            loader
-                .add(
-                    &with(&prefix(0, b"a"), KEY, &[]),
-                    &[9, 0, 0, 0, 0, 0, 0, 0, 0]
-                )
-                .is_err()
         );
     }
 }

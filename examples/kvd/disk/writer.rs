@@ -15,7 +15,8 @@ use std::time::Duration;
 use asynchat::Promise;
 use redb::{Database, ReadableTable, TableDefinition};
 
-use super::rows::{Loader, Op, each_row};
+use super::loader::Loader;
+use super::rows::{Op, each_row};
 use crate::resp::reply::{Part, encode};
 use crate::store::keyspace::Keyspace;
 

@@ -6,7 +6,7 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut rest = line;
     loop {
         while let [first, after @ ..] = rest
-            && first.is_ascii_whitespace()
+            && is_space(*first)
         {
             rest = after;
         }
@@ -15,7 +15,7 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
         }
         let mut word = Vec::new();
         while let [first, after @ ..] = rest
-            && !first.is_ascii_whitespace()
+            && !matches!(first, b' ' | b'\t' | b'\r' | b'\n')
         {
             rest = match first {
                 b'"' => double_quoted(after, &mut word)?,
@@ -78,9 +78,12 @@ fn single_quoted<'a>(mut rest: &'a [u8], word: &mut Vec<u8>) -> Option<&'a [u8]>
 }
 
 fn ends_word(rest: &[u8]) -> Option<&[u8]> {
-    rest.first()
-        .is_none_or(u8::is_ascii_whitespace)
-        .then_some(rest)
+    rest.first().is_none_or(|it| is_space(*it)).then_some(rest)
+}
+
+/// As C's `isspace`. Only some of these end a word.
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0b
 }
 
 #[cfg(test)]
@@ -103,5 +106,6 @@ mod tests {
         assert_eq!(words(r#"a "b"#), None);
         assert_eq!(words(r#""a"b"#), None);
         assert_eq!(words(""), Some(vec![]));
+        assert_eq!(words("\x0b\x0ca\x0cb"), Some(vec![b"a\x0cb".to_vec()]));
     }
 }

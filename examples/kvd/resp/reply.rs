@@ -3,10 +3,13 @@
 //! Small replies are collected in one buffer, which is pushed once for all requests of a read. A large string is
 //! pushed as it is, without a copy. A long reply is a producer, which encodes a part at a time.
 
+use std::collections::VecDeque;
+
 use asynchat::bytes::Bytes;
 use asynchat::{Chat, More, Producer};
 
 use crate::store::number::{Digits, decimal, float_text};
+use crate::store::text::Text;
 
 /// From this length on a string is not copied into the buffer.
 const SHARED: usize = 16 * 1024;
@@ -120,6 +123,17 @@ impl Reply {
         std::mem::take(&mut self.parts)
     }
 
+    /// What a producer returns for it, which has encoded items.
+    pub fn into_chunks(mut self) -> VecDeque<Bytes> {
+        let parts = self.take_parts().into_iter();
+        let chunks = parts.filter_map(|part| match part {
+            Part::Copied(data) => Some(data.into()),
+            Part::Shared(data) => Some(data),
+            Part::Made(_) => None,
+        });
+        chunks.collect()
+    }
+
     // ---- the types of RESP
 
     #[inline]
@@ -187,6 +201,21 @@ impl Reply {
         self.head(b'$', data.len() as i64);
         self.add_part(Part::Shared(data.clone()));
         self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// An element of a collection. As a string, it is not copied if it is large.
+    pub fn item(&mut self, item: &Text) {
+        match item.as_bytes().len() {
+            0..SHARED => self.bulk(item.as_bytes()),
+            _ => self.bytes(&item.to_bytes()),
+        }
+    }
+
+    pub fn optional_item(&mut self, item: Option<&Text>) {
+        match item {
+            Some(item) => self.item(item),
+            None => self.null(),
+        }
     }
 
     /// Adds the messages that follow the reply.

@@ -161,7 +161,7 @@ impl Client {
     }
 
     /// Pushes a message that answers no request.
-    pub fn deliver(self: &Arc<Self>, chat: &Chat, message: Bytes) {
+    pub fn deliver(self: &Arc<Client>, chat: &Chat, message: Bytes) {
         chat.push(message);
         self.delays_replies.store(false);
         self.note_output(chat);

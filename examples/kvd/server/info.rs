@@ -124,10 +124,12 @@ pub fn is_wanted(wanted: &[String], section: &str) -> bool {
 
 /// The reply to INFO. What the operating system knows is read when the reply is sent: nobody is to wait for that.
 pub struct Info {
-    /// The wanted sections. `None` for the fields of those that the operating system knows.
-    sections: Vec<(&'static str, Option<Fields>)>,
+    /// The wanted sections, until they are sent. `None` for the fields of those that the operating system knows.
+    sections: Option<Vec<(&'static str, Option<Fields>)>>,
     resp3: bool,
 }
+
+type Sections = [(&'static str, Option<Fields>)];
 
 impl Info {
     pub fn new(server: &Server, data: &mut Data, wanted: &[String], resp3: bool) -> Info {
@@ -138,14 +140,14 @@ impl Info {
         };
         let mut fields = fields;
         Info {
-            sections: sections.map(|it| (*it, fields(*it))).collect(),
+            sections: Some(sections.map(|it| (*it, fields(*it))).collect()),
             resp3,
         }
     }
 
-    fn text(&self) -> String {
+    fn text(sections: &Sections) -> String {
         let mut text = String::new();
-        for (section, fields) in &self.sections {
+        for (section, fields) in sections {
             if !text.is_empty() {
                 text.push_str("\r\n");
             }
@@ -168,15 +170,14 @@ impl Info {
 
 impl Producer for Info {
     fn more(&mut self, _: usize) -> io::Result<More> {
-        if self.sections.is_empty() {
+        let Some(sections) = self.sections.take() else {
             return Ok(More::Done);
-        }
+        };
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
         };
-        reply.verbatim(&self.text());
-        self.sections.clear();
+        reply.verbatim(&Info::text(&sections));
         Ok(More::Chunk(reply.buffer.into()))
     }
 }

@@ -28,6 +28,13 @@ impl Mailbox {
         self.messages.is_empty() && self.lost.is_empty()
     }
 
+    /// Moves everything from another one behind what is here.
+    pub fn append(&mut self, mut other: Mailbox) {
+        self.messages.append(&mut other.messages);
+        self.lost.append(&mut other.lost);
+        self.size += other.size;
+    }
+
     /// Adds a message. Returns false if the messages would have more bytes than `limit` together: this one is lost.
     pub fn add(&mut self, message: &Message, limit: usize) -> bool {
         let size = size_of::<Message>() + message.channel.len() + message.content.len();

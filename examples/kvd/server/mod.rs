@@ -25,6 +25,7 @@ use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
 use info::Counts;
+use mailbox::Mailbox;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
@@ -73,6 +74,8 @@ pub struct Server {
     remote: Remote,
     /// The subscribers of this worker.
     subscriptions: RefCell<Subscriptions>,
+    /// Messages for them.
+    undelivered: RefCell<Mailbox>,
     /// The commands of clients of this worker that wait for a target.
     waiting_commands: RefCell<HashMap<u64, Begin>>,
     /// Taken out while a session uses them.
@@ -104,6 +107,7 @@ impl Server {
             number,
             remote,
             subscriptions: RefCell::default(),
+            undelivered: RefCell::default(),
             waiting_commands: RefCell::default(),
             tools: Cell::default(),
             counts_before: Cell::default(),

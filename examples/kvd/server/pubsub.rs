@@ -2,9 +2,9 @@
 //!
 //! All workers know how many subscribers each of them has: [`Subscribers`]. Who they are only their worker knows:
 //! [`Subscriptions`]. A message for subscribers of another worker is left in its mailbox. The worker is woken once for
-//! all that is in there, however many messages and subscribers these are. It delivers what is in its mailbox before one
-//! of its clients publishes, subscribes or unsubscribes. So all subscribers get all messages in the same order, and none
-//! that is older than the subscription.
+//! all that is in there, however many messages and subscribers these are. What its own clients publish goes behind what
+//! is in its mailbox, and is delivered when the lock is given back, or before one of its clients subscribes or
+//! unsubscribes. So all subscribers get all messages in the same order, and none that is older than the subscription.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::client::Client;
 use super::mailbox::{Mailbox, Message};
 use super::shared::{Data, lock};
 use crate::resp::reply::Reply;
+use crate::resp::request::Args;
 use crate::store::glob;
 
 /// What is subscribed to.
@@ -58,6 +59,11 @@ impl<T> Names<T> {
 
     fn len(&self) -> usize {
         self.channels.len() + self.patterns.len()
+    }
+
+    pub fn append(&mut self, other: &mut Names<T>) {
+        self.channels.append(&mut other.channels);
+        self.patterns.append(&mut other.patterns);
     }
 
     pub fn is_empty(&self) -> bool {
@@ -186,53 +192,63 @@ fn end_slow(connections: &Connections) {
 }
 
 impl Server {
-    /// Publishes a message. `deliver` delivers it to a client of this worker. Returns how many subscriptions receive it.
-    pub fn publish(
-        &self,
-        data: &mut Data,
-        channel: &[u8],
-        content: &[u8],
-        deliver: &mut Deliver<'_>,
-    ) -> usize {
-        let receivers = data.subscribers.receivers(channel);
+    /// Publishes a message. The subscribers of this worker get it with [`deliver`](Server::deliver). Returns how many
+    /// subscriptions receive it.
+    pub fn publish(&self, data: &mut Data, args: Args<'_>) -> usize {
+        let receivers = data.subscribers.receivers(args.get(1));
         let total = receivers.total();
         if total == 0 {
             return 0;
         }
-        self.deliver(self.take_mailbox(data));
-        let mut message = None;
+        let message = Message {
+            channel: args.bytes(1),
+            content: args.bytes(2),
+        };
+        self.take_mailbox(data);
         let workers = data.workers.iter_mut().zip(receivers.0).enumerate();
         for (number, (worker, receivers)) in workers {
-            if number != self.number && receivers > 0 {
-                let message = message.get_or_insert_with(|| Message {
-                    channel: Bytes::copy_from_slice(channel),
-                    content: Bytes::copy_from_slice(content),
+            if receivers == 0 {
+                continue;
+            }
+            if number == self.number {
+                self.undelivered.borrow_mut().messages.push(message.clone());
+                continue;
+            }
+            let is_first = worker.mailbox.is_empty();
+            if !worker.mailbox.add(&message, data.config.output) {
+                let lost = &mut worker.mailbox.lost;
+                data.subscribers.note(&message.channel, number, lost);
+            }
+            if is_first {
+                worker.post(|server| {
+                    server.take_mailbox(&mut server.shared.lock());
+                    server.deliver();
                 });
-                let is_first = worker.mailbox.is_empty();
-                if !worker.mailbox.add(message, data.config.output) {
-                    let lost = &mut worker.mailbox.lost;
-                    data.subscribers.note(&message.channel, number, lost);
-                }
-                if is_first {
-                    worker.post(|server| {
-                        let mailbox = server.take_mailbox(&mut server.shared.lock());
-                        // Other workers may use the lock meanwhile.
-                        server.deliver(mailbox);
-                    });
-                }
             }
         }
-        let subscriptions = self.subscriptions.borrow();
-        subscriptions.deliver(channel, content, deliver);
         total
     }
 
-    fn take_mailbox(&self, data: &mut Data) -> Mailbox {
-        std::mem::take(&mut data.workers[self.number].mailbox)
+    /// Takes the messages that other workers have left.
+    fn take_mailbox(&self, data: &mut Data) {
+        let mailbox = &mut data.workers[self.number].mailbox;
+        if !mailbox.is_empty() {
+            let mailbox = std::mem::take(mailbox);
+            self.undelivered.borrow_mut().append(mailbox);
+        }
     }
 
-    /// Delivers the messages that other workers have left.
-    fn deliver(&self, Mailbox { messages, lost, .. }: Mailbox) {
+    /// Delivers messages to subscribers of this worker. Where possible, other workers may use the lock meanwhile.
+    #[inline]
+    pub fn deliver(&self) {
+        if !self.undelivered.borrow().is_empty() {
+            self.deliver_with(&mut Client::deliver);
+        }
+    }
+
+    #[cold]
+    pub fn deliver_with(&self, deliver: &mut Deliver<'_>) {
+        let Mailbox { messages, lost, .. } = self.undelivered.take();
         let subscriptions = self.subscriptions.borrow();
         // They get no later message either.
         for kind in [Kind::Channel, Kind::Pattern] {
@@ -241,9 +257,7 @@ impl Server {
             connections.for_each(end_slow);
         }
         for Message { channel, content } in &messages {
-            subscriptions.deliver(channel, content, &mut |client, chat, message| {
-                client.deliver(chat, message);
-            });
+            subscriptions.deliver(channel, content, deliver);
         }
     }
 
@@ -256,7 +270,8 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver(self.take_mailbox(data));
+        self.take_mailbox(data);
+        self.deliver();
         let name = Bytes::copy_from_slice(name);
         let mut own = lock(&client.subscriptions);
         let is_new = own.of_mut(kind).insert(name.clone(), ()).is_none();
@@ -278,7 +293,8 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver(self.take_mailbox(data));
+        self.take_mailbox(data);
+        self.deliver();
         let mut own = lock(&client.subscriptions);
         let was_subscribed = own.of_mut(kind).remove(name).is_some();
         client.subscription_count.store(own.len());

@@ -93,6 +93,7 @@ impl Session {
                     let may_take_long = execute(&mut context, parser.args(&input[start..]));
                     server.serve_ready(chat, data);
                     allowed.authenticated = client.authenticated.load();
+                    allowed.argument = data.config.argument;
                     start += parser.at;
                     parser.reset();
                     // The reply to a blocked command comes later.
@@ -131,12 +132,14 @@ impl Session {
                 }
                 Step::Error(text) => {
                     reply.error(&text);
+                    skip_reply(client, reply);
                     client.closes.store(true);
                 }
             }
         }
         server.after_requests(&mut data.keyspace);
         drop(locked);
+        server.deliver();
         self.send(reply);
         start
     }
@@ -225,13 +228,22 @@ impl Session {
         std::mem::swap(&mut rest.parser, &mut tools.parser);
     }
 
-    /// Stops reading if enough waits already, and ends a client whose request is too long.
+    /// Stops reading if enough waits already.
     fn check_rest(&self) {
-        let waiting = self.rest.as_ref().map_or(0, |rest| rest.input.len());
+        let waiting = self.waiting_input();
         if self.client.has_to_wait() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
             self.chat.pause_reading();
         }
-        let input = waiting + self.unused_input();
+        self.check_length();
+    }
+
+    fn waiting_input(&self) -> usize {
+        self.rest.as_ref().map_or(0, |rest| rest.input.len())
+    }
+
+    /// Ends a client whose request is too long.
+    fn check_length(&self) {
+        let input = self.waiting_input() + self.unused_input();
         if input > LEAST_QUERY_BUFFER && input > self.server.shared.lock().config.query_buffer {
             tracing::warn!(
                 client = self.client.id,
@@ -266,6 +278,7 @@ impl Session {
             data.reserve_exact(wanted - data.len());
         }
         data.extend_from_slice(chunk);
+        self.check_length();
     }
 }
 
@@ -302,13 +315,14 @@ pub fn skip_reply(client: &Client, reply: &mut Reply) {
 
 #[cold]
 fn skip(client: &Client, reply: &mut Reply) {
-    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
-    drop(reply.take_parts());
     match client.reply_mode.load() {
-        ReplyMode::SkipNext => client.reply_mode.store(ReplyMode::Skip),
+        // This is the reply to CLIENT REPLY SKIP, or to the EXEC that has executed it.
+        ReplyMode::SkipNext => return client.reply_mode.store(ReplyMode::Skip),
         ReplyMode::Skip => client.reply_mode.store(ReplyMode::On),
         ReplyMode::On | ReplyMode::Off => {}
     }
+    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
+    drop(reply.take_parts());
 }
 
 impl AsyncChat for Session {
@@ -357,7 +371,11 @@ impl AsyncChat for Session {
         Ok(())
     }
 
-    fn handle_close(&mut self, _: &Close) {
+    fn handle_close(&mut self, why: &Close) {
+        if let Close::OutputLimit | Close::Handler(_) | Close::Panic(_) | Close::Io(_) = why {
+            let (client, addr) = (self.client.id, &self.client.addr);
+            tracing::warn!(client, addr, %why, "the connection of a client has failed");
+        }
         self.server.remove_client(&self.client, &self.chat);
     }
 }

@@ -1,13 +1,15 @@
 //! The keyspace: plain data structures, which know no network, no clock and no disk.
 //!
 //! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `value.rs`: what a
-//! key can have. `database.rs`: the keys of one database, with their expiry. `change.rs`: what has changed of a key.
-//! `keyspace.rs`: all databases. `dropper.rs`: a thread for destructors that take long.
+//! key can have. `database/`: the keys of one database, with their expiry. `change.rs`: what has changed of a key.
+//! `keyspace.rs`: all databases. `number.rs`, `decimal.rs`: numbers as text. `dropper.rs`: a thread for destructors that
+//! take long.
 //!
 //! Nothing here belongs to a session or to a thread, so that several workers can share it behind a lock.
 
 pub mod change;
 pub mod database;
+pub mod decimal;
 pub mod dropper;
 pub mod glob;
 pub mod hash;

@@ -68,6 +68,17 @@ pub fn float(text: &[u8]) -> Option<f64> {
     is_exact.then_some(number)
 }
 
+/// Reads the bound of a range of scores. As C's `strtod`, it may have spaces before it, is 0 if there is nothing, and is
+/// infinite if it is too large.
+pub fn bound(text: &[u8]) -> Option<f64> {
+    let text = text.trim_ascii_start();
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    (!number.is_nan()).then_some(number)
+}
+
 /// The shortest text that reads as this number. As in C, numbers from 1e17 on and below 1e-4 have an exponent.
 pub fn float_text(number: f64) -> String {
     if number.is_infinite() {

@@ -263,6 +263,52 @@ fn a_reply_that_is_switched_off_is_not_sent_after_a_wait_either() -> Result {
 }
 
 #[test]
+fn replies_that_are_off_stay_off_until_they_are_wanted() -> Result {
+    for (script, wanted) in [
+        (
+            "CLIENT REPLY OFF\nCLIENT REPLY SKIP\nPING\nPING\nCLIENT REPLY ON\n",
+            "+OK ",
+        ),
+        ("CLIENT REPLY SKIP\nPING\nECHO x\n", "$1 x "),
+        ("CLIENT REPLY SKIP\n*x\n", ""),
+        // Confirmations are messages.
+        (
+            "CLIENT REPLY OFF\nSUBSCRIBE a\nPING\n",
+            "*3 $9 subscribe $1 a :1 ",
+        ),
+        (
+            "MULTI\nCLIENT REPLY SKIP\nPING\nEXEC\nPING\nECHO x\n",
+            "+OK +QUEUED +QUEUED *2 +PONG $1 x ",
+        ),
+    ] {
+        for is_cut in [false, true] {
+            let scene = Scene::new()?;
+            let client = scene.client()?;
+            let mut replies = String::new();
+            match is_cut {
+                false => replies = scene.ask(&client, script)?,
+                true => {
+                    for line in script.lines() {
+                        replies += &scene.ask(&client, &format!("{line}\n"))?;
+                    }
+                }
+            }
+            assert_eq!(replies, wanted, "{script}");
+        }
+    }
+    Ok(())
+}
+
+/// Without a reply, the client would take the next one for it.
+#[test]
+fn info_about_nothing_is_an_empty_reply() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(scene.ask(&client, "INFO nosuch\nPING\n")?, "$0  +PONG ");
+    Ok(())
+}
+
+#[test]
 fn a_transaction_counts_as_input() -> Result {
     let mut config = Config::default();
     config.set("client-query-buffer-limit", "1mb")?;
@@ -284,6 +330,13 @@ fn a_transaction_counts_as_input() -> Result {
     scene.ask(&large, &format!("*9\n{}", argument.repeat(2)))?;
     assert!(!large.has_ended());
     scene.ask(&large, &argument.repeat(2))?;
+    assert!(large.has_ended());
+    // And one that is not complete itself.
+    let large = scene.client()?;
+    let part = "x".repeat(600_000);
+    scene.ask(&large, &format!("*2\n$3\nGET\n$3000000\n{part}"))?;
+    assert!(!large.has_ended());
+    scene.ask(&large, &part)?;
     assert!(large.has_ended());
     Ok(())
 }

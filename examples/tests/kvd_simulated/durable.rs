@@ -64,7 +64,7 @@ impl Disk {
             Err(_) => Ok(()),
         };
         let writer = Writer::start(write, || {})?;
-        let keyspace = disk::rows::Loader::default().finish();
+        let keyspace = disk::loader::Loader::default().finish();
         let scene = Scene::with(Options {
             disk: Some((writer, sync, keyspace)),
             ..options()
@@ -272,7 +272,7 @@ fn many_changes_are_collected_in_parts_and_written_once() -> Result {
             .push(ops.len());
         Ok(())
     };
-    let keyspace = disk::rows::Loader::default().finish();
+    let keyspace = disk::loader::Loader::default().finish();
     let scene = Scene::with(Options {
         disk: Some((
             Writer::start(write, || {})?,
@@ -355,7 +355,7 @@ fn counting() -> Result<(Scene, Receiver<usize>)> {
         disk: Some((
             Writer::start(write, || {})?,
             AppendFsync::Everysec,
-            disk::rows::Loader::default().finish(),
+            disk::loader::Loader::default().finish(),
         )),
         ..options()
     })?;

@@ -9,7 +9,7 @@ use asynchat::{More, Producer};
 
 use super::options::Options;
 use super::order::{Item, Run, Weight};
-use crate::commands::long::Snapshot;
+use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
 use crate::commands::{Failure, fail};
 use crate::resp::reply::Reply;
 use crate::store::database::{Database, Entry, WrongType};
@@ -79,6 +79,7 @@ pub struct Job {
     /// How many elements are still to be left out, and to be returned. `None` before the reply has begun.
     left: Option<(usize, usize)>,
     resp3: bool,
+    chunks: Chunks,
 }
 
 impl Job {
@@ -109,12 +110,25 @@ impl Job {
             runs: Snapshot::default(),
             left: None,
             resp3,
+            chunks: Chunks::default(),
         })
     }
 
     /// How many elements there are.
     pub fn len(&self) -> usize {
         self.source.len()
+    }
+
+    /// Whether they take long to sort: because they are many, or because they are large.
+    pub fn is_long(&self) -> bool {
+        let size = |text: &Text| text.as_bytes().len();
+        match &self.source {
+            Source::List(list) => are_many(list.len(), list.iter().map(size)),
+            Source::Set(set) => are_many(set.len(), set.iter().map(size)),
+            Source::Sorted(set) => {
+                are_many(set.len(), set.scores.iter().map(|it| size(&it.member)))
+            }
+        }
     }
 
     /// Whether the result is complete, and can be taken.
@@ -249,7 +263,7 @@ impl Job {
             return false;
         };
         for result in self.results(text) {
-            reply.optional(result.as_ref().map(Text::as_bytes));
+            reply.optional_item(result.as_ref());
         }
         true
     }
@@ -257,6 +271,9 @@ impl Job {
 
 impl Producer for Job {
     fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
@@ -282,10 +299,7 @@ impl Producer for Job {
         if self.skip_some() {
             return Ok(More::Chunk(Bytes::new()));
         }
-        while reply.len() < budget.min(1 << 14) && self.encode_next(&mut reply) {}
-        Ok(match reply.is_empty() {
-            true => More::Done,
-            false => More::Chunk(reply.buffer.into()),
-        })
+        while has_room(&reply, budget.min(1 << 14)) && self.encode_next(&mut reply) {}
+        Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }

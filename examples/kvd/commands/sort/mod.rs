@@ -14,7 +14,7 @@ use job::{Job, RUN};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
 use super::stored::{self, Making};
-use super::{Command, Context, Failure, Outcome, command, long};
+use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::Database;
@@ -68,7 +68,7 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
 }
 
 fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
-    if job.len() > long::MANY {
+    if job.is_long() {
         context.reply.produce(job);
         return Ok(());
     }

@@ -1,12 +1,13 @@
-//! One database: its keys, when they expire, and which of them are watched or have changed.
+//! One database: its keys, and when they expire. `changes.rs`: who has to learn of a change.
+
+mod changes;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
-use super::change::{Change, Elements};
+use super::change::Change;
 use super::dropper;
 use super::hash::Hash;
 use super::list::List;
@@ -282,127 +283,6 @@ impl Database {
         other.notify_all();
     }
 
-    /// All keys have changed: those that are watched, and those that somebody waits for.
-    fn notify_all(&mut self) {
-        let of_interest = self.watched.keys().chain(self.awaited.keys());
-        let of_interest: Vec<Text> = of_interest.cloned().collect();
-        for key in of_interest {
-            if self.table.contains(key.as_bytes()) {
-                self.notify(key.as_bytes());
-                self.signal(key.as_bytes());
-            }
-        }
-    }
-
-    // ---- who has to learn of a change
-
-    /// The value of the key has changed.
-    #[inline]
-    pub fn touch(&mut self, key: &[u8]) {
-        self.version += 1;
-        if !self.watched.is_empty() {
-            self.notify(key);
-        }
-        if let Some(changes) = &mut self.changes {
-            changes.insert(key.into(), Change::Whole);
-            self.change_count += 1;
-        }
-    }
-
-    /// One element of the collection has changed.
-    pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
-        self.touch_part(key, |elements| {
-            elements.changed.insert(element());
-        });
-    }
-
-    /// The elements with these numbers were removed from a list.
-    pub fn touch_removed(&mut self, key: &[u8], numbers: Range<i64>) {
-        self.touch_part(key, |elements| elements.removed.push(numbers));
-    }
-
-    /// The expiry of the key has changed.
-    pub fn touch_main(&mut self, key: &[u8]) {
-        self.touch_part(key, |_| {});
-    }
-
-    fn touch_part(&mut self, key: &[u8], note: impl FnOnce(&mut Elements)) {
-        self.version += 1;
-        if !self.watched.is_empty() {
-            self.notify(key);
-        }
-        if let Some(changes) = &mut self.changes {
-            self.change_count += 1;
-            let change = changes.entry(key.into());
-            let change = change.or_insert_with(|| Change::Elements(Elements::default()));
-            if let Change::Elements(elements) = change {
-                note(elements);
-            }
-        }
-    }
-
-    #[cold]
-    fn notify(&mut self, key: &[u8]) {
-        if let Some((version, _)) = self.watched.get_mut(key) {
-            *version += 1;
-        }
-    }
-
-    /// A collection has received elements. Somebody may wait for them.
-    #[inline]
-    pub fn signal(&mut self, key: &[u8]) {
-        if !self.awaited.is_empty()
-            && let Some(awaited) = self.awaited.get_mut(key)
-            && !std::mem::replace(&mut awaited.is_ready, true)
-        {
-            self.ready.push_back(key.into());
-        }
-    }
-
-    /// Takes the first of the awaited keys that have received elements.
-    pub fn take_ready(&mut self) -> Option<Text> {
-        let key = self.ready.pop_front()?;
-        if let Some(awaited) = self.awaited.get_mut(key.as_bytes()) {
-            awaited.is_ready = false;
-        }
-        Some(key)
-    }
-
-    /// Watches a key. Returns how often it has changed so far.
-    pub fn watch(&mut self, key: &[u8]) -> u64 {
-        self.expire(key);
-        let (version, watchers) = self.watched.entry(key.into()).or_default();
-        *watchers += 1;
-        *version
-    }
-
-    /// Ends a watch. Returns how often the key has changed so far.
-    pub fn unwatch(&mut self, key: &[u8]) -> u64 {
-        let Some((version, watchers)) = self.watched.get_mut(key) else {
-            return 0;
-        };
-        let version = *version;
-        *watchers -= 1;
-        if *watchers == 0 {
-            self.watched.remove(key);
-        }
-        version
-    }
-
-    /// How often a watched key has changed so far.
-    pub fn version(&mut self, key: &[u8]) -> u64 {
-        self.expire(key);
-        self.watched.get(key).map_or(0, |(version, _)| *version)
-    }
-
-    /// How many changes there were of any key. `None` while a key is there whose time is over.
-    pub fn version_of_all(&self) -> Option<u64> {
-        let is_due = self.next_expiry().is_some_and(|when| when <= self.now);
-        (!is_due).then_some(self.version)
-    }
-
-    // ---- expiry
-
     /// When the next key expires.
     pub fn next_expiry(&self) -> Option<i64> {
         self.expiries.first().map(|(when, _)| *when)
@@ -428,7 +308,7 @@ impl Database {
 mod tests {
     use super::*;
 
-    fn database() -> Database {
+    pub(super) fn database() -> Database {
         Database {
             now: 1_000,
             changes: Some(HashMap::new()),
@@ -458,53 +338,5 @@ mod tests {
         assert_eq!(database.next_expiry(), None);
         assert!(database.set_expiry(b"a", 1_700) && !database.set_expiry(b"x", 1));
         assert_eq!(database.next_expiry(), Some(1_700));
-    }
-
-    #[test]
-    fn a_watched_key_counts_its_changes() {
-        let mut database = database();
-        let version = database.watch(b"a");
-        database.set(b"b", Value::Int(1), 0);
-        assert_eq!(database.version(b"a"), version);
-        database.set(b"a", Value::Int(1), 1_500);
-        let set = database.version(b"a");
-        assert_ne!(set, version);
-        database.now = 1_500;
-        assert_ne!(database.version(b"a"), set, "it has expired");
-        database.unwatch(b"a");
-        assert!(database.watched.is_empty());
-    }
-
-    #[test]
-    fn an_awaited_key_is_ready_once_however_many_elements_it_receives() {
-        let mut database = database();
-        for key in [b"a", b"b"] {
-            database.awaited.insert(key[..].into(), Awaited::default());
-        }
-        for key in [b"b", b"a", b"b", b"x", b"a"] {
-            database.signal(key);
-        }
-        let mut ready = || database.take_ready();
-        assert_eq!(ready(), Some(b"b"[..].into()));
-        assert_eq!(ready(), Some(b"a"[..].into()));
-        assert_eq!(ready(), None);
-        database.signal(b"a");
-        assert_eq!(database.take_ready(), Some(b"a"[..].into()));
-    }
-
-    #[test]
-    fn changes_of_elements_are_kept_apart_from_changes_of_the_whole() {
-        let mut database = database();
-        let _ = database
-            .hash_or_new(b"h")
-            .map(|hash| hash.insert(b"f", b"1"[..].into()));
-        let changes = database.changes.replace(HashMap::new()).unwrap();
-        assert_eq!(changes.get(&b"h"[..]), Some(&Change::Whole));
-        database.touch_element(b"h", || b"f"[..].into());
-        let changes = database.changes.take().unwrap();
-        assert!(
-            matches!(changes.get(&b"h"[..]), Some(Change::Elements(set)) if set.changed.len() == 1)
-        );
-        assert_eq!(database.list(b"h").err(), Some(WrongType));
     }
 }
