@@ -334,11 +334,14 @@ impl Runtime {
                 if state.flags.has(Flag::STAGED) {
                     self.turn_was_secured(state, &mut interest, &mut turn.has_more);
                 }
-                if turn.has_more && !state.flags.replace(Flag::QUEUED, true) {
+                let has_more = turn.has_more;
+                if has_more && !state.flags.replace(Flag::QUEUED, true) {
                     self.next_turn.borrow_mut().push_back(Rc::clone(state));
                 }
                 self.buffers.set(Some(buffers));
-                interest
+                // It has its next turn before the loop sleeps. To stop watching it until then, and to begin again,
+                // would be two system calls.
+                interest.filter(|interest| !has_more || interest.reads() || interest.writes())
             }
         };
         if let Some(interest) = interest {
