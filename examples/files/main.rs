@@ -31,6 +31,9 @@
 //! cargo run --release --example files -- /tmp/shared --write --passwords /tmp/users
 //! ```
 //!
+//! The file is read at the start only: restart the program after a change. bcrypt uses the first 72 bytes of a password
+//! only.
+//!
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
 //! wrong passwords of an address are checked, and then two a minute. `--no-anonymous` demands a user for reading, too.
 //!

@@ -2,7 +2,7 @@
 //! parts are merged by a heap: a folder of a hundred thousand files delays no other client.
 //!
 //! The memory is bounded. Of a larger folder the first names that the system has are sorted and given out, then the next
-//! ones: all of them come, in several runs that are each in order. The runs are short while many clients receive large
+//! ones: all of them come, in several runs that are each in order. The runs become shorter as more clients receive large
 //! folders: each of them can be slow, and an address can have a thousand connections.
 
 use std::cell::Cell;
@@ -19,13 +19,16 @@ const PART: usize = 500;
 /// The most names of a run. They take about a megabyte, and seven if each is as long as possible.
 const RUN: usize = 20_000;
 
-/// The names in memory of all listings, from which on runs are short, and their length then.
+/// The most names of all listings together, except that each listing may have a short run.
 const MOST: usize = 200_000;
 const SHORT_RUN: usize = 50;
 
+/// A run takes at most this part of what the other listings leave. So a few slow clients do not take it all.
+const SHARE: usize = 8;
+
 thread_local! {
     /// The names that all listings have in memory.
-    static HELD: Cell<usize> = const { Cell::new(0) };
+    static IN_MEMORY: Cell<usize> = const { Cell::new(0) };
 }
 
 pub struct SortedNames {
@@ -36,7 +39,7 @@ pub struct SortedNames {
     /// How many names may be added to the run.
     room: usize,
     /// How many names are in memory.
-    held: usize,
+    count: usize,
     /// Whether the listing has no further names.
     is_read: bool,
 }
@@ -48,7 +51,7 @@ impl SortedNames {
             parts: Vec::new(),
             next: BinaryHeap::new(),
             room: RUN,
-            held: 0,
+            count: 0,
             is_read: false,
         }
     }
@@ -63,9 +66,9 @@ impl SortedNames {
 
     /// Reads some names. Returns false once there is nothing to read before [`SortedNames::pop`].
     pub fn read(&mut self) -> io::Result<bool> {
-        if HELD.get() >= MOST {
-            self.room = self.room.min(SHORT_RUN.saturating_sub(self.held));
-        }
+        let left = MOST.saturating_sub(IN_MEMORY.get() - self.count);
+        let longest = (left / SHARE).max(SHORT_RUN);
+        self.room = self.room.min(longest.saturating_sub(self.count));
         let part = PART.min(self.room);
         if self.is_read || part == 0 {
             return Ok(false);
@@ -90,7 +93,7 @@ impl SortedNames {
         match self.next.pop() {
             Some(Reverse((name, part))) => {
                 self.push_next(part);
-                self.hold(self.held - 1);
+                self.set_count(self.count - 1);
                 Some(name)
             }
             None => {
@@ -112,14 +115,14 @@ impl SortedNames {
 
     fn add(&mut self, mut names: Vec<OsString>) {
         names.sort_unstable();
-        self.hold(self.held + names.len());
+        self.set_count(self.count + names.len());
         self.parts.push(names.into_iter());
         self.push_next(self.parts.len() - 1);
     }
 
-    fn hold(&mut self, count: usize) {
-        HELD.set(HELD.get() - self.held + count);
-        self.held = count;
+    fn set_count(&mut self, count: usize) {
+        IN_MEMORY.set(IN_MEMORY.get() - self.count + count);
+        self.count = count;
     }
 
     fn push_next(&mut self, part: usize) {
@@ -131,7 +134,7 @@ impl SortedNames {
 
 impl Drop for SortedNames {
     fn drop(&mut self) {
-        self.hold(0);
+        self.set_count(0);
     }
 }
 
@@ -166,9 +169,9 @@ mod tests {
             .count()
             > 0
         {}
-        let held = HELD.get();
-        let most = MOST + PART + 300 * SHORT_RUN;
-        assert!((MOST..most).contains(&held), "{held}");
+        let count = IN_MEMORY.get();
+        let most = MOST + 300 * SHORT_RUN;
+        assert!((MOST / 10 * 9..=most).contains(&count), "{count}");
         // Those that are short have all names, too.
         let mut names = listings.pop().unwrap();
         drop(listings);
@@ -179,7 +182,24 @@ mod tests {
         }
         assert_eq!(count, 1500);
         drop(names);
-        assert_eq!(HELD.get(), 0);
+        assert_eq!(IN_MEMORY.get(), 0);
+    }
+
+    /// The clients of ten connections do the same.
+    #[test]
+    fn a_few_slow_listings_leave_others_in_order() {
+        let (_folder, tree) = folder(RUN);
+        let listing = || SortedNames::new(tree.list(&Names::default()).unwrap());
+        let mut listings: Vec<_> = std::iter::repeat_with(listing).take(100).collect();
+        let mut lengths = Vec::new();
+        for names in &mut listings {
+            while names.read().unwrap() {}
+            lengths.push(names.count);
+        }
+        assert_eq!(lengths[..3], [RUN; 3]);
+        assert!(lengths[10] >= 5000, "{lengths:?}");
+        assert!(lengths.is_sorted_by(|one, next| one >= next), "{lengths:?}");
+        assert_eq!(lengths[99], SHORT_RUN);
     }
 
     #[test]

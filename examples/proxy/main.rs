@@ -28,8 +28,9 @@
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
 //!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
-//!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. Ten wrong
-//!   passwords of an address are checked, and then two a minute. Without users,
+//!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. It is
+//!   read at the start only: restart the program after a change. Ten wrong passwords of an address are checked, and then two
+//!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.

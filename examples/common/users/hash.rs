@@ -5,7 +5,8 @@ use std::fmt::{self, Display};
 use sha_crypt::password_hash::PasswordVerifier;
 use sha_crypt::{Params, ShaCrypt};
 
-/// A check takes at most about a second. The first is bcrypt's exponent, the second is for SHA-crypt.
+/// The largest cost of bcrypt, which is an exponent, and the largest number of rounds of SHA-crypt. With either, a check takes
+/// about a second.
 const MAX_COST: u32 = 14;
 const MAX_ROUNDS: u32 = 500_000;
 
@@ -38,7 +39,7 @@ impl PasswordHash {
                 _ => Err(TOO_SLOW),
             };
         }
-        // Digits of 32 and of 64 bytes.
+        // A hash of SHA-256 has 32 bytes, which are 43 digits. A hash of SHA-512 has 64 bytes, which are 86 digits.
         let fields = match (text.strip_prefix("$5$"), text.strip_prefix("$6$")) {
             (Some(fields), _) => (fields, 43),
             (_, Some(fields)) => (fields, 86),
@@ -50,6 +51,9 @@ impl PasswordHash {
 
     /// A new hash of a password.
     pub fn of(password: &str) -> Result<PasswordHash, String> {
+        if password.contains('\0') {
+            return Err("a password has no NUL".to_owned());
+        }
         // bcrypt uses the first 72 bytes only.
         let hash = bcrypt::non_truncating_hash(password, COST);
         let hash = hash.map_err(|error| format!("the password cannot be hashed: {error}"))?;
@@ -58,6 +62,10 @@ impl PasswordHash {
 
     /// Whether the hash is that of this password. This takes long. Both crates compare in constant time.
     pub fn is_of(&self, password: &[u8]) -> bool {
+        // bcrypt repeats the password and a NUL until it has 72 bytes. So `a`, NUL, `a` would be as good as `a`.
+        if password.contains(&0) {
+            return false;
+        }
         match self {
             PasswordHash::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             PasswordHash::Sha(hash) => {
@@ -127,6 +135,8 @@ mod tests {
                 b"Secret",
                 b"secret ",
                 b"secret\0",
+                b"secret\0secret",
+                b"secret\0secret\0secret",
                 b"secre",
                 b"\xff",
             ] {
@@ -143,6 +153,7 @@ mod tests {
         assert!(hash.is_of("se:cret ü".as_bytes()) && !hash.is_of(b"se:cret"));
         assert!(PasswordHash::of(&"x".repeat(71)).is_ok());
         assert!(PasswordHash::of(&"x".repeat(72)).is_err());
+        assert!(PasswordHash::of("secret\0secret").is_err());
     }
 
     #[test]

@@ -21,9 +21,9 @@ use super::login_limit::{Client, LoginLimit};
 const QUEUE: usize = 1024;
 const QUEUE_OF_CLIENT: usize = 64;
 
-/// The longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with its square: one of 24 KB takes
-/// seconds (CVE-2016-6515).
-const LONGEST_PASSWORD: usize = 255;
+/// The longest name and the longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with the square of
+/// the password's length: a password of 24 KB takes seconds (CVE-2016-6515).
+const LONGEST: usize = 255;
 
 /// Whether a password is that of a user.
 type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
@@ -32,9 +32,9 @@ type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     Right,
-    /// Or the address has failed too often.
+    /// The name or the password is wrong, or the address has failed too often.
     Wrong,
-    /// Too many others wait.
+    /// The password was not checked, because too many others wait.
     Busy,
 }
 
@@ -55,7 +55,7 @@ struct Shared {
     /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
     threads: usize,
     limit: LoginLimit,
-    accepted: RefCell<Accepted>,
+    accepted: Accepted,
     queue: RefCell<Queue>,
 }
 
@@ -98,7 +98,7 @@ impl Logins {
             threads,
             // A client that fails waits for the check anyway.
             limit: LoginLimit::new(Duration::ZERO),
-            accepted: RefCell::new(Accepted::new()),
+            accepted: Accepted::new(),
             queue: RefCell::default(),
         }))
     }
@@ -132,7 +132,7 @@ impl Logins {
         if known.is_some() {
             return known;
         }
-        if self.0.queue.borrow().is_full(request.client) {
+        if self.0.queue.borrow_mut().is_full(request.client) {
             return Some(Login::Busy);
         }
         self.0.queue.borrow_mut().waiting.push_back(request);
@@ -144,11 +144,11 @@ impl Logins {
 impl Shared {
     /// The outcome, if it needs no check.
     fn known(&self, request: &Request) -> Option<Login> {
-        if request.password.len() > LONGEST_PASSWORD || !self.limit.may_try(request.client) {
+        if !request.is_plausible() || !self.limit.may_try(request.client) {
             self.limit.record_failure(request.client);
             return Some(Login::Wrong);
         }
-        let accepted = self.accepted.borrow();
+        let accepted = &self.accepted;
         let is_right = accepted.has(&request.name, &request.password, asynchat::now());
         is_right.then_some(Login::Right)
     }
@@ -194,7 +194,7 @@ impl Shared {
         };
         match login {
             Login::Right => {
-                let mut accepted = self.accepted.borrow_mut();
+                let accepted = &self.accepted;
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
             Login::Wrong => drop(self.limit.record_failure(request.client)),
@@ -205,8 +205,24 @@ impl Shared {
     }
 }
 
+impl Request {
+    /// Whether there can be a user with this name and this password. The programs that make hashes accept no password with
+    /// a NUL, and bcrypt would take `a`, NUL, `a` for `a`.
+    fn is_plausible(&self) -> bool {
+        self.name.len() <= LONGEST && self.password.len() <= LONGEST && !self.password.contains(&0)
+    }
+}
+
 impl Queue {
-    fn is_full(&self, client: Client) -> bool {
+    /// Whether no further request of this client may wait. The requests of sessions that have ended do not count.
+    fn is_full(&mut self, client: Client) -> bool {
+        self.has_most(client) && {
+            self.waiting.retain(|it| !it.chat.is_closing());
+            self.has_most(client)
+        }
+    }
+
+    fn has_most(&self, client: Client) -> bool {
         let of_client = self.waiting.iter().filter(|it| it.client == client);
         self.waiting.len() >= QUEUE || of_client.count() >= QUEUE_OF_CLIENT
     }
@@ -229,7 +245,8 @@ impl Queue {
 type Follow = Box<dyn FnOnce(Option<bool>)>;
 
 thread_local! {
-    /// By the number of the check: a thread cannot have what belongs to the loop.
+    /// What follows each check, by the number of the check. It belongs to the loop and cannot be moved to the thread of the
+    /// check, so that only its number is.
     static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }
@@ -279,12 +296,16 @@ mod tests {
     }
 
     impl AsyncChat for Session {
+        /// A password, or `NAME:PASSWORD`.
         fn found_terminator(&mut self, password: &[u8]) -> Result {
             let then = |session: &mut Session, login| {
                 session.reply(login);
                 Ok(())
             };
-            let (name, password) = (b"ann".to_vec(), password.to_vec());
+            let (name, password) = match password.iter().position(|byte| *byte == b':') {
+                Some(colon) => (password[..colon].to_vec(), password[colon + 1..].to_vec()),
+                None => (b"ann".to_vec(), password.to_vec()),
+            };
             if let Some(login) = self.logins.check(&self.chat, name, password, then) {
                 self.reply(login);
             }
@@ -298,6 +319,9 @@ mod tests {
         }
     }
 
+    /// A test that fails must end.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
     /// Log-ins whose checks each wait for the sender, and what was checked.
     fn gated(threads: usize) -> (Logins, Sender<()>, Receiver<Vec<u8>>) {
         let (release, gate) = channel::<()>();
@@ -306,7 +330,7 @@ mod tests {
         let check = move |_: &[u8], password: &[u8]| {
             let gate = gate.lock().unwrap();
             let _ = gate.1.send(password.to_vec());
-            gate.0.recv().unwrap();
+            gate.0.recv_timeout(DEADLINE).unwrap();
             match password {
                 b"panic" => panic!("on purpose"),
                 password => password == b"right",
@@ -400,18 +424,58 @@ mod tests {
     }
 
     #[test]
-    fn a_password_that_is_too_long_is_not_checked() -> Result {
+    fn what_no_user_can_have_is_not_checked() -> Result {
         let (logins, release, checked) = gated(1);
-        release.send(())?;
-        let longest = "x".repeat(LONGEST_PASSWORD);
-        let too_long = "x".repeat(LONGEST_PASSWORD + 1);
-        let mut left = 2;
-        converse(logins, &[&longest, &too_long], move |reply| {
+        for _ in 0..2 {
+            release.send(())?;
+        }
+        let longest = "x".repeat(LONGEST);
+        let too_long = "x".repeat(LONGEST + 1);
+        let long_name = format!("{longest}:x");
+        let too_long_name = format!("{too_long}:x");
+        let passwords = [
+            &longest,
+            &too_long,
+            &long_name,
+            &too_long_name,
+            "secret\0secret",
+            "secret\0",
+        ];
+        let mut left = passwords.len();
+        converse(logins, &passwords, move |reply| {
             assert_eq!(reply, "Wrong");
             left -= 1;
             left > 0
         })?;
-        assert_eq!(checked.try_iter().count(), 1);
+        let checked: Vec<_> = checked.try_iter().collect();
+        assert_eq!(checked, [longest.as_bytes(), b"x"]);
+        Ok(())
+    }
+
+    /// Clients that leave before their passwords are checked do not stand in the way of others.
+    #[test]
+    fn requests_of_sessions_that_have_ended_do_not_count() -> Result {
+        let client = || Client::new(Some(&SocketAddr::from(([192, 0, 2, 1], 1)).into()));
+        let listener =
+            Server::new(SocketAddr::from(([127, 0, 0, 1], 0))).listen(|_| |_: &[u8]| Ok(()))?;
+        let addr = listener.local_addr().ok_or("no address")?;
+        let chats = (0..QUEUE_OF_CLIENT)
+            .map(|_| Connector::new(addr.clone()).connect(|_| |_: &[u8]| Ok(())));
+        let chats = chats.collect::<std::result::Result<Vec<_>, _>>()?;
+        let mut queue = Queue::default();
+        for chat in &chats {
+            queue.waiting.push_back(Request {
+                client: client(),
+                chat: chat.clone(),
+                name: vec![],
+                password: vec![],
+                then: Box::new(|_| {}),
+            });
+        }
+        assert!(queue.is_full(client()));
+        chats[3].close();
+        assert!(!queue.is_full(client()));
+        assert_eq!(queue.waiting.len(), QUEUE_OF_CLIENT - 1);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Users and their passwords, and the options of the command line that name them. Several examples include this folder by
 //! its path.
 //!
-//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (checks off the loop), `accepted.rs` (what need not be
-//! checked again).
+//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (checks off the loop), `accepted.rs` (passwords that were
+//! checked a short while ago).
 
 #![allow(
     dead_code,
@@ -19,7 +19,7 @@ mod logins;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -36,15 +36,21 @@ impl Users {
     /// Adds `NAME:HASH`.
     pub fn add(&mut self, line: &str) -> Result<(), &'static str> {
         let (name, hash) = split(line)?;
-        self.0.insert(name.into(), PasswordHash::parse(hash)?);
-        Ok(())
+        self.insert(name, PasswordHash::parse(hash)?)
     }
 
     /// Adds `NAME:PASSWORD`.
     fn add_in_clear(&mut self, text: &str) -> Result<(), String> {
         let (name, password) = split(text)?;
-        self.0.insert(name.into(), PasswordHash::of(password)?);
-        Ok(())
+        Ok(self.insert(name, PasswordHash::of(password)?)?)
+    }
+
+    /// A second entry of a user is an error, because one of the two passwords would be ignored.
+    fn insert(&mut self, name: &str, hash: PasswordHash) -> Result<(), &'static str> {
+        match self.0.insert(name.into(), hash) {
+            None => Ok(()),
+            Some(_) => Err("there are two entries of this user"),
+        }
     }
 
     /// Adds the lines of a file. Empty lines and lines that begin with `#` are skipped.
@@ -62,18 +68,21 @@ impl Users {
         self.0.is_empty()
     }
 
-    /// Whether the password is that of the user. This takes long, also for a name that is not known: the time would tell
-    /// which names are. Such a name stands for the same user each time, because hashes differ in their cost.
+    /// Whether the password is that of the user. This takes long, also for a name that is not known.
     fn admit(&self, name: &[u8], password: &[u8]) -> bool {
-        if let Some(hash) = self.0.get(name) {
-            return hash.is_of(password);
-        }
-        let number = self.0.hasher().hash_one(name) as usize;
-        let instead = number.checked_rem(self.0.len());
-        if let Some(hash) = instead.and_then(|n| self.0.values().nth(n)) {
-            black_box(hash.is_of(password));
-        }
-        false
+        let is_right = self.hash_for(name).is_some_and(|hash| hash.is_of(password));
+        black_box(is_right) && self.0.contains_key(name)
+    }
+
+    /// The hash that the password of a client is checked against. A name that is not known gets the hash of some user,
+    /// because the time of a reply would show which names are known. It gets the same hash each time, because the costs
+    /// of hashes differ. `None` if there are no users.
+    fn hash_for(&self, name: &[u8]) -> Option<&PasswordHash> {
+        let of_another = || {
+            let number = self.0.hasher().hash_one(name) as usize;
+            self.0.values().nth(number.checked_rem(self.0.len())?)
+        };
+        self.0.get(name).or_else(of_another)
     }
 }
 
@@ -81,10 +90,14 @@ impl Users {
 fn split(line: &str) -> Result<(&str, &str), &'static str> {
     let (name, rest) = line.split_once(':').ok_or("a colon follows the name")?;
     // RFC 1929 section 2.
-    match (1..=255).contains(&name.len()) && !rest.is_empty() {
-        true => Ok((name, rest)),
-        false => Err("a name has 1 to 255 bytes, and something follows the colon"),
+    if !(1..=255).contains(&name.len()) || rest.is_empty() {
+        return Err("a name has 1 to 255 bytes, and something follows the colon");
     }
+    // In a file such a line is a comment.
+    if name.starts_with('#') || name.chars().any(char::is_control) {
+        return Err("a name does not begin with #, and has no control characters");
+    }
+    Ok((name, rest))
 }
 
 #[derive(Args)]
@@ -96,11 +109,13 @@ pub struct UserOptions {
     user: Vec<String>,
 
     /// A file of users, as `htpasswd -B` makes it. Each line is NAME:HASH, with bcrypt ($2y$) or
-    /// SHA-crypt ($5$, $6$).
+    /// SHA-crypt ($5$, $6$). bcrypt uses the first 72 bytes of a password only. The file is read at the
+    /// start only.
     #[arg(long, value_name = "FILE")]
     passwords: Option<PathBuf>,
 
-    /// Reads a password from the standard input, prints a line for the file of --passwords, and ends.
+    /// Reads a password from the standard input, which is a file or a pipe, prints a line for the file of
+    /// --passwords, and ends.
     #[arg(long, value_name = "NAME", exclusive = true)]
     pub hash_password: Option<String>,
 }
@@ -115,7 +130,13 @@ impl UserOptions {
         if let Some(path) = &self.passwords {
             let failed = |why| format!("--passwords {}: {why}", path.display());
             let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-            users.add_lines(&text).map_err(failed)?;
+            let mut of_file = users.clone();
+            of_file.add_lines(&text).map_err(failed)?;
+            // For the caller, no users means that everybody may use the service.
+            if of_file.0.len() == users.0.len() {
+                return Err(failed("the file has no users".to_owned()).into());
+            }
+            users = of_file;
             #[cfg(unix)]
             warn_if_public(path);
         }
@@ -125,9 +146,16 @@ impl UserOptions {
 
 /// The line of a user, with the password that is read.
 pub fn read_entry(name: &str) -> asynchat::Result<String> {
+    // A terminal would show the password.
+    if io::stdin().is_terminal() {
+        return Err(format!("--hash-password {name} <FILE reads the password from a file").into());
+    }
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
-    let password = line.trim_end_matches(['\r', '\n']);
+    entry(name, line.trim_end_matches(['\r', '\n']))
+}
+
+fn entry(name: &str, password: &str) -> asynchat::Result<String> {
     let entry = format!("{name}:{password}");
     match split(&entry)? {
         (found, _) if found == name => Ok(format!("{name}:{}", PasswordHash::of(password)?)),
@@ -190,6 +218,67 @@ mod tests {
             assert!(!users.admit(name.as_bytes(), password.as_bytes()), "{name}");
         }
         assert!(!Users::default().admit(b"ann", b""));
+    }
+
+    /// A reply to a name that is not known takes as long as one to a user.
+    #[test]
+    fn an_unknown_name_is_checked_against_the_hash_of_a_user() {
+        let mut users = Users::default();
+        assert!(users.hash_for(b"carl").is_none());
+        users.add_in_clear("ann:secret").unwrap();
+        let hash = PasswordHash::of("x").unwrap();
+        let of = |users: &Users, name: &str| users.hash_for(name.as_bytes()).unwrap().to_string();
+        let of_ann = of(&users, "ann");
+        assert_eq!(of(&users, "carl"), of_ann);
+        assert!(users.admit(b"ann", b"secret") && !users.admit(b"carl", b"secret"));
+        for n in 0..20 {
+            users.0.insert(format!("bob{n}").into(), hash.clone());
+        }
+        for n in 0..100 {
+            let name = format!("carl{n}");
+            let first = of(&users, &name);
+            assert!(first == of_ann || first == hash.to_string());
+            assert!((0..10).all(|_| of(&users, &name) == first));
+        }
+        assert_eq!(of(&users, "ann"), of_ann);
+    }
+
+    /// Without users, `proxy` serves everybody.
+    #[test]
+    fn a_file_without_users_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("passwords");
+        let options = |user: &[&str]| UserOptions {
+            user: user.iter().map(ToString::to_string).collect(),
+            passwords: Some(path.clone()),
+            hash_password: None,
+        };
+        for text in ["", "\n", "# ann\n\n  \n"] {
+            std::fs::write(&path, text).unwrap();
+            for user in [&[][..], &["ann:x"]] {
+                let why = options(user).read().err().unwrap().to_string();
+                assert!(why.ends_with("the file has no users"), "{why}");
+            }
+        }
+        let hash = PasswordHash::of("x").unwrap();
+        std::fs::write(&path, format!("bob:{hash}\n")).unwrap();
+        assert_eq!(options(&["ann:x"]).read().unwrap().0.len(), 2);
+        assert!(options(&["bob:x"]).read().is_err(), "two entries");
+    }
+
+    #[test]
+    fn a_name_occurs_once_and_is_no_comment() {
+        let hash = PasswordHash::of("x").unwrap();
+        for name in ["#ann", "a\tnn", "\u{1b}[1m", "ann\u{85}"] {
+            let added = Users::default().add(&format!("{name}:{hash}"));
+            assert!(added.is_err(), "{name:?}");
+            assert!(entry(name, "x").is_err(), "{name:?}");
+        }
+        assert!(entry("a#ü", "x").unwrap().starts_with("a#ü:$2"));
+        assert!(entry("a:b", "x").is_err());
+        let text = format!("ann:{hash}\nbob:{hash}\nann:{hash}\n");
+        let why = Users::default().add_lines(&text).unwrap_err();
+        assert_eq!(why, "line 3: there are two entries of this user");
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Session {
     /// What is received after the head.
     body: Option<Box<Incoming>>,
     waits: Rc<Waits>,
+    /// A request whose password is being checked. If the client leaves, it is counted and logged without a user.
+    unchecked: Option<Box<Record>>,
     /// Is set while something is incomplete, and then fires once.
     timer: Option<TimerId>,
     shutting_down: bool,
@@ -87,6 +89,7 @@ impl Session {
             since: asynchat::now(),
             body: None,
             waits: Rc::default(),
+            unchecked: None,
             timer: None,
             shutting_down: false,
         }
@@ -114,7 +117,11 @@ impl Session {
             match Request::parse(&head, &mut space) {
                 Ok(request) => match self.sender(&request) {
                     Some(sender) => self.begin(&request, &sender),
-                    None => return self.wait_for_login(head),
+                    None => {
+                        self.wait_for_login(&request);
+                        self.head = head;
+                        return;
+                    }
                 },
                 Err(rejected) => self.refuse(rejected),
             }
@@ -151,8 +158,9 @@ impl Session {
         }
     }
 
-    fn wait_for_login(&mut self, head: Vec<u8>) {
-        self.head = head;
+    fn wait_for_login(&mut self, request: &Request<'_>) {
+        self.connection.begin(request.method, request.target);
+        self.unchecked = Some(Box::new(self.record(request, None)));
         self.waits.for_login.set(true);
         self.chat.pause_reading();
     }
@@ -161,6 +169,9 @@ impl Session {
     pub fn checked(&mut self, sender: &Sender) {
         if self.chat.is_closing() {
             return;
+        }
+        if let Some(record) = self.unchecked.take() {
+            record.dismiss();
         }
         let head = std::mem::take(&mut self.head);
         self.waits.for_login.set(false);

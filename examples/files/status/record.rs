@@ -39,6 +39,11 @@ impl Record {
         self.end(Some(code), bytes);
     }
 
+    /// Another record of the same request takes its place.
+    pub fn dismiss(mut self) {
+        self.0 = None;
+    }
+
     fn end(&mut self, code: Option<u16>, bytes: u64) {
         if let Some(Open { status, kind, line }) = self.0.take() {
             let code = code.unwrap_or(kind.code);

@@ -116,7 +116,7 @@ impl Socks {
     }
 
     fn checked(&mut self, login: Login) {
-        if matches!(self.step, Step::LoggingIn) {
+        if matches!(self.step, Step::LoggingIn) && !self.chat.is_closing() {
             self.chat.resume_reading();
             self.end_login(login);
         }
@@ -245,6 +245,7 @@ impl AsyncChat for Socks {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         match self.step {
             Step::LookingUp(_) => return self.failed(Failure::TimedOut),
+            Step::LoggingIn => self.end_login(Login::Busy),
             Step::Connecting(_) | Step::Ended => {}
             _ => {
                 tracing::info!("SOCKS: the request was not complete in time");

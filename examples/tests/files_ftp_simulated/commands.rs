@@ -257,7 +257,7 @@ fn commands_wait_while_a_password_is_checked() -> Result {
 /// Also those that have waited for a transfer together with the log-in.
 #[test]
 fn nothing_is_done_while_a_password_is_checked() -> Result {
-    let (logins, _release) = gated();
+    let (logins, _gate) = gated();
     let site = Site::with(Options {
         logins,
         ..options()
@@ -272,7 +272,7 @@ fn nothing_is_done_while_a_password_is_checked() -> Result {
 
 #[test]
 fn a_password_that_waits_too_long_ends_the_session() -> Result {
-    let (logins, release) = gated();
+    let (logins, gate) = gated();
     let site = Site::with(Options {
         logins,
         ..options()
@@ -281,8 +281,32 @@ fn a_password_that_waits_too_long_ends_the_session() -> Result {
     site.advance(Duration::from_secs(61))?;
     assert_eq!(codes_of(&site.replies()?), "421");
     assert!(site.control.has_ended());
-    release.send(())?;
+    gate.open()?;
     assert_eq!(site.replies()?, "");
+    Ok(())
+}
+
+/// The session is open while the replies before it are sent, and carries out no command that has waited.
+#[test]
+fn a_check_that_ends_after_its_421_has_no_effect() -> Result {
+    let (logins, gate) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    site.expect("USER anonymous\r\nPASS me@", "331 230")?;
+    let data = site.begin_large()?;
+    site.control.stop_reading();
+    site.expect("USER ann\r\nPASS secret\r\nDELE a.txt", "")?;
+    data.start_reading(usize::MAX);
+    site.advance(Duration::from_secs(61))?;
+    gate.open()?;
+    site.settle()?;
+    assert!(!site.control.has_ended());
+    site.control.start_reading(usize::MAX);
+    assert_eq!(codes_of(&site.replies()?), "226 331 421");
+    assert!(site.control.has_ended());
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     Ok(())
 }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::access_log::AccessLog;
 use crate::folder::now;
+use crate::gate::gated;
 use crate::http::Options;
 use crate::site::{self, ADDR, ANN, Reply, Site, options, parse, put, statuses};
 use crate::status::Status;
@@ -171,7 +172,8 @@ fn events_tell_what_goes_on() -> Result {
     for client in [slow, uploading, hostile, watcher, other] {
         client.finish();
     }
-    site.advance(2 * SECOND)?;
+    // The password of the upload is forgotten by then.
+    site.advance(600 * SECOND)?;
     assert_eq!(site.event_loop.next_timeout(), None);
     has(&metrics(&site)?, "\nfiles_status_watchers 0\n");
     Ok(())
@@ -367,6 +369,42 @@ fn metrics_count_each_request_and_escape_labels() -> Result {
         assert!(line.starts_with("files_"), "{line}");
     }
     assert!(text.ends_with('\n'));
+    Ok(())
+}
+
+/// With the status of a client that has left, and once if it stays.
+#[test]
+fn a_request_whose_client_leaves_while_its_password_is_checked_is_logged() -> Result {
+    let dir = TempDir::new()?;
+    let path = dir.path().join("log");
+    let (logins, gate) = gated();
+    let site = Site::with(Options {
+        access_log: Some(AccessLog::open(&path)?),
+        logins,
+        ..options()
+    })?;
+    let [first, second] = [site.client()?, site.client()?];
+    site.ask(&first, put("/x", "new"))?;
+    first.reset();
+    site.settle()?;
+    gate.open()?;
+    // Another password, because the first one is known now.
+    let other = "Authorization: Basic YW5uOndyb25n\r\n";
+    site.ask(&second, request("PUT", "/y", other, "new"))?;
+    gate.open()?;
+    site.settle()?;
+    site.advance(2 * SECOND)?;
+    let log = fs::read_to_string(&path)?;
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("PUT")).collect();
+    assert!(
+        lines[0].contains(r#"- - ["#) && lines[0].contains(r#""PUT /x HTTP/1.1" 499 - "#),
+        "{log}"
+    );
+    assert!(
+        lines[1].contains(r#"- ann ["#) && lines[1].contains(r#""PUT /y HTTP/1.1" 201 "#),
+        "{log}"
+    );
+    assert_eq!(lines.len(), 2);
     Ok(())
 }
 

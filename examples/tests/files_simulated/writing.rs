@@ -186,7 +186,7 @@ fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
 /// Also when the files before it are sent meanwhile, for which reading had been paused.
 #[test]
 fn nothing_is_read_while_a_password_is_checked() -> Result {
-    let (logins, _release) = gated();
+    let (logins, _gate) = gated();
     let site = Site::with(Options {
         logins,
         ..options()
@@ -206,7 +206,7 @@ fn nothing_is_read_while_a_password_is_checked() -> Result {
 #[test]
 fn a_password_that_waits_too_long_gets_a_503() -> Result {
     for method in ["PUT", "HEAD"] {
-        let (logins, release) = gated();
+        let (logins, gate) = gated();
         let site = Site::with(Options {
             logins,
             anonymous: false,
@@ -223,10 +223,53 @@ fn a_password_that_waits_too_long_gets_a_503() -> Result {
         assert!(reply.contains("\r\nConnection: close\r\n"), "{reply}");
         assert_eq!(reply.ends_with("\r\n\r\n"), method == "HEAD", "{reply}");
         assert!(client.has_ended());
-        release.send(())?;
+        gate.open()?;
         site.settle()?;
         assert!(client.take_received().is_empty());
     }
+    Ok(())
+}
+
+/// The session is open while the replies before it are sent, and does nothing more.
+#[test]
+fn a_check_that_ends_after_its_503_has_no_effect() -> Result {
+    let (logins, gate) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    let client = site.client()?;
+    client.stop_reading();
+    let files = request("GET", "/dir/big", "", "");
+    client.send(files + &put("/x", "new") + &request("GET", "/a.txt", "", ""));
+    site.advance(Duration::from_secs(31))?;
+    gate.open()?;
+    site.settle()?;
+    assert!(!client.has_ended());
+    client.start_reading(usize::MAX);
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [200, 503]);
+    assert!(client.has_ended());
+    assert!(!site.dir.path().join("x").exists());
+    Ok(())
+}
+
+/// 100 would tell a client to send a body that nobody may want.
+#[test]
+fn a_body_is_asked_for_after_the_password_was_checked() -> Result {
+    let (logins, gate) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    let client = site.client()?;
+    let fields = format!("{ANN}Expect: 100-continue\r\nContent-Length: 3\r\n");
+    assert_eq!(site.ask(&client, request("PUT", "/x", &fields, ""))?, "");
+    gate.open()?;
+    site.settle()?;
+    assert_eq!(client.take_received(), b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert!(site.ask(&client, "new")?.starts_with("HTTP/1.1 201 "));
+    assert_eq!(site.dir.read("x").unwrap(), b"new");
     Ok(())
 }
 

@@ -214,32 +214,6 @@ fn a_user_is_asked_for_a_password() -> Result {
     })
 }
 
-/// The body and the next request wait while the password is checked.
-#[test]
-fn a_request_is_whole_after_its_password_was_checked() -> Result {
-    let field = "Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\n";
-    let head =
-        |method: &str| format!("{method} http://www.example/ HTTP/1.1\r\nHost: a\r\n{field}");
-    let input = head("PUT") + "Content-Length: 3\r\n\r\nabc" + &head("GET") + "\r\n";
-    for cut in 0..input.len() {
-        let world = World::with(|options| options.logins = ann())?;
-        let client = world.client()?;
-        world.send(&client, &input[..cut])?;
-        world.send(&client, &input[cut..])?;
-        let server = world.accept()?;
-        world.settle()?;
-        let first = text(&server);
-        assert!(
-            first.starts_with("PUT / ") && first.ends_with("\r\n\r\nabc"),
-            "{first}"
-        );
-        world.send(&server, "HTTP/1.1 204 No Content\r\n\r\n")?;
-        assert!(text(&server).starts_with("GET / "), "{cut}");
-        assert_eq!(status(&text(&client)), "204");
-    }
-    Ok(())
-}
-
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {

@@ -5,8 +5,11 @@ mod access;
 mod ends;
 mod failures;
 mod forwarding;
+#[path = "../common/gate.rs"]
+mod gate;
 #[path = "../../http1/mod.rs"]
 mod http1;
+mod logins;
 mod lookups;
 #[path = "../common/scene.rs"]
 mod scene;
@@ -17,3 +20,5 @@ mod slow;
 mod smuggling;
 mod tunnels;
 mod world;
+
+use server::users;

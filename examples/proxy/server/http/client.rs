@@ -36,6 +36,8 @@ pub struct Client {
     /// The part of a head that has arrived.
     head: Vec<u8>,
     state: State,
+    /// Whether the next reply is the last one, because of a shutdown or a log-in that has taken too long.
+    is_last: bool,
     /// The connection to the server of the latest request, for more requests to it.
     server: Option<Link>,
 }
@@ -87,6 +89,7 @@ impl Client {
             timer,
             head: received.to_vec(),
             state: State::Head,
+            is_last: false,
             server: None,
         }
     }
@@ -166,7 +169,9 @@ impl Client {
             method: request.method.to_owned(),
             version: request.version,
             // RFC 9112 appendix C.2.2: a proxy keeps no connection of HTTP/1.0.
-            keep_alive: Cell::new(request.version == Version::Http11 && request.keep_alive()),
+            keep_alive: Cell::new(
+                request.version == Version::Http11 && request.keep_alive() && !self.is_last,
+            ),
             request_complete: Cell::new(!has_body),
             is_paused: Cell::new(false),
             status: Cell::new(0),
@@ -402,8 +407,8 @@ impl AsyncChat for Client {
                 self.refuse(Rejected { status: 408, why });
             }
             State::LoggingIn => {
+                self.is_last = true;
                 self.checked(Login::Busy);
-                self.chat.close_when_done();
             }
             State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
@@ -415,7 +420,11 @@ impl AsyncChat for Client {
     /// A request that is being served is completed. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         Ok(match &self.state {
-            State::Head | State::LoggingIn | State::Ended => AtShutdown::CloseWhenDone,
+            State::Head | State::Ended => AtShutdown::CloseWhenDone,
+            State::LoggingIn => {
+                self.is_last = true;
+                AtShutdown::Stay
+            }
             State::Tunnel(..) => AtShutdown::Stay,
             State::Forward(forwarding) => {
                 forwarding.exchange.keep_alive.set(false);

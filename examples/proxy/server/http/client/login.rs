@@ -24,7 +24,8 @@ impl Client {
         logins.check(&self.chat, name, password, then)
     }
 
-    /// The head is parsed again when its password was checked.
+    /// Stores the head while its password is checked. [`Client::checked`] parses it a second time, because a [`Request`]
+    /// borrows it.
     pub(super) fn wait_for_login(&mut self, head: &[u8]) {
         self.head = head.to_vec();
         self.state = State::LoggingIn;
@@ -33,7 +34,8 @@ impl Client {
 
     /// The password in the head was checked.
     pub(super) fn checked(&mut self, login: Login) {
-        if !matches!(self.state, State::LoggingIn) {
+        // A request whose reply would be dropped must not reach its server.
+        if !matches!(self.state, State::LoggingIn) || self.chat.is_closing() {
             return;
         }
         self.state = State::Head;

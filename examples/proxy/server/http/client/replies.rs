@@ -16,7 +16,8 @@ impl Client {
         let keep_alive = request.version == Version::Http11
             && request.keep_alive()
             && request.framing == Framing::Empty
-            && request.method != "CONNECT";
+            && request.method != "CONNECT"
+            && !self.is_last;
         self.send_reply(status, why, request.method == "HEAD", keep_alive);
         // The target may contain a password.
         info!("{}: {status} {why}", request.method);
