@@ -21,15 +21,16 @@
 //! | `no` | every 30 seconds | the last 30 seconds |
 //!
 //! All changes of a turn of a loop are one transaction, whose cost its clients share. Other clients can read a change
-//! before it is on disk. While the disk is full,
-//! commands that write get an error, and commands that read are served. When there is room again, the server goes on
-//! by itself, and answers the commands that it had executed when the disk became full: under `always` these wait. If
-//! the thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not on disk.
+//! before it is on disk. While the disk is full, commands that write get an error, and commands that read are served.
+//! When there is room again, the server goes on by itself, and answers the commands that it had executed when the disk
+//! became full: under `always` these wait. If the thread that writes ends, the server ends with an error. Clients that
+//! write wait while 64 MB are not on disk.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
 //! lock, which a worker has while it executes the requests of one read. It gives the lock back when a millisecond has
-//! passed. It looks at the time after each command that may take long, and after 16 others. Receiving, sending, long
-//! replies and the writing to disk need no lock. docs/performance.md says why it is one lock.
+//! passed, or when there are 10,000 messages to deliver. It looks at the time after each command that may take long, and
+//! after 16 others. Receiving, sending, long replies and the writing to disk need no lock. docs/performance.md says why
+//! it is one lock.
 //!
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
@@ -44,7 +45,8 @@
 //!
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
 //! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
-//! * Numbers are decimal. INCRBYFLOAT calculates exactly with 17 places up to 1e21, and with 64-bit floats beyond.
+//! * Numbers are decimal. INCRBYFLOAT rounds both numbers to 17 decimal places and adds them exactly, up to
+//!   1e21. Beyond, it calculates with 64-bit floats.
 //! * Error texts are UTF-8: other bytes of a request appear in them as U+FFFD.
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.

@@ -240,7 +240,7 @@ fn filtered(
 }
 
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    // It takes one filter, CLIENT KILL any.
+    // CLIENT LIST takes one filter, CLIENT KILL several.
     match args.len() {
         2 => {}
         4 if args.is(2, "type") => {}
@@ -294,7 +294,7 @@ fn unblock(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         4 if args.is(3, "timeout") => WaitOutcome::Timeout,
         4 if args.is(3, "error") => WaitOutcome::Error,
         4 => return Err(fail("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
-        _ => return Err(super::too_many("client", "unblock")),
+        _ => return Err(super::too_many(args)),
     };
     let id = integer(args.get(2))?;
     let found = context.data.clients.get(&(id as u64)).cloned();

@@ -98,7 +98,8 @@ fn decrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     add(context, args, by)
 }
 
-/// The sum of two numbers as a text, for INCRBYFLOAT and HINCRBYFLOAT. `invalid` is that the old one is no number.
+/// The sum of two numbers as a text, for INCRBYFLOAT and HINCRBYFLOAT. `invalid` is the error if the old value is not
+/// a number.
 pub(super) fn float_sum(old: &[u8], by: &[u8], invalid: Failure) -> Result<String, Failure> {
     let sum = number::float(old).ok_or(invalid)? + float(by)?;
     if let Some(exact) = decimal::sum(old, by) {

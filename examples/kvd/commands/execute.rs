@@ -195,11 +195,12 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
     // may have written, is taken for commands.
     if args.is(0, "post") || args.is(0, "host:") {
         context.client.closes.store(true);
-        let client = context.client.id;
+        let (client, addr) = (context.client.id, context.client.addr.clone());
         // Logging may block, and nobody is to wait for that.
         asynchat::call_soon(move || {
             tracing::warn!(
                 client,
+                addr,
                 "possible SECURITY ATTACK detected: POST or Host: commands from HTTP, connection closed"
             );
         });

@@ -109,7 +109,7 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// That of an option, if it is one of these.
+    /// The unit of this option. `None` if it is another option.
     pub(super) fn of(option: &[u8]) -> Option<Unit> {
         let (millis, is_absolute) = match option.to_ascii_lowercase().as_slice() {
             b"ex" => (1000, false),
@@ -238,5 +238,19 @@ pub(super) fn one_of(
         _ if args.is(at, first) => Ok(true),
         _ if args.is(at, second) => Ok(false),
         _ => Err(SYNTAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Redis adds 500 first, which overflows for the last ones.
+    #[test]
+    fn the_last_times_are_rounded_to_seconds_without_an_overflow() {
+        assert_eq!(seconds(i64::MAX), i64::MAX / 1000 + 1);
+        assert_eq!(seconds(i64::MAX - 308), i64::MAX / 1000);
+        assert_eq!(seconds(1_499), 1);
+        assert_eq!(seconds(1_500), 2);
     }
 }

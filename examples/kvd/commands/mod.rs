@@ -247,8 +247,11 @@ fn wrong_arity(name: &str) -> Failure {
 }
 
 /// Too many arguments of a subcommand that has optional ones.
-fn too_many(command: &str, subcommand: &str) -> Failure {
-    let command = command.to_ascii_uppercase();
+fn too_many(args: Args<'_>) -> Failure {
+    let command = String::from_utf8_lossy(args.get(0)).to_ascii_uppercase();
+    let subcommand = args.get(1);
+    // As the client has sent it. No more than Redis shows.
+    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
     format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP.").into()
 }
 

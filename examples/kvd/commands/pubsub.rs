@@ -101,7 +101,11 @@ const INTROSPECTION: &[Command] = &[
 
 fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let count = match context.client.subscription_count.load() {
-        0 => context.server.publish(context.data, args),
+        0 => {
+            let count = context.server.publish(context.data, args);
+            context.server.deliver_many(context.data);
+            count
+        }
         _ => publish_to_itself(context, args),
     };
     context.reply.count(count);
@@ -172,7 +176,7 @@ fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
     context.reply.bulk(what);
     context.reply.optional(name);
     context.reply.count(count);
-    // As a message, it is for a client that wants no replies, too.
+    // A confirmation is a message. CLIENT REPLY does not suppress it.
     if context.client.reply_mode.load() != ReplyMode::On && context.mode != Mode::Exec {
         let (client, chat) = (context.client, context.chat);
         context.server.push(client, chat, context.reply);
@@ -181,7 +185,7 @@ fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
 
 fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
-        return Err(super::too_many("pubsub", "channels"));
+        return Err(super::too_many(args));
     }
     let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
     let subscribers = &context.data.subscribers;

@@ -118,7 +118,7 @@ fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
     });
 }
 
-/// The reply if there is no such key, which has no options to check.
+/// The reply for a missing key. Its options are not checked.
 fn empty(context: &mut Context<'_>) -> Outcome {
     reply(context.reply, 0, Vec::new());
     Ok(())

@@ -1,6 +1,7 @@
 //! The server: INFO, CONFIG, TIME.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
 use super::{Command, Context, Mode, Outcome, SYNTAX, command, container};
@@ -126,7 +127,10 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .collect();
     let outcome = context.data.config.set_all(&pairs);
     outcome.map_err(|why| format!("ERR {why}"))?;
-    let (output, timeout) = (context.data.config.output, context.data.config.timeout);
+    let config = &context.data.config;
+    let limit = &context.server.shared.query_buffer;
+    limit.store(config.query_buffer, Relaxed);
+    let (output, timeout) = (config.output, config.timeout);
     for client in context.data.clients.values() {
         client.post(move |session| session.apply_config(output, timeout));
     }

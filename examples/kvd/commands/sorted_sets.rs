@@ -219,10 +219,11 @@ fn add(
         if !is_wanted {
             continue;
         }
+        // A score of -0 is 0.
+        score += 0.0;
         result = Some(score);
         if old != Some(score) {
-            // A score of -0 is 0.
-            match set.insert(member, score + 0.0) {
+            match set.insert(member, score) {
                 true => added += 1,
                 false => updated += 1,
             }

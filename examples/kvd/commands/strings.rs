@@ -242,7 +242,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let value = value(args, 2);
     let db = context.db();
     match expires != 0 && expires <= db.now {
-        // A time that is over removes the key. For those who watch it, it was there in between.
+        // A time that is over removes the key. A watch of the key counts this as a change.
         true => {
             db.delete(key);
             db.touch(key);

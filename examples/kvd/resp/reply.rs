@@ -123,7 +123,7 @@ impl Reply {
         std::mem::take(&mut self.parts)
     }
 
-    /// What a producer returns for it, which has encoded items.
+    /// The chunks that a producer returns for this reply.
     pub fn into_chunks(mut self) -> VecDeque<Bytes> {
         let parts = self.take_parts().into_iter();
         let chunks = parts.filter_map(|part| match part {

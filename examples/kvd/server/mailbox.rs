@@ -14,10 +14,15 @@ pub struct Message {
     pub content: Bytes,
 }
 
+impl Message {
+    fn size(&self) -> usize {
+        size_of::<Message>() + self.channel.len() + self.content.len()
+    }
+}
+
 #[derive(Default)]
 pub struct Mailbox {
     pub messages: Vec<Message>,
-    /// The bytes of the messages.
     size: usize,
     /// The channels and patterns whose subscribers have lost a message.
     pub lost: Names<()>,
@@ -37,12 +42,21 @@ impl Mailbox {
 
     /// Adds a message. Returns false if the messages would have more bytes than `limit` together: this one is lost.
     pub fn add(&mut self, message: &Message, limit: usize) -> bool {
-        let size = size_of::<Message>() + message.channel.len() + message.content.len();
-        let has_room = self.size.saturating_add(size) <= limit;
+        let has_room = self.size.saturating_add(message.size()) <= limit;
         if has_room {
-            self.size += size;
-            self.messages.push(message.clone());
+            self.push(message.clone());
         }
         has_room
+    }
+
+    /// Adds a message without a limit.
+    pub fn push(&mut self, message: Message) {
+        self.size += message.size();
+        self.messages.push(message);
+    }
+
+    /// The bytes of the messages.
+    pub fn size(&self) -> usize {
+        self.size
     }
 }

@@ -76,6 +76,8 @@ pub struct Server {
     subscriptions: RefCell<Subscriptions>,
     /// Messages for them.
     undelivered: RefCell<Mailbox>,
+    /// How many of them the requests of this read have published. A message counts once for each subscription.
+    deliveries: Cell<usize>,
     /// The commands of clients of this worker that wait for a target.
     waiting_commands: RefCell<HashMap<u64, Begin>>,
     /// Taken out while a session uses them.
@@ -108,6 +110,7 @@ impl Server {
             remote,
             subscriptions: RefCell::default(),
             undelivered: RefCell::default(),
+            deliveries: Cell::default(),
             waiting_commands: RefCell::default(),
             tools: Cell::default(),
             counts_before: Cell::default(),
@@ -181,6 +184,8 @@ impl Server {
         data.leave(client);
         client.unwatch(&mut data.keyspace);
         drop(data);
+        // After a panic there may be messages that its requests have published.
+        self.deliver();
         shared::lock(&client.transaction).take();
     }
 

@@ -3,8 +3,8 @@
 //! All workers know how many subscribers each of them has: [`Subscribers`]. Who they are only their worker knows:
 //! [`Subscriptions`]. A message for subscribers of another worker is left in its mailbox. The worker is woken once for
 //! all that is in there, however many messages and subscribers these are. What its own clients publish goes behind what
-//! is in its mailbox, and is delivered when the lock is given back, or before one of its clients subscribes or
-//! unsubscribes. So all subscribers get all messages in the same order, and none that is older than the subscription.
+//! is in its mailbox, and is delivered when the lock is given back, when it is much, or before one of its clients
+//! subscribes or unsubscribes. So all subscribers get all messages in the same order, and none that is older than the subscription.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -181,10 +181,11 @@ fn send(connections: &Connections, parts: &[&[u8]], deliver: &mut Deliver<'_>) {
 fn end_slow(connections: &Connections) {
     for (client, chat) in connections.values() {
         chat.abort();
-        let client = client.id;
+        let (client, addr) = (client.id, client.addr.clone());
         asynchat::call_soon(move || {
             tracing::warn!(
                 client,
+                addr,
                 "a client has exceeded client-output-buffer-limit, because its worker was busy"
             );
         });
@@ -211,7 +212,8 @@ impl Server {
                 continue;
             }
             if number == self.number {
-                self.undelivered.borrow_mut().messages.push(message.clone());
+                self.deliveries.set(self.deliveries.get() + receivers);
+                self.undelivered.borrow_mut().push(message.clone());
                 continue;
             }
             let is_first = worker.mailbox.is_empty();
@@ -227,6 +229,13 @@ impl Server {
             }
         }
         total
+    }
+
+    /// Delivers messages to subscribers of this worker if they use much memory.
+    pub fn deliver_many(&self, data: &Data) {
+        if self.undelivered.borrow().size() > data.config.output {
+            self.deliver();
+        }
     }
 
     /// Takes the messages that other workers have left.

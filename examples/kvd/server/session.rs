@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
@@ -26,6 +27,10 @@ const MOST_OUTPUT: usize = 256 * 1024;
 /// take long, and after so many others.
 const LONGEST_TURN: Duration = Duration::from_millis(1);
 const REQUESTS_BETWEEN_LOOKS: u32 = 16;
+
+/// The turn ends, too, when they have published more messages than this. A message counts once for each subscription.
+/// PUBLISH itself is short, but these are all delivered behind the requests of the read.
+const MOST_DELIVERIES: usize = 10_000;
 
 pub struct Session {
     pub client: Arc<Client>,
@@ -79,6 +84,7 @@ impl Session {
         let delays_replies = server.delays_replies();
         let mut start = 0;
         let mut turn = TurnTime::new();
+        server.deliveries.set(0);
         while !client.has_to_wait() {
             match parser.next(&input[start..], allowed) {
                 Step::Request => {
@@ -107,7 +113,7 @@ impl Session {
                     {
                         self.send(reply);
                     }
-                    if turn.is_over(may_take_long) {
+                    if turn.is_over(may_take_long) || server.deliveries.get() > MOST_DELIVERIES {
                         self.resume_later(|chat, resume| drop(chat.post(resume)));
                     }
                 }
@@ -244,9 +250,11 @@ impl Session {
     /// Ends a client whose request is too long.
     fn check_length(&self) {
         let input = self.waiting_input() + self.unused_input();
-        if input > LEAST_QUERY_BUFFER && input > self.server.shared.lock().config.query_buffer {
+        if input > LEAST_QUERY_BUFFER && input > self.server.shared.query_buffer.load(Relaxed) {
+            let (client, addr) = (self.client.id, &self.client.addr);
             tracing::warn!(
-                client = self.client.id,
+                client,
+                addr,
                 "a client has exceeded client-query-buffer-limit"
             );
             self.chat.close();
@@ -373,8 +381,8 @@ impl AsyncChat for Session {
 
     fn handle_close(&mut self, why: &Close) {
         if let Close::OutputLimit | Close::Handler(_) | Close::Panic(_) | Close::Io(_) = why {
-            let (client, addr) = (self.client.id, &self.client.addr);
-            tracing::warn!(client, addr, %why, "the connection of a client has failed");
+            let (client, addr, channel) = (self.client.id, &self.client.addr, self.chat.id());
+            tracing::warn!(client, addr, %channel, %why, "the connection of a client has failed");
         }
         self.server.remove_client(&self.client, &self.chat);
     }

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ use crate::store::keyspace::Keyspace;
 pub struct Shared {
     data: Mutex<Data>,
     pub most_clients: usize,
+    /// `client-query-buffer-limit`, for reading a large argument without the lock.
+    pub query_buffer: AtomicUsize,
     pub started: Instant,
     pub clock: fn() -> i64,
     /// `None` without a disk.
@@ -57,6 +60,7 @@ pub struct Worker {
 
 impl Shared {
     pub fn new(options: Options) -> Arc<Shared> {
+        let query_buffer = AtomicUsize::new(options.config.query_buffer);
         let mut data = Data {
             config: options.config,
             ..Data::default()
@@ -68,6 +72,7 @@ impl Shared {
         Arc::new(Shared {
             data: Mutex::new(data),
             most_clients: options.most_clients,
+            query_buffer,
             started: Instant::now(),
             clock: options.clock,
             disk,

@@ -94,6 +94,17 @@ impl Value {
         }
     }
 
+    /// The bytes of a large string, without a copy. Until they are dropped, the string is copied before it is changed.
+    pub fn shared(&self) -> Option<Bytes> {
+        match self {
+            Value::Growing(data) if data.len() >= SHARED => {
+                Some(Bytes::from_owner(Owner(Arc::clone(data))))
+            }
+            Value::Shared(data) => Some(Bytes::clone(data)),
+            _ => None,
+        }
+    }
+
     /// The bytes of a string, to be changed.
     pub fn growing(&mut self) -> Option<&mut Vec<u8>> {
         if let Value::Shared(data) = self {
@@ -239,6 +250,19 @@ mod tests {
         assert_eq!(value.share().map(|it| it.as_ptr()), start);
         assert_eq!(copy.share().map(|it| it.as_ptr()), start);
         assert!(value.is_shared() && copy.is_shared());
+    }
+
+    #[test]
+    fn a_large_string_of_a_snapshot_is_shared_without_a_copy_of_its_bytes() {
+        let large = vec![b'x'; SHARED];
+        let bytes = Bytes::from(large.clone());
+        for value in [Value::Growing(Arc::new(large)), Value::from_bytes(bytes)] {
+            let shared = value.shared().expect("it is large");
+            let text = value.text(&mut Digits::default()).map(<[u8]>::as_ptr);
+            assert_eq!(Some(shared.as_ptr()), text);
+        }
+        assert!(Value::Growing(Arc::new(b"x".to_vec())).shared().is_none());
+        assert!(Value::Int(1).shared().is_none());
     }
 
     #[test]

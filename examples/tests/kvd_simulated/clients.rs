@@ -1,4 +1,4 @@
-//! Requests in pieces, clients that wait, messages, expiry, and limits.
+//! Requests in pieces, clients that wait, expiry, and limits.
 
 use std::time::Duration;
 
@@ -11,6 +11,17 @@ use crate::server::config::Config;
 use crate::server::session::Session;
 use crate::server::shared::{Shared, lock};
 use crate::server::{Options, Server};
+
+pub static PANICS: Command = Command {
+    name: "panics",
+    arity: -1,
+    flags: 0,
+    keys: (0, 0, 0),
+    group: "list",
+    summary: "",
+    run: |_, _| panic!("as the test wants it"),
+    subcommands: &[],
+};
 
 #[test]
 fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result {
@@ -167,14 +178,28 @@ fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
 }
 
 #[test]
-fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
+fn a_score_of_minus_zero_is_zero_in_every_reply() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;
-    let script = "MULTI\nSUBSCRIBE c\nPUBLISH c hi\nPING\nEXEC\n";
-    assert_eq!(
-        scene.ask(&client, script)?,
-        "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
-    );
+    let script = "ZADD z INCR -0 a\nZADD z INCR -0 a\nZINCRBY z -0 b\nZSCORE z a\n";
+    assert_eq!(scene.ask(&client, script)?, "$1 0 ".repeat(4));
+    Ok(())
+}
+
+/// As in Redis.
+#[test]
+fn an_error_shows_the_subcommand_as_it_was_sent() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for (request, subcommand, command) in [
+        ("pubsub Channels a b", "Channels", "PUBSUB"),
+        ("Client UNBLOCK 1 error x", "UNBLOCK", "CLIENT"),
+    ] {
+        let wanted = format!(
+            "-ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP. "
+        );
+        assert_eq!(scene.ask(&client, &format!("{request}\n"))?, wanted);
+    }
     Ok(())
 }
 
@@ -338,6 +363,14 @@ fn a_transaction_counts_as_input() -> Result {
     assert!(!large.has_ended());
     scene.ask(&large, &part)?;
     assert!(large.has_ended());
+    // The limit may change meanwhile.
+    let (large, other) = (scene.client()?, scene.client()?);
+    scene.ask(&large, &format!("*2\n$3\nGET\n$3000000\n{part}"))?;
+    scene.ask(&other, "CONFIG SET client-query-buffer-limit 2mb\n")?;
+    scene.ask(&large, &part)?;
+    assert!(!large.has_ended());
+    scene.ask(&large, &part.repeat(2))?;
+    assert!(large.has_ended());
     Ok(())
 }
 
@@ -437,16 +470,6 @@ fn a_password_is_needed_before_anything_else() -> Result {
 /// The command of a client that waits is executed for the one that has sent the element.
 #[test]
 fn a_panic_while_a_waiting_client_is_served_ends_that_client() -> Result {
-    static PANICS: Command = Command {
-        name: "panics",
-        arity: -1,
-        flags: 0,
-        keys: (0, 0, 0),
-        group: "list",
-        summary: "",
-        run: |_, _| panic!("as the test wants it"),
-        subcommands: &[],
-    };
     let scene = Scene::new()?;
     let (first, second, pusher) = (scene.client()?, scene.client()?, scene.client()?);
     assert_eq!(scene.ask(&first, "BLPOP l 0\nPING\n")?, "");

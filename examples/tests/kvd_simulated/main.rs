@@ -14,6 +14,7 @@ mod commands;
 mod disk;
 mod durable;
 mod long;
+mod messages;
 mod parts;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;

@@ -211,3 +211,36 @@ fn what_is_stored_of_a_set_without_an_order_is_sorted_by_its_bytes() -> Result {
     );
     Ok(())
 }
+
+/// The elements are few and small, and so are those of a reply that is made at once.
+#[test]
+fn what_the_elements_of_sort_refer_to_is_sent_as_the_client_reads() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for number in 0..40 {
+        let script = format!(
+            "RPUSH l {number}\nSETRANGE v_{number} 199999 {}\n",
+            number % 10
+        );
+        scene.ask(&client, &script)?;
+    }
+    client.stop_reading();
+    client.send("SORT l GET v_* GET nosuch_* GET #\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    let queued = scene.queued();
+    assert!(queued < 1 << 20, "{queued}");
+    client.start_reading(usize::MAX);
+    let zeros = "\0".repeat(199_999);
+    let elements: String = (0..40)
+        .map(|it| {
+            format!(
+                "$200000 {zeros}{} $-1 ${} {it} ",
+                it % 10,
+                it.to_string().len()
+            )
+        })
+        .collect();
+    let reply = scene.ask(&client, "SORT l BY v_* ALPHA LIMIT 0 2\n")?;
+    assert!(reply == format!("*120 {elements}*2 $1 0 $2 10 "));
+    Ok(())
+}

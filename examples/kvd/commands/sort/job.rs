@@ -7,6 +7,7 @@ use std::sync::Arc;
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
+use super::found::Found;
 use super::options::Options;
 use super::order::{Item, Run, Weight};
 use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
@@ -14,7 +15,7 @@ use crate::commands::{Failure, fail};
 use crate::resp::reply::Reply;
 use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::List;
-use crate::store::number::{self, Digits};
+use crate::store::number;
 use crate::store::sorted_set::SortedSet;
 use crate::store::table::Table;
 use crate::store::text::Text;
@@ -22,6 +23,9 @@ use crate::store::value::{Set, Value};
 
 /// How many elements of a list are a run. A set has runs of a segment each.
 pub const RUN: usize = 500;
+
+/// How many elements are not many even if each refers to other keys, whose values may be large.
+const FEW: usize = 16;
 
 /// How many runs are sorted at a time.
 const RUNS_AT_ONCE: usize = 2;
@@ -119,8 +123,11 @@ impl Job {
         self.source.len()
     }
 
-    /// Whether they take long to sort: because they are many, or because they are large.
+    /// Whether the reply takes long: because they are many, or because they or what they refer to may be large.
     pub fn is_long(&self) -> bool {
+        if self.options.refers_to_keys() && self.len() > FEW {
+            return true;
+        }
         let size = |text: &Text| text.as_bytes().len();
         match &self.source {
             Source::List(list) => are_many(list.len(), list.iter().map(size)),
@@ -167,7 +174,7 @@ impl Job {
         }
         let found = match &options.by {
             None if options.alphabetic => return Ok(Weight::Own),
-            None => Some(text.clone()),
+            None => Some(Found::Text(text.clone())),
             Some(pattern) => self.look_up(pattern, text),
         };
         if options.alphabetic {
@@ -184,9 +191,9 @@ impl Job {
     }
 
     /// The value that a pattern refers to: of a key, or of a field of a hash (`key->field`), with the element for `*`.
-    fn look_up(&self, pattern: &[u8], text: &Text) -> Option<Text> {
+    fn look_up(&self, pattern: &[u8], text: &Text) -> Option<Found> {
         if pattern == b"#" {
-            return Some(text.clone());
+            return Some(Found::Text(text.clone()));
         }
         let star = pattern.iter().position(|byte| *byte == b'*')?;
         let arrow = pattern.windows(2).skip(star).position(|it| it == b"->");
@@ -203,8 +210,11 @@ impl Job {
             return None;
         }
         match (&entry.value, arrow) {
-            (Value::Hash(hash), Some(arrow)) => hash.find(&pattern[arrow + 2..]).cloned(),
-            (value, None) => value.text(&mut Digits::default()).map(Text::from),
+            (Value::Hash(hash), Some(arrow)) => {
+                let text = hash.find(&pattern[arrow + 2..])?;
+                Some(Found::Text(text.clone()))
+            }
+            (value, None) => Found::of(value),
             _ => None,
         }
     }
@@ -248,9 +258,9 @@ impl Job {
     }
 
     /// What is returned of an element.
-    pub fn results(&self, text: Text) -> Vec<Option<Text>> {
+    pub fn results(&self, text: Text) -> Vec<Option<Found>> {
         match self.options.wanted.as_slice() {
-            [] => vec![Some(text)],
+            [] => vec![Some(Found::Text(text))],
             wanted => wanted
                 .iter()
                 .map(|pattern| self.look_up(pattern, &text))
@@ -263,7 +273,10 @@ impl Job {
             return false;
         };
         for result in self.results(text) {
-            reply.optional_item(result.as_ref());
+            match result {
+                Some(result) => result.encode(reply),
+                None => reply.null(),
+            }
         }
         true
     }

@@ -4,12 +4,14 @@
 //! With STORE and a BY or GET that refers to other keys, the result may depend on any key. It is made at once if some key
 //! has changed during each of the attempts to make it in parts.
 
+mod found;
 mod job;
 mod options;
 mod order;
 
 use std::sync::Arc;
 
+use found::Found;
 use job::{Job, RUN};
 
 use super::flag::{DENYOOM, READONLY, WRITE};
@@ -105,7 +107,7 @@ impl Making for Stored {
                 return Ok(false);
             };
             for result in self.job.results(text) {
-                let result = result.unwrap_or_else(|| b""[..].into());
+                let result = result.map_or_else(Text::default, Found::into_text);
                 self.list.push(End::Right, result);
             }
         }

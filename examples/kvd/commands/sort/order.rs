@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use super::found::Found;
 use super::options::Options;
 use crate::store::dropper::Droppable;
 use crate::store::text::Text;
@@ -19,7 +20,7 @@ pub struct Item {
 
 pub enum Weight {
     Number(f64),
-    Text(Option<Text>),
+    Text(Option<Found>),
     /// The element itself.
     Own,
 }
@@ -29,7 +30,10 @@ impl Ord for Item {
         let by_weight = match (&self.weight, &other.weight) {
             _ if !self.options.is_sorted() => return self.sequence.cmp(&other.sequence),
             (Weight::Number(a), Weight::Number(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
-            (Weight::Text(a), Weight::Text(b)) => a.cmp(b),
+            (Weight::Text(a), Weight::Text(b)) => {
+                let (a, b) = (a.as_ref(), b.as_ref());
+                a.map(Found::as_bytes).cmp(&b.map(Found::as_bytes))
+            }
             _ => Ordering::Equal,
         };
         let order = by_weight.then_with(|| self.text.cmp(&other.text));

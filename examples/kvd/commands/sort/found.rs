@@ -1,0 +1,49 @@
+//! The value that a pattern of BY or GET refers to.
+
+use asynchat::bytes::Bytes;
+
+use crate::resp::reply::Reply;
+use crate::store::number::Digits;
+use crate::store::text::Text;
+use crate::store::value::Value;
+
+/// A string. A large one is not copied.
+pub enum Found {
+    Text(Text),
+    Shared(Bytes),
+}
+
+impl Found {
+    /// The string of a key. `None` for a collection.
+    pub fn of(value: &Value) -> Option<Found> {
+        if let Value::Text(text) = value {
+            return Some(Found::Text(text.clone()));
+        }
+        match value.shared() {
+            Some(data) => Some(Found::Shared(data)),
+            None => Some(Found::Text(value.text(&mut Digits::default())?.into())),
+        }
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Found::Text(text) => text.as_bytes(),
+            Found::Shared(data) => data,
+        }
+    }
+
+    /// As an element of a list.
+    pub fn into_text(self) -> Text {
+        match self {
+            Found::Text(text) => text,
+            Found::Shared(data) => data[..].into(),
+        }
+    }
+
+    pub fn encode(&self, reply: &mut Reply) {
+        match self {
+            Found::Text(text) => reply.item(text),
+            Found::Shared(data) => reply.bytes(data),
+        }
+    }
+}

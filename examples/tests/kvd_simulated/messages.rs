@@ -1,0 +1,96 @@
+//! Messages: when they are delivered.
+
+use asynchat::Result;
+
+use crate::clients::PANICS;
+use crate::scene::{Scene, options, received};
+use crate::server::Options;
+use crate::server::config::Config;
+use crate::server::shared::lock;
+
+#[test]
+fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let script = "MULTI\nSUBSCRIBE c\nPUBLISH c hi\nPING\nEXEC\n";
+    assert_eq!(
+        scene.ask(&client, script)?,
+        "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
+    );
+    Ok(())
+}
+
+/// Each request is short, but what it publishes to many takes long, and follows the last request.
+#[test]
+fn a_client_that_publishes_to_many_gives_others_their_turn() -> Result {
+    let scene = Scene::new()?;
+    let (publisher, other) = (scene.client()?, scene.client()?);
+    let mut subscribers = Vec::new();
+    for _ in 0..250 {
+        let subscriber = scene.client()?;
+        subscriber.send("SUBSCRIBE c\r\nPSUBSCRIBE c* ?* [c]*\r\n");
+        subscribers.push(subscriber);
+    }
+    scene.network.settle(&scene.event_loop)?;
+    for subscriber in &subscribers {
+        subscriber.take_received();
+    }
+    publisher.send("PUBLISH c hi\r\n".repeat(15));
+    other.send("PUBLISH c no\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(received(&publisher), ":1000 ".repeat(15));
+    let four_times = |content: &str| format!("{content} ").repeat(4);
+    let wanted = four_times("hi").repeat(11) + &four_times("no") + &four_times("hi").repeat(4);
+    for subscriber in &subscribers {
+        let messages = received(subscriber);
+        let words = messages.split(' ');
+        let contents: String = words
+            .filter(|word| ["hi", "no"].contains(word))
+            .map(|word| format!("{word} "))
+            .collect();
+        assert_eq!(contents, wanted);
+    }
+    Ok(())
+}
+
+#[test]
+fn messages_are_delivered_at_once_when_they_use_much_memory() -> Result {
+    let mut config = Config::default();
+    config.set("client-output-buffer-limit", "pubsub 100kb 0 0")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    let (publisher, first, second) = (scene.client()?, scene.client()?, scene.client()?);
+    scene.ask(&first, "SUBSCRIBE a\n")?;
+    scene.ask(&second, "SUBSCRIBE b\n")?;
+    let content = "x".repeat(60_000);
+    let publish = format!("PUBLISH a {content}\nPUBLISH b {content}\n");
+    let script = format!("MULTI\n{publish}CLIENT LIST\nEXEC\n");
+    let replies = scene.ask(&publisher, &script)?;
+    // The output of the two subscribers.
+    assert_eq!(replies.matches(" omem=600").count(), 2, "{replies}");
+    for subscriber in [&first, &second] {
+        assert!(received(subscriber).contains(&content));
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_published_before_a_panic_is_delivered() -> Result {
+    let scene = Scene::new()?;
+    let (publisher, subscriber) = (scene.client()?, scene.client()?);
+    scene.ask(&subscriber, "SUBSCRIBE c\n")?;
+    scene.ask(&publisher, "MULTI\nPUBLISH c hi\nPING\n")?;
+    {
+        let data = scene.shared.lock();
+        let client = data.clients.values().next().ok_or("there is no client")?;
+        let mut transaction = lock(&client.transaction);
+        let transaction = transaction.as_mut().ok_or("it has not begun")?;
+        transaction.queued[1].0 = &PANICS;
+    }
+    scene.ask(&publisher, "EXEC\n")?;
+    assert!(publisher.has_ended());
+    assert_eq!(received(&subscriber), "*3 $7 message $1 c $2 hi ");
+    Ok(())
+}
