@@ -98,7 +98,7 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
 
-    /// How many connections are served at a time. Further ones are closed. Each takes two descriptors, and up to nine
+    /// How many connections are served at a time. Further ones get a 503. Each takes two descriptors, and up to nine
     /// while the addresses of a name are tried.
     #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
     max_connections: usize,

@@ -88,7 +88,8 @@ impl Proxy {
         let server = Server::new(listen)
             .limits(options.limits)
             // Longer than the timers of the sessions, which send a last reply.
-            .deadlines(options.deadlines().input(2 * options.idle));
+            .deadlines(options.deadlines().input(2 * options.idle))
+            .refusal(refusal());
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
@@ -97,4 +98,15 @@ impl Proxy {
         });
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
     }
+}
+
+/// The reply to a connection above the limits. It is sent before the first byte, which would tell the protocol, so a
+/// client of SOCKS gets it, too.
+fn refusal() -> String {
+    let text = "too many connections, try again later\r\n";
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    )
 }

@@ -214,6 +214,23 @@ fn a_user_is_asked_for_a_password() -> Result {
     })
 }
 
+#[test]
+fn a_client_above_the_limits_gets_a_503() -> Result {
+    let world = World::with(|options| options.limits = options.limits.connections(1))?;
+    let first = world.client()?;
+    world.settle()?;
+    let (reply, ended) = world.outcome(get("www.example"))?;
+    assert_eq!((status(&reply), ended), ("503", Some(Ended::Finished)));
+    assert!(reply.contains("\r\nConnection: close\r\n"), "{reply}");
+    let (head, text) = reply.split_once("\r\n\r\n").ok_or("a body")?;
+    let length = format!("\r\nContent-Length: {}\r\n", text.len());
+    assert!(head.contains(&length), "{reply}");
+    // The first one is not disturbed.
+    world.send(&first, get("www.example"))?;
+    assert!(!world.is_untouched());
+    Ok(())
+}
+
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
