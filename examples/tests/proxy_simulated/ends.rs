@@ -3,7 +3,7 @@
 use asynchat::Result;
 use asynchat::sim::Ended;
 
-use crate::world::{SECOND, World, get, socks, text};
+use crate::world::{SECOND, World, get, socks, status, text};
 
 #[test]
 fn a_client_that_leaves_takes_its_connections_with_it() -> Result {
@@ -68,5 +68,34 @@ fn a_shutdown_lets_requests_and_tunnels_finish_within_its_grace() -> Result {
     world.advance(31 * SECOND)?;
     assert_eq!(endless.ended(), Some(Ended::Reset));
     assert_eq!(world.network.sockets(), 0);
+    Ok(())
+}
+
+/// The loop makes no new connection then, so the reply is a 503. The client knows that the request was not forwarded.
+#[test]
+fn a_request_whose_head_has_begun_gets_its_reply_in_a_shutdown() -> Result {
+    let world = World::new()?;
+    let begun = world.client()?;
+    world.send(&begun, "GET http://www.exam")?;
+    let (kept, server) = world.begin(get("www.example"))?;
+    world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+    drop(kept.take_received());
+    world.send(&kept, "OPTIONS ")?;
+    // These empty lines are no request.
+    let empty = world.client()?;
+    world.send(&empty, "\r\n")?;
+    world.event_loop.shutdown(30 * SECOND);
+    world.settle()?;
+    assert_eq!(empty.ended(), Some(Ended::Finished));
+    assert!(!begun.has_ended() && !kept.has_ended());
+    let rest = "http://www.example/ HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n";
+    world.send(&begun, "ple/ HTTP/1.1\r\nHost: a\r\n\r\n")?;
+    world.send(&kept, rest)?;
+    for (client, expected) in [(&begun, "503"), (&kept, "200")] {
+        let reply = text(client);
+        assert_eq!(status(&reply), expected);
+        assert!(reply.contains("\r\nConnection: close\r\n"), "{reply}");
+        assert_eq!(client.ended(), Some(Ended::Finished));
+    }
     Ok(())
 }

@@ -370,6 +370,8 @@ impl AsyncChat for Client {
                 Ok(()) => self.set_body_terminator(),
                 Err(rejected) => self.refuse_body(rejected),
             },
+        // Empty lines before a request are no part of it.
+        let has_begun = !self.head.trim_ascii().is_empty();
             State::LoggingIn | State::Tunnel(..) | State::Ended => {}
         }
         Ok(())
@@ -417,11 +419,12 @@ impl AsyncChat for Client {
         Ok(())
     }
 
-    /// A request that is being served is completed. A tunnel ends by itself.
+    /// A request that has begun gets its reply. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         Ok(match &self.state {
-            State::Head | State::Ended => AtShutdown::CloseWhenDone,
-            State::LoggingIn => {
+            State::Head if !has_begun => AtShutdown::CloseWhenDone,
+            State::Ended => AtShutdown::CloseWhenDone,
+            State::Head | State::LoggingIn => {
                 self.is_last = true;
                 AtShutdown::Stay
             }
