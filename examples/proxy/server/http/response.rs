@@ -41,9 +41,10 @@ impl Head {
         let mut head = start(response, via)?;
         let mut field =
             |name: &str, value: &str| push(&mut head, &[name.as_bytes(), b": ", value.as_bytes()]);
-        if !response.fields.has("date") {
-            // RFC 9110 section 6.6.1.
-            field("Date", &httpdate::fmt_http_date(SystemTime::now()));
+        let is_date = |(name, _): (&str, &[u8])| name.eq_ignore_ascii_case("date");
+        // One that Connection names is not forwarded.
+        if !response.fields.end_to_end()?.any(is_date) {
+            field("Date", &date());
         }
         if let Some(length) = framing {
             field("Content-Length", &length);
@@ -61,6 +62,11 @@ impl Head {
             sent,
         })
     }
+}
+
+/// The value of a Date field, which each response has: RFC 9110 section 6.6.1.
+pub fn date() -> String {
+    httpdate::fmt_http_date(SystemTime::now())
 }
 
 /// The head of an interim response.

@@ -4,6 +4,7 @@ use asynchat::Chat;
 use tracing::info;
 
 use super::super::exchange::Sent;
+use super::super::response::date;
 use super::{Client, State};
 use crate::http1::status::reason;
 use crate::http1::{Framing, Rejected, Request, Version};
@@ -99,7 +100,8 @@ impl Reply<'_> {
             true => 0,
             false => why.len() + 2,
         };
-        write!(chat, "HTTP/1.1 {status} {}\r\n", reason(status));
+        let (reason, date) = (reason(status), date());
+        write!(chat, "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\n");
         if status == 407 {
             chat.push("Proxy-Authenticate: Basic realm=\"proxy\"\r\n");
         }
