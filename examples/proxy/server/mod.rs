@@ -75,7 +75,8 @@ pub struct Proxy {
     /// The access list of the options, for the threads of the resolver.
     access: Arc<Access>,
     remote: Remote,
-    /// It is cloned, because to make it takes an allocation.
+    /// The terminator of a head, whose pieces the sessions collect. It is cloned, because to make it takes an
+    /// allocation.
     head: Terminator,
 }
 
@@ -93,7 +94,7 @@ impl Proxy {
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
-            head: http1::head_terminator(),
+            head: http1::head_terminator().streamed(),
             options,
         });
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))

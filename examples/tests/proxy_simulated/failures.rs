@@ -152,6 +152,30 @@ fn a_server_that_says_nothing_is_a_502_or_a_504() -> Result {
     Ok(())
 }
 
+/// Such a head has no end.
+#[test]
+fn a_server_that_ends_lines_with_lf_alone_is_a_502_at_once() -> Result {
+    for head in [
+        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\n\n",
+        "\n",
+    ] {
+        let world = World::new()?;
+        let (client, server) = world.begin(get("www.example"))?;
+        // The second response of a connection is no different.
+        world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+        drop(client.take_received());
+        world.send(&client, get("www.example"))?;
+        for piece in head.split_inclusive('\n') {
+            world.send(&server, piece)?;
+        }
+        assert_eq!(status(&text(&client)), "502", "{head:?}");
+        assert_eq!(server.ended(), Some(Ended::Reset), "{head:?}");
+        assert_eq!(client.ended(), None, "{head:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_request_is_repeated_if_the_kept_connection_has_ended_and_nothing_can_happen_twice() -> Result {
     for (request, is_repeated) in [

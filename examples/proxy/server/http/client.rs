@@ -82,7 +82,7 @@ struct Link {
 impl Client {
     /// `received` is the beginning of the first head. `timer` bounds the time for it.
     pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId, received: &[u8]) -> Client {
-        chat.set_terminator(proxy.head.clone().streamed());
+        chat.set_terminator(proxy.head.clone());
         Client {
             chat,
             proxy,
@@ -336,7 +336,7 @@ impl Client {
             return self.chat.close_when_done();
         }
         self.state = State::Head;
-        self.chat.set_terminator(self.proxy.head.clone().streamed());
+        self.chat.set_terminator(self.proxy.head.clone());
         self.set_timer(self.proxy.options.idle);
         self.chat.resume_reading();
     }

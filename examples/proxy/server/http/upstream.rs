@@ -1,5 +1,6 @@
 //! The session of a connection to a server: it receives responses, and forwards them piece by piece.
 
+use std::mem;
 use std::rc::Rc;
 
 use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, Terminator};
@@ -21,6 +22,8 @@ pub struct Upstream {
     chat: Chat,
     proxy: Rc<Proxy>,
     slot: Slot,
+    /// The part of a head that has arrived.
+    head: Vec<u8>,
     interim: u32,
     /// The response whose head was forwarded.
     response: Option<Receiving>,
@@ -42,6 +45,7 @@ impl Upstream {
             chat,
             proxy,
             slot,
+            head: vec![],
             interim: 0,
             response: None,
         }
@@ -160,7 +164,10 @@ impl AsyncChat for Upstream {
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         match &mut self.response {
-            None => self.found_head(record),
+            None => {
+                let head = mem::take(&mut self.head);
+                self.found_head(&head);
+            }
             Some(response) => match response.body.found_terminator(record) {
                 Ok(()) => self.advance(),
                 Err(rejected) => self.fail(Failure::BadResponse, rejected.why),
@@ -170,9 +177,17 @@ impl AsyncChat for Upstream {
     }
 
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        let (Some(response), Some(exchange)) = (&self.response, self.exchange()) else {
+        let Some(exchange) = self.exchange() else {
             // Bytes that no request has asked for.
             self.chat.close();
+            return Ok(());
+        };
+        let Some(response) = &self.response else {
+            let start = self.head.len();
+            self.head.extend_from_slice(piece);
+            if http1::has_bare_lf(&self.head, start) {
+                self.fail(Failure::BadResponse, "a line ends with CR LF");
+            }
             return Ok(());
         };
         let client = &exchange.client;
