@@ -146,7 +146,7 @@ fn lines_that_end_with_lf_are_refused_at_once() -> Result {
 }
 
 /// `ann:secret`
-fn ann() -> Logins {
+pub(crate) fn ann() -> Logins {
     let mut users = Users::default();
     let added = users.add("ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi");
     added.unwrap();

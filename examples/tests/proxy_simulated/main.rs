@@ -1,5 +1,5 @@
 //! The `proxy` example on a simulated network: tunnels, forwarded requests in every segmentation, request smuggling, the
-//! access list, look-ups, deadlines, slow peers and cut responses.
+//! access list, look-ups, random SOCKS input, deadlines, slow peers and cut responses.
 
 mod access;
 mod ends;
@@ -18,6 +18,7 @@ mod scene;
 mod server;
 mod slow;
 mod smuggling;
+mod socks_random;
 mod tunnels;
 mod world;
 
