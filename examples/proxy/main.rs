@@ -33,7 +33,8 @@
 //!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
-//!   minute is cut, and so is a client that sends less than 64 KiB of a body in twice the `--idle` time.
+//!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
+//!   response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
@@ -45,7 +46,7 @@
 //! * `server/access.rs`, `server/resolver.rs`, `server/dial.rs`: the way to a destination, off the loop and back;
 //! * `../common/users/`: users, and the checks of their passwords, off the loop and back, too;
 //! * `server/http/client.rs`, `server/http/upstream.rs`: the two sessions of a request, and what they share in
-//!   `exchange.rs`; then the heads, in `request.rs` and `response.rs`.
+//!   `exchange.rs`; then bodies, in `client/upload.rs`, and the heads, in `request.rs` and `response.rs`.
 
 #![allow(
     unreachable_pub,

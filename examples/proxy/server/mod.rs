@@ -88,8 +88,8 @@ impl Proxy {
     pub fn serve(listen: impl Into<Target>, options: Options) -> Result<Channel, Error> {
         let server = Server::new(listen)
             .limits(options.limits)
-            // Longer than the timers of the sessions, which send a last reply.
-            .deadlines(options.deadlines().input(2 * options.idle))
+            // The sessions have timers for input, and send a last reply when one ends.
+            .deadlines(options.deadlines())
             .refusal(refusal());
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),

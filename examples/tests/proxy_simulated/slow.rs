@@ -101,6 +101,65 @@ fn a_client_has_a_time_for_its_request() -> Result {
     Ok(())
 }
 
+/// Each byte ends the idle time of the server's connection, and each chunk is a record of its own.
+#[test]
+fn a_body_that_trickles_is_cut() -> Result {
+    for (version, framing, piece) in [
+        ("1.0", "Content-Length: 1000", "x"),
+        ("1.1", "Content-Length: 1000", "x"),
+        ("1.1", "Transfer-Encoding: chunked", "1\r\nx\r\n"),
+    ] {
+        for has_response in [false, true] {
+            let world = World::new()?;
+            let (client, server) = world.begin(format!(
+                "PUT http://www.example/ HTTP/{version}\r\nHost: a\r\n{framing}\r\n\r\n"
+            ))?;
+            if has_response {
+                server.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc");
+            }
+            for _ in 0..6 {
+                client.send(piece);
+                world.advance(50 * SECOND)?;
+            }
+            let received = text(&client);
+            match has_response {
+                true => assert!(received.ends_with("\r\n\r\nabc"), "{version} {framing}"),
+                false => assert_eq!(status(&received), "408", "{version} {framing}"),
+            }
+            assert_eq!(client.ended(), Some(Ended::Finished), "{version} {framing}");
+            assert_eq!(server.ended(), Some(Ended::Reset), "{version} {framing}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_body_may_be_as_slow_as_its_server_or_its_response() -> Result {
+    const SIZE: usize = 8 << 20;
+    let head =
+        format!("PUT http://www.example/ HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n");
+    let world = World::new()?;
+    // 64 KiB a minute.
+    let (steady, _steady_server) = world.begin(&head)?;
+    // The server is as slow as its deadline permits.
+    let (ready, slow_server) = world.begin(&head)?;
+    slow_server.stop_reading();
+    ready.send(vec![b'x'; SIZE]);
+    // The client reads a response, and then sends its body.
+    let (reader, server) = world.begin(&head)?;
+    reader.stop_reading();
+    server.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+    server.send(vec![b'x'; SIZE]);
+    for _ in 0..30 {
+        steady.send(vec![b'x'; 55_000]);
+        slow_server.start_reading(70_000);
+        reader.start_reading(70_000);
+        world.advance(50 * SECOND)?;
+        assert!(!steady.has_ended() && !ready.has_ended() && !reader.has_ended());
+    }
+    Ok(())
+}
+
 #[test]
 fn a_head_has_a_limit() -> Result {
     let world = World::new()?;

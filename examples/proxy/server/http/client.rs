@@ -2,6 +2,7 @@
 
 mod login;
 mod replies;
+mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,10 +17,10 @@ use asynchat::{
     TimerId,
 };
 
-use super::exchange::{Exchange, MARK, SERVER_HIGH_WATER, Sent, Slot};
+use super::exchange::{Exchange, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
-use crate::http1::{self, Body, Framing, Rejected, Request, Version, chunked};
+use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
@@ -31,7 +32,7 @@ use crate::server::users::Login;
 pub struct Client {
     chat: Chat,
     proxy: Rc<Proxy>,
-    /// Bounds the time for a head, for silence between two requests, and for a look-up.
+    /// Bounds the time for a head, for silence between two requests, for a look-up, and for each part of a body.
     timer: TimerId,
     /// The part of a head that has arrived.
     head: Vec<u8>,
@@ -68,6 +69,8 @@ struct Forwarding {
     chunked: bool,
     /// The rest of its length, or more if it is not known.
     left: u64,
+    /// How much of the body has arrived since its progress was checked.
+    received: u64,
     look_up: Option<LookUp>,
     /// Whether the request may be sent again on another connection.
     may_repeat: bool,
@@ -178,11 +181,6 @@ impl Client {
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
         };
-        if request.version == Version::Http10 {
-            // This deadline would end a response that ends with the connection, as if it were complete.
-            let deadlines = self.chat.deadlines();
-            self.chat.set_deadlines(deadlines.input(None));
-        }
         self.state = State::Forward(Forwarding {
             exchange: Rc::new(exchange),
             to: target.to,
@@ -193,6 +191,7 @@ impl Client {
                 Framing::Length(length) => length,
                 _ => u64::MAX,
             },
+            received: 0,
             look_up: None,
             may_repeat: false,
         });
@@ -230,59 +229,10 @@ impl Client {
             link.slot.replace(Some(Rc::clone(exchange)));
             link.chat.push(forwarding.head.clone());
             if !exchange.request_complete.get() {
-                self.chat.resume_reading();
+                self.receive_body();
             }
         }
         self.server = Some(link);
-    }
-
-    /// Prepares for the next record of the body. If there is none, the request is complete, and the next one waits for
-    /// the response.
-    fn set_body_terminator(&mut self) {
-        let State::Forward(forwarding) = &self.state else {
-            return;
-        };
-        if let Some(terminator) = forwarding.body.terminator() {
-            return self.chat.set_terminator(terminator);
-        }
-        self.chat.pause_reading();
-        forwarding.exchange.request_complete.set(true);
-        if let Some(link) = self.server.as_ref().filter(|_| forwarding.chunked) {
-            link.chat.push(chunked::LAST_CHUNK);
-        }
-    }
-
-    /// Forwards a piece of the body. The client waits while the server does not take what is queued.
-    fn forward_piece(&mut self, piece: &[u8]) {
-        let (State::Forward(forwarding), Some(link)) = (&mut self.state, &self.server) else {
-            return;
-        };
-        match forwarding.chunked {
-            true => chunked::push_chunk(&link.chat, piece),
-            false => link.chat.push_slice(piece),
-        }
-        forwarding.left = forwarding.left.saturating_sub(piece.len() as u64);
-        // The end of a body does not pause reading: the server may respond as soon as it has the last byte.
-        if link.chat.queued() > MARK && forwarding.left > 0 {
-            self.chat.pause_reading();
-            let exchange = Rc::clone(&forwarding.exchange);
-            exchange.is_paused.set(true);
-            link.chat.push_hook(move || {
-                let client = exchange.client.clone();
-                // An error means that the client has left.
-                let _ = client.post::<Client>(move |client| {
-                    client.resume_body(&exchange);
-                    Ok(())
-                });
-            });
-        }
-    }
-
-    fn resume_body(&mut self, exchange: &Rc<Exchange>) {
-        exchange.is_paused.set(false);
-        if self.is_forwarding(exchange) && !exchange.request_complete.get() {
-            self.chat.resume_reading();
-        }
     }
 
     /// A call of a server's session may be about an earlier exchange.
@@ -370,8 +320,6 @@ impl AsyncChat for Client {
                 Ok(()) => self.set_body_terminator(),
                 Err(rejected) => self.refuse_body(rejected),
             },
-        // Empty lines before a request are no part of it.
-        let has_begun = !self.head.trim_ascii().is_empty();
             State::LoggingIn | State::Tunnel(..) | State::Ended => {}
         }
         Ok(())
@@ -414,13 +362,16 @@ impl AsyncChat for Client {
             }
             State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
-            _ => {}
+            State::Forward(_) => self.check_progress(),
+            State::Tunnel(..) | State::Ended => {}
         }
         Ok(())
     }
 
     /// A request that has begun gets its reply. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        // Empty lines before a request are no part of it.
+        let has_begun = !self.head.trim_ascii().is_empty();
         Ok(match &self.state {
             State::Head if !has_begun => AtShutdown::CloseWhenDone,
             State::Ended => AtShutdown::CloseWhenDone,

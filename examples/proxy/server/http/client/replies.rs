@@ -3,7 +3,6 @@
 use asynchat::Chat;
 use tracing::info;
 
-use super::super::exchange::Sent;
 use super::super::response::date;
 use super::{Client, State};
 use crate::http1::status::reason;
@@ -63,22 +62,6 @@ impl Client {
             }
             State::Tunnel(to, _) => info!("CONNECT {to}: {status} {remark}"),
             State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
-        }
-    }
-
-    /// The body cannot be understood. The server must not take what it has got for a request.
-    pub(super) fn refuse_body(&mut self, rejected: Rejected) {
-        let State::Forward(forwarding) = &self.state else {
-            return;
-        };
-        let sent = forwarding.exchange.sent.get();
-        if let Some(link) = self.server.take() {
-            link.slot.take();
-            link.chat.abort();
-        }
-        match sent {
-            Sent::Nothing => self.refuse(rejected),
-            _ => self.chat.abort(),
         }
     }
 }
