@@ -21,7 +21,7 @@ pub(crate) struct CertificateOptions {
 
     /// The private key of the certificate in the PEM format.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 impl CertificateOptions {
@@ -58,6 +58,7 @@ impl CertificateOptions {
 
     /// Shuts this thread's loop down at Ctrl-C and SIGTERM, as `common::shutdown_on_ctrl_c` does. Without a
     /// certificate also at SIGHUP, which reads the certificate again if there is one.
+    #[allow(dead_code, reason = "`files` has another use for SIGHUP")]
     pub(crate) fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
         match self.tls_cert {
             Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,12 +23,13 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The longest value of a request in a line.
 const LONGEST: usize = 2048;
 
-/// A file to which lines are appended. A program that moves it has to copy and truncate it.
+/// A file to which lines are appended.
 #[derive(Clone)]
 pub struct AccessLog(Rc<Shared>);
 
 struct Shared {
-    file: File,
+    path: PathBuf,
+    file: RefCell<File>,
     lines: RefCell<String>,
 }
 
@@ -53,9 +54,24 @@ pub struct Line {
 
 impl AccessLog {
     pub fn open(path: &Path) -> io::Result<AccessLog> {
-        let file = File::options().append(true).create(true).open(path)?;
-        let lines = RefCell::default();
-        Ok(AccessLog(Rc::new(Shared { file, lines })))
+        Ok(AccessLog(Rc::new(Shared {
+            path: path.to_owned(),
+            file: RefCell::new(open(path)?),
+            lines: RefCell::default(),
+        })))
+    }
+
+    /// Opens the file by its name once more, because it may have been renamed (logrotate). If that fails, the lines go to
+    /// the file that is open.
+    pub fn reopen(&self) {
+        self.0.write();
+        match open(&self.0.path) {
+            Ok(file) => drop(self.0.file.replace(file)),
+            Err(error) => {
+                let path = self.0.path.display();
+                tracing::error!(%path, %error, "the access log cannot be opened");
+            }
+        }
     }
 
     pub fn request(&self, peer: Option<&Addr>, date: &str, request: &Request<'_>) -> Line {
@@ -108,10 +124,14 @@ impl AccessLog {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    File::options().append(true).create(true).open(path)
+}
+
 impl Shared {
     fn write(&self) {
         let mut lines = self.lines.borrow_mut();
-        if let Err(error) = (&self.file).write_all(lines.as_bytes()) {
+        if let Err(error) = self.file.borrow_mut().write_all(lines.as_bytes()) {
             tracing::warn!(%error, "the access log cannot be written");
         }
         lines.clear();
@@ -168,6 +188,41 @@ fn escape(line: &mut String, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Windows does not rename a file that is open.
+    #[cfg(unix)]
+    #[test]
+    fn a_log_that_was_renamed_is_opened_by_its_name_once_more() -> io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("access-log-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let (path, renamed) = (folder.join("log"), folder.join("log.1"));
+        let log = AccessLog::open(&path)?;
+        log.refused(None, "before").finish(400, 0);
+        fs::rename(&path, &renamed)?;
+        log.reopen();
+        log.refused(None, "after").finish(400, 0);
+        // Where it cannot be opened, the lines go to the file that is open.
+        fs::remove_file(&path)?;
+        fs::create_dir(&path)?;
+        log.reopen();
+        fs::remove_dir(&path)?;
+        log.reopen();
+        log.refused(None, "last").finish(400, 0);
+        drop(log);
+        assert_eq!(
+            fs::read_to_string(&renamed)?,
+            "- - - [before] \"-\" 400 - \"-\" \"-\"\n"
+        );
+        assert_eq!(
+            fs::read_to_string(&path)?,
+            "- - - [last] \"-\" 400 - \"-\" \"-\"\n"
+        );
+        fs::remove_dir_all(&folder)
+    }
+
     #[test]
     fn a_value_stays_in_its_quotes() {
         let mut line = String::new();

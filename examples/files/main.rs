@@ -35,12 +35,15 @@
 //! only.
 //!
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
-//! wrong passwords of an address are checked, and then two a minute. `--no-anonymous` demands a user for reading, too.
+//! wrong passwords of an address are checked, and then two a minute; until then right ones from there are refused, too. `--no-anonymous` demands a user for reading, too.
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
 //!
-//! With a certificate it listens for TLS, too. SIGHUP reads a renewed certificate. Make one for tests:
+//! SIGTERM is like Ctrl-C. On Unix, SIGHUP opens the access log by its name once more, after logrotate has renamed it, and
+//! reads a renewed certificate.
+//!
+//! With a certificate it listens for TLS, too. Make one for tests:
 //!
 //! ```text
 //! cargo run --release --example test_certificate -- --out /tmp/tls
@@ -59,6 +62,9 @@
 //! curl -O ftp://127.0.0.1:2121/README.md
 //! lftp -e mirror ftp://127.0.0.1:2121/src
 //! ```
+//!
+//! All of the folder is shared, also names that begin with a dot. With `--write` every user may change every file. Folders
+//! are made and removed over FTP only. There is no quota in total: use a file system of its own.
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
@@ -124,7 +130,7 @@ use clap::Parser;
 use ftp::arguments::FtpArguments;
 use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
-use numbers::{count, seconds};
+use numbers::{count, seconds, size};
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
@@ -157,7 +163,7 @@ struct Arguments {
     /// Requests with another one get a 421, if their connection is one to a loopback address, if
     /// there is this option, or if they are for the status page: a site must not read the folder
     /// or the page by a name that leads here.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = http::host::name)]
     host: Vec<String>,
 
     /// Accept only connections of proxies in this network, which send the client's address with the
@@ -178,17 +184,16 @@ struct Arguments {
     #[arg(long, requires = "tls_cert", help_heading = "Users")]
     insecure_auth: bool,
 
-    /// Let users upload, replace and delete files.
+    /// Let users upload, replace and delete files. Every user may change every file.
     #[arg(long, help_heading = "Writing")]
     write: bool,
 
-    /// The longest upload.
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, help_heading = "Writing",
-          value_parser = clap::value_parser!(u64).range(1..))]
+    /// The longest upload, in bytes, or with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "Writing", value_parser = size)]
     max_upload: u64,
 
     /// Append a line for each request of HTTP and each transfer of FTP to this file, in the combined
-    /// format of Apache.
+    /// format of Apache. Lines are written after a second.
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
 
@@ -214,9 +219,10 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
     max_per_address: usize,
 
-    /// How long a connection may be idle between two requests: at least twice --receive-time.
-    #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds(), help_heading = "Limits")]
-    idle: u64,
+    /// How long a connection may be idle between two requests: at least twice --receive-time. Default:
+    /// 75, or that.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), help_heading = "Limits")]
+    idle: Option<u64>,
 
     /// The time for the head of a request, and for each 64 KiB of an upload. Then the client
     /// gets a 408.
@@ -227,7 +233,7 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(), help_heading = "Limits")]
     drain_time: u64,
 
-    /// How long clients may finish transfers after Ctrl-C.
+    /// How long clients may finish transfers after Ctrl-C. A second Ctrl-C cuts them.
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(), help_heading = "Limits")]
     grace: u64,
 
@@ -246,6 +252,42 @@ impl Arguments {
         // It is required, except with --hash-password.
         self.folder.as_deref().unwrap_or(Path::new(""))
     }
+
+    fn idle(&self) -> Result<Duration> {
+        // A client that gets a 408 must not have been closed before.
+        let least = self.receive_time.saturating_mul(2);
+        match self.idle {
+            Some(idle) if idle < least => Err(format!(
+                "--idle {idle} is less than twice --receive-time {}",
+                self.receive_time
+            )
+            .into()),
+            idle => Ok(Duration::from_secs(idle.unwrap_or(least.max(75)))),
+        }
+    }
+
+    /// Refuses to share what only the server may read.
+    fn check_secrets(&self) -> Result {
+        let secrets = [
+            ("--passwords", self.users.passwords.as_deref()),
+            ("--tls-key", self.certificate.tls_key.as_deref()),
+        ];
+        // What cannot be found here is reported by those who open it.
+        let Ok(folder) = self.folder().canonicalize() else {
+            return Ok(());
+        };
+        for (option, path) in secrets {
+            if let Some(path) = path
+                && let Ok(found) = path.canonicalize()
+                && found.starts_with(&folder)
+            {
+                return Err(
+                    format!("{option} {} is in the folder to share", path.display()).into(),
+                );
+            }
+        }
+        Ok(())
+    }
 }
 
 fn main() {
@@ -263,6 +305,7 @@ fn main() {
 
 fn run(arguments: &Arguments) -> Result {
     descriptors::raise_limit();
+    arguments.check_secrets()?;
     let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
@@ -290,7 +333,6 @@ fn run(arguments: &Arguments) -> Result {
     ftp.access_log.clone_from(&access_log);
     ftp.status.clone_from(&status);
     let defaults = Options::default();
-    let idle = Duration::from_secs(arguments.idle);
     let receive_time = Duration::from_secs(arguments.receive_time);
     let service = Service::new(
         tree,
@@ -307,12 +349,11 @@ fn run(arguments: &Arguments) -> Result {
                 .connections(arguments.max_connections)
                 .per_address(arguments.max_per_address),
             proxies: arguments.proxy_protocol.clone(),
-            // A client that gets a 408 must not have been closed before.
             deadlines: defaults
                 .deadlines
-                .idle(idle.max(2 * receive_time))
+                .idle(arguments.idle()?)
                 .drain(Duration::from_secs(arguments.drain_time)),
-            access_log,
+            access_log: access_log.clone(),
             // Without a port for TLS a password can be sent in clear only.
             tls: arguments.tls_listen.as_ref().and(tls),
             status,
@@ -340,7 +381,9 @@ fn run(arguments: &Arguments) -> Result {
         None => None,
     };
     let grace = Duration::from_secs(arguments.grace);
-    arguments.certificate.shutdown_on_ctrl_c(grace)?;
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    #[cfg(unix)]
+    reopen_on_sighup(access_log)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     let over_ftp = over_ftp.and_then(|listener| listener.local_addr());
@@ -368,6 +411,15 @@ fn run(arguments: &Arguments) -> Result {
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
+    Ok(())
+}
+
+/// Without a log, too: by default the signal would end the program.
+#[cfg(unix)]
+fn reopen_on_sighup(log: Option<AccessLog>) -> Result {
+    asynchat::signal::on(asynchat::signal::SIGHUP, move || {
+        log.iter().for_each(AccessLog::reopen);
+    })?;
     Ok(())
 }
 
@@ -408,4 +460,58 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         },
         ..defaults
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &str) -> std::result::Result<Arguments, String> {
+        let words = ["files", "."].into_iter().chain(options.split_whitespace());
+        Arguments::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_may_have_a_unit() {
+        let size_of = |text: &str| parse(&format!("--max-upload={text}")).map(|it| it.max_upload);
+        assert_eq!(size_of("1000000"), Ok(1_000_000));
+        assert_eq!(size_of("500M"), Ok(500 << 20));
+        assert_eq!(size_of("2G"), Ok(2 << 30));
+        for wrong in ["0", "0K", "G", "1T", "1.5G", "-1", "17179869184G"] {
+            assert!(
+                size_of(wrong).is_err_and(|it| it.contains("such as")),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_host_has_no_scheme_port_or_path() {
+        assert!(parse("--host files.example.org --host box").is_ok());
+        for wrong in ["http://x/", "x:80", "x/", ""] {
+            assert!(parse(&format!("--host={wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_connection_may_be_idle_for_twice_the_time_of_a_request() -> Result {
+        let idle = |options: &str| parse(options)?.idle().map_err(|error| error.to_string());
+        assert_eq!(idle(""), Ok(Duration::from_secs(75)));
+        assert_eq!(idle("--receive-time 50"), Ok(Duration::from_secs(100)));
+        assert_eq!(
+            idle("--receive-time 5 --idle 10"),
+            Ok(Duration::from_secs(10))
+        );
+        let error = "--idle 10 is less than twice --receive-time 30";
+        assert_eq!(idle("--idle 10"), Err(error.to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_of_passwords_in_the_folder_is_refused() -> Result {
+        // The tests run in the folder of the package.
+        let inside = parse("--passwords Cargo.toml")?.check_secrets();
+        assert!(inside.is_err_and(|it| it.to_string().contains("in the folder to share")));
+        parse("--passwords ../Cargo.toml")?.check_secrets()
+    }
 }

@@ -112,7 +112,7 @@ pub struct UserOptions {
     /// SHA-crypt ($5$, $6$). bcrypt uses the first 72 bytes of a password only. The file is read at the
     /// start only.
     #[arg(long, value_name = "FILE")]
-    passwords: Option<PathBuf>,
+    pub passwords: Option<PathBuf>,
 
     /// Reads a password from the standard input, which is a file or a pipe, prints a line for the file of
     /// --passwords, and ends.

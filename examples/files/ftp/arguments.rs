@@ -14,7 +14,7 @@ pub struct FtpArguments {
     pub ftp_listen: Option<String>,
 
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
-    /// needs one. Default: the system chooses.
+    /// needs one, and an address may occupy half of them. Default: the system chooses.
     #[arg(long, value_name = "FIRST-LAST", requires = "ftp_listen", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 

@@ -122,7 +122,9 @@ impl Session {
                 let most = self.service.options.max_failed_logins;
                 match self.login.failures >= most {
                     true => self.hang_up("421 too many wrong passwords"),
-                    false => self.reply("530 the name or the password is wrong"),
+                    false => self.reply(
+                        "530 the name or the password is wrong, or there were too many wrong ones",
+                    ),
                 }
             }
         }

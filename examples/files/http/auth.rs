@@ -10,8 +10,10 @@ use crate::users::Login;
 
 /// Who sends a request that needs a user.
 pub enum Sender {
-    /// There is no password, or a wrong one.
+    /// There is no password.
     Nobody,
+    /// The name or the password is wrong, or the address has failed too often.
+    Wrong,
     User(String),
     /// Too many passwords wait to be checked.
     Unchecked,
@@ -40,14 +42,14 @@ impl Sender {
         match (login, String::from_utf8(name)) {
             (Login::Right, Ok(name)) => Sender::User(name),
             (Login::Busy, _) => Sender::Unchecked,
-            _ => Sender::Nobody,
+            _ => Sender::Wrong,
         }
     }
 
     pub fn user(&self) -> Option<&str> {
         match self {
             Sender::User(name) => Some(name),
-            Sender::Nobody | Sender::Unchecked => None,
+            Sender::Nobody | Sender::Wrong | Sender::Unchecked => None,
         }
     }
 
@@ -61,12 +63,17 @@ impl Sender {
             _ if is_refused(options, chat) => {
                 Reply::text(403, "passwords are accepted with TLS only: use https")
             }
-            _ => Reply::text(401, "this needs a user and a password").field(
-                "WWW-Authenticate",
-                "Basic realm=\"files\", charset=\"UTF-8\"",
+            Sender::Wrong => challenge(
+                "the name or the password is wrong, or there were too many wrong ones: wait half a minute",
             ),
+            _ => challenge("this needs a user and a password"),
         }
     }
+}
+
+fn challenge(text: &'static str) -> Reply {
+    let realm = "Basic realm=\"files\", charset=\"UTF-8\"";
+    Reply::text(401, text).field("WWW-Authenticate", realm)
 }
 
 /// Everybody on the way could read a password (RFC 7617 section 4).
