@@ -80,7 +80,7 @@
 //! Reading order:
 //!
 //! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
-//! * `../http1/`: messages of HTTP/1.1, and what is no message;
+//! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
 //! * `ftp/mod.rs`: two connections in one session;
