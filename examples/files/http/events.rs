@@ -53,7 +53,7 @@ pub fn watch(service: &Rc<Service>, chat: &Chat, connection: Rc<Connection>, rec
     status.watchers.set(status.watchers.get() + 1);
     // How long the browser waits when the connection has ended.
     chat.push_slice(b"retry: 1000\n");
-    // To make an event takes a reading of all counters. Clients that connect again and again get the one that was made.
+    // Making an event reads all counters. Clients that connect again and again get the event that exists.
     chat.push(service.events.at_most_a_period_old(status));
     // There is no request to wait for.
     chat.set_idle_timeout(None);
