@@ -100,6 +100,7 @@ fn one_part_of_a_file_is_sent() -> Result {
             field,
             "{range}"
         );
+        assert_eq!(reply.field("vary"), Some("Accept-Encoding"), "{range}");
         if status != 416 {
             assert_eq!(reply.text(), content, "{range}");
         }
