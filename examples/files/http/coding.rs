@@ -28,8 +28,15 @@ const CODINGS: [Coding; 3] = [
 /// The codings that the client accepts, and does not like less than the original, the preferred one first (RFC 9110
 /// section 12.5.3). Without the field it is sent none.
 pub fn accepted(fields: Fields<'_>) -> impl Iterator<Item = Coding> {
+    let has_preference = fields.has("accept-encoding");
+    let preferred = has_preference.then(|| by_preference(fields));
+    preferred.into_iter().flatten()
+}
+
+fn by_preference(fields: Fields<'_>) -> impl Iterator<Item = Coding> {
     let original = stated(fields, |name| name.eq_ignore_ascii_case("identity")).unwrap_or(0);
-    let mut weighted = CODINGS.map(|coding| (weight(fields, coding), coding));
+    let others = stated(fields, |name| name == "*").unwrap_or(0);
+    let mut weighted = CODINGS.map(|coding| (weight(fields, coding).unwrap_or(others), coding));
     // Stable: equal weights stay in order.
     weighted.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
     let accepted = weighted.into_iter();
@@ -38,13 +45,11 @@ pub fn accepted(fields: Fields<'_>) -> impl Iterator<Item = Coding> {
 }
 
 /// The weight of a coding in thousandths. 0 is not accepted.
-fn weight(fields: Fields<'_>, coding: Coding) -> u16 {
-    let own = stated(fields, |name| {
+fn weight(fields: Fields<'_>, coding: Coding) -> Option<u16> {
+    stated(fields, |name| {
         let is_gzip = coding.name == "gzip" && name.eq_ignore_ascii_case("x-gzip");
         is_gzip || name.eq_ignore_ascii_case(coding.name)
-    });
-    own.or_else(|| stated(fields, |name| name == "*"))
-        .unwrap_or(0)
+    })
 }
 
 /// The weight of the first member with such a name.
