@@ -4,16 +4,18 @@
     python3 tests/files_client.py target/release/examples            # all
     python3 tests/files_client.py target/release/examples curl       # one check
 
-Clients that are not installed (curl, wget, ab, wrk, h2load, aria2c, rclone, REDbot, the Python package h11) are reported as
-skipped, unless FILES_REQUIRE is set. The random requests are those of a seed: FILES_SEED chooses another one, FILES_REQUESTS their
-number. Traffic stays on the loopback interface, and every started process is ended.
+Clients that are not installed (curl, wget, ab, wrk, h2load, aria2c, rclone, goaccess, REDbot, the Python package h11) are reported
+as skipped, unless FILES_REQUIRE is set. The random requests are those of a seed: FILES_SEED chooses another one, FILES_REQUESTS
+their number. Traffic stays on the loopback interface, and every started process is ended.
 """
 
 import contextlib
 import filecmp
+import ftplib
 import functools
 import hashlib
 import http.client
+import io
 import json
 import os
 import pathlib
@@ -265,6 +267,62 @@ def aria2c(site):
         command = ["aria2c", "-q", "-x16", "-s16", "-k1M", "--file-allocation=none", "-d", site.out, "-o", "big"]
         run(*command, f"http://127.0.0.1:{port}/big")
         assert checksum(site.out / "big") == checksum(big)
+    return True
+
+
+def goaccess(site):
+    """It reads each line of the access log, whatever has caused it."""
+    if not has("goaccess"):
+        return False
+    log, report = site.out / "log", site.out / "report.json"
+    (site.shared / "dir" / 'a "b" ü').write_text("x")
+    options = ("--access-log", log, "--ftp-listen", "127.0.0.1:0", "--max-upload", "1000")
+    with site.writable(*options) as (port, process):
+        line = process.stdout.readline()
+        assert line.startswith("listening for FTP on "), line
+        ftp_port = int(line.rsplit(":", 1)[1])
+        url = f"http://127.0.0.1:{port}"
+        authorization = "Authorization: Basic YW5uOnNlY3JldA==\r\n"
+        for head in (
+            "GET /a.txt?x=%22 HTTP/1.1\r\nReferer: http://x/\"\r\nUser-Agent: a\\b\t\u00e9 \"c\"\r\n",
+            f"GET {url}/small HTTP/1.1\r\nRange: bytes=0-9\r\n",
+            "GET /dir HTTP/1.1\r\n",
+            "GET /none\" HTTP/1.1\r\n",
+            f"HEAD /{'x' * 3000} HTTP/1.1\r\n",
+            f"PUT /new HTTP/1.1\r\n{authorization}Content-Length: 3\r\n",
+            f"PUT /new HTTP/1.1\r\n{authorization}Content-Length: 3000\r\n",
+            "PUT /new HTTP/1.1\r\nContent-Length: 3\r\n",
+            "DELETE /a.txt HTTP/1.1\r\n",
+            "OPTIONS * HTTP/1.1\r\n",
+            "NONE / HTTP/1.1\r\n",
+            # These are no requests.
+            "this is none\r\n",
+            "GET / HTTP/1.1\r\nHost: b\r\n",
+            "GET / HTTP/3.0\r\n",
+        ):
+            with socket.create_connection(("127.0.0.1", port), DEADLINE) as client:
+                client.sendall(f"{head}Host: localhost\r\nConnection: close\r\n\r\n".encode() + b"new")
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 16):
+                    pass
+        for user, password in (("ann", "secret"), ("anonymous", "me@")):
+            with ftplib.FTP(timeout=DEADLINE) as ftp:
+                ftp.connect("127.0.0.1", ftp_port)
+                ftp.login(user, password)
+                for name in ("a.txt", 'dir/a "b" ü', "none", "dir", "x" * 1000):
+                    with contextlib.suppress(ftplib.error_perm):
+                        ftp.retrbinary(f"RETR {name}", lambda _: None)
+                for command in ("STOR", "APPE"):
+                    with contextlib.suppress(ftplib.error_perm):
+                        ftp.storbinary(f"{command} a b", io.BytesIO(b"content"))
+                for command in ("LIST", "NLST dir", "MLSD"):
+                    ftp.retrlines(command, lambda _: None)
+    lines = log.read_text().splitlines()
+    for kind in ("\"GET ", "\"PUT ", "\"-\"", "\"RETR ", "\"STOR ", "\"LIST "):
+        assert any(f"] {kind}" in line for line in lines), (kind, lines)
+    run("goaccess", log, "--no-global-config", "--log-format=COMBINED", "-o", report, stdin=subprocess.DEVNULL)
+    figures = json.loads(report.read_text())["general"]
+    assert (figures["valid_requests"], figures["failed_requests"]) == (len(lines), 0), (figures, lines)
     return True
 
 
@@ -686,6 +744,7 @@ CHECKS = {
     "redbot": redbot,
     "aria2c": aria2c,
     "rclone": rclone,
+    "goaccess": goaccess,
     "python": python,
     "transfers": transfers,
     "full_disk": full_disk,

@@ -66,6 +66,10 @@ class Server:
                 self.reader.join()
                 raise AssertionError(self.stderr)
         self.port = int(line.rsplit(":", 1)[1])
+        if "--ftps-listen" in options:
+            line = self.process.stdout.readline()
+            assert line.startswith("listening for FTP with TLS on "), line
+            self.ftps = int(line.rsplit(":", 1)[1])
 
     def read_log(self):
         for line in self.process.stderr:
@@ -315,7 +319,7 @@ def telnet():
 
 
 def tls():
-    with certificate() as (ca, options), serve(*options) as (server, other):
+    with certificate() as (ca, options), serve("--ftps-listen", "127.0.0.1:0", *options) as (server, other):
         large = fill(server.folder / "large")
         context = ssl.create_default_context(cafile=ca)
         # The certificate is for localhost, and ftplib connects to the address.
@@ -345,17 +349,22 @@ def tls():
                 ftp.prot_c()
                 refused(ftp.nlst, "521")
         if has("curl"):
-            common = ["curl", "-sS", "--ssl-reqd", "--cacert", ca, "-u", "ann:secret"]
-            url = f"ftp://localhost:{server.port}"
-            run(*common, "-o", other / "large", f"{url}/large")
-            assert checksum(other / "large") == large
-            run(*common, "-T", other / "large", f"{url}/curl")
-            assert checksum(server.folder / "curl") == large
+            # With AUTH TLS, and with TLS from the beginning.
+            for url in (f"ftp://localhost:{server.port}", f"ftps://localhost:{server.ftps}"):
+                common = ["curl", "-sS", "--ssl-reqd", "--cacert", ca, "-u", "ann:secret"]
+                run(*common, "-o", other / "large", f"{url}/large")
+                assert checksum(other / "large") == large
+                run(*common, "-T", other / "large", f"{url}/curl")
+                assert checksum(server.folder / "curl") == large
+                (server.folder / "curl").unlink()
         if has("lftp"):
-            # lftp protects data unless it is told not to.
-            script = f"set ssl:ca-file {ca}; set ftp:ssl-force true; open -u ann,secret {url}; get large -o {other}/lftp; "
-            run("lftp", "-c", script + f"put {other}/lftp -o lftp; ls")
-            assert checksum(other / "lftp") == large and checksum(server.folder / "lftp") == large
+            for url in (f"ftp://localhost:{server.port}", f"ftps://localhost:{server.ftps}"):
+                # lftp protects data unless it is told not to.
+                script = f"set ssl:ca-file {ca}; set ftp:ssl-force true; open -u ann,secret {url}; get large -o {other}/lftp; "
+                run("lftp", "-c", script + f"put {other}/lftp -o lftp; ls")
+                assert checksum(other / "lftp") == large and checksum(server.folder / "lftp") == large
+                (other / "lftp").unlink()
+                (server.folder / "lftp").unlink()
     return True
 
 

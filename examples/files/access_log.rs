@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! 127.0.0.1 - ann [06/Nov/1994:08:49:37 +0000] "GET /a HTTP/1.1" 200 5 "http://x/" "curl/8"
+//! 127.0.0.1 - ann [06/Nov/1994:08:49:38 +0000] "RETR /a FTP" 226 5 "-" "-"
+//! 127.0.0.1 - - [06/Nov/1994:08:49:39 +0000] "-" 400 40 "-" "-"
 //! ```
+//!
+//! The second line is a transfer of FTP, and the third one is input that is no request. goaccess accepts all three, and
+//! shows "RETR /a FTP" as a path without a method.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};

@@ -55,7 +55,7 @@
 //! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
 //!
 //! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it, and PROT P for their data
-//! connections:
+//! connections. With `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
 //!
 //! ```text
 //! cargo run --release --example files -- . --ftp-listen 127.0.0.1:2121 --ftp-ports 50000-50100
@@ -86,7 +86,7 @@
 //! Reading order:
 //!
 //! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
-//! * `../http1/`: messages of HTTP/1.1, and what is no message;
+//! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
 //! * `ftp/mod.rs`: two connections in one session;
@@ -317,8 +317,8 @@ fn run(arguments: &Arguments) -> Result {
     // HTTP and FTP count wrong passwords together.
     let logins = Logins::new(users);
     let tls = arguments.certificate.acceptor(&["http/1.1"])?;
-    if tls.is_some() && arguments.tls_listen.is_none() && arguments.ftp.ftp_listen.is_none() {
-        return Err("--tls-cert needs --tls-listen or --ftp-listen".into());
+    if tls.is_some() && arguments.tls_listen.is_none() && !arguments.ftp.is_enabled() {
+        return Err("--tls-cert needs --tls-listen, --ftp-listen or --ftps-listen".into());
     }
     let tree = open_tree(arguments)?;
     let mut ftp = ftp_options(arguments, &logins)?;
@@ -372,21 +372,28 @@ fn run(arguments: &Arguments) -> Result {
         }
         None => None,
     };
-    let over_ftp = match &arguments.ftp.ftp_listen {
-        Some(address) => {
-            let service = ftp::Service::new(open_tree(arguments)?, ftp);
+    let (mut over_ftp, mut over_ftps) = (None, None);
+    if arguments.ftp.is_enabled() {
+        let service = ftp::Service::new(open_tree(arguments)?, ftp);
+        if let Some(address) = &arguments.ftp.ftp_listen {
             let listener = service.serve(address.as_str());
-            Some(listener.map_err(|e| e.context(format_args!("--ftp-listen {address}")))?)
+            let listener =
+                listener.map_err(|e| e.context(format_args!("--ftp-listen {address}")))?;
+            over_ftp = listener.local_addr();
         }
-        None => None,
-    };
+        if let Some(address) = &arguments.ftp.ftps_listen {
+            let listener = service.serve_tls(address.as_str());
+            let listener =
+                listener.map_err(|e| e.context(format_args!("--ftps-listen {address}")))?;
+            over_ftps = listener.local_addr();
+        }
+    }
     let grace = Duration::from_secs(arguments.grace);
     asynchat::signal::shutdown_on_ctrl_c(grace)?;
     #[cfg(unix)]
     reopen_on_sighup(access_log)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
-    let over_ftp = over_ftp.and_then(|listener| listener.local_addr());
     // With TLS, passwords are refused without it.
     let is_in_clear = |has_tls: bool| !has_tls || arguments.insecure_auth;
     let in_clear = [
@@ -407,6 +414,9 @@ fn run(arguments: &Arguments) -> Result {
     }
     if let Some(address) = over_ftp {
         common::say(format_args!("listening for FTP on {address}"));
+    }
+    if let Some(address) = over_ftps {
+        common::say(format_args!("listening for FTP with TLS on {address}"));
     }
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
@@ -449,14 +459,14 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         data_deadlines: defaults.data_deadlines.drain(drain).input(input),
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
-        tls: match arguments.ftp.ftp_listen {
-            Some(_) => {
+        tls: match arguments.ftp.is_enabled() {
+            true => {
                 // A client that only sends, as in an upload, would not read a ticket. When it closes its socket with
                 // unread input, its kernel resets the connection, and the end of the file is lost.
                 let certificate = &arguments.certificate;
                 certificate.acceptor_with(&["ftp", "ftp-data"], |tls| tls.send_tls13_tickets = 0)?
             }
-            None => None,
+            false => None,
         },
         ..defaults
     })

@@ -251,6 +251,146 @@ fn a_line_is_one_field() {
     assert_eq!(framing("X: a\tb \u{e9}\r\n"), Ok(Framing::Empty));
 }
 
+/// The ways to write a field of the framing so that two parsers differ, from the scanners for request smuggling of
+/// PortSwigger (HTTP Request Smuggler, `DesyncBox.java`, those of HTTP/1.1) and of defparam (smuggler, its three lists).
+/// Each is refused, or it is chunked, or it has no body: another field, which both parsers skip.
+#[test]
+fn the_fields_of_scanners_are_not_ambiguous() {
+    let framing_of = |lines: &[u8]| {
+        let head = [b"PUT /x HTTP/1.1\r\nHost: a\r\n", lines, b"\r\n\r\n"].concat();
+        let first = [b"PUT /x HTTP/1.1\r\n", lines, b"\r\nHost: a\r\n\r\n"].concat();
+        let got = status_of(head);
+        assert_eq!(got, status_of(first), "{}", lines.escape_ascii());
+        got
+    };
+    let chunked = Ok(Framing::Chunked);
+    for (lines, expected) in [
+        (&b"Transfer-Encoding: chunked"[..], chunked),
+        (b"Transfer-Encoding:chunked", chunked),
+        (b"Transfer-Encoding:  chunked", chunked),
+        (b"Transfer-Encoding:\tchunked", chunked),
+        (b"Transfer-Encoding: chunked\t", chunked),
+        (b"TrAnSFer-EnCODinG: cHuNkeD", chunked),
+        (b"tRANSFER-ENCODING: CHUNKED", chunked),
+        // What Connection names is a matter of proxies: see `proxy_simulated`.
+        (
+            b"Connection: Transfer-Encoding\r\nTransfer-Encoding: chunked",
+            chunked,
+        ),
+        (b"Range: bytes=0-0\r\nTransfer-Encoding: chunked", chunked),
+        (b"Transfer-Encoding: chunk", Err(501)),
+        (b"Transfer-Encoding: chunked, cow", Err(501)),
+        (b"Transfer-Encoding: cow, chunked", Err(501)),
+        (b"Transfer-Encoding: identity, chunked, identity", Err(501)),
+        (b"Transfer-Encoding: cow chunked bar", Err(501)),
+        (b"Transfer-Encoding: \"chunked\"", Err(501)),
+        (b"Transfer-Encoding: 'chunked'", Err(501)),
+        (b"Transfer-Encoding: ch\x96nked", Err(501)),
+        (
+            b"Transfer-Encoding: =?iso-8859-1?B?Y2h1bmtlZA==?=",
+            Err(501),
+        ),
+        (b"Transfer-Encoding: =?UTF-8?B?Y2h1bmtlZA==?=", Err(501)),
+        (
+            b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+            Err(501),
+        ),
+        (
+            b"Transfer-Encoding: chunked\r\nTransfer-encoding: identity",
+            Err(501),
+        ),
+        (b"Transfer-Encoding : chunked", Err(400)),
+        (b"Transfer-Encoding\t:\tchunked", Err(400)),
+        (b"Transfer Encoding: chunked", Err(400)),
+        (b"Transfer Encoding:chunked", Err(400)),
+        (b"Transfer-Encoding x: chunked", Err(400)),
+        (b"Transfer-Encoding chunked : chunked", Err(400)),
+        (b"Transfer\\Encoding: chunked", Err(400)),
+        (b"Transfer\r-Encoding: chunked", Err(400)),
+        (b"Transf\x82r-Encoding: chunked", Err(400)),
+        (b"Transfer\xadEncoding: chunked", Err(400)),
+        (b"Transfer-Encoding\xc2\x85: chunked", Err(400)),
+        (b"Transfer-Encoding\xc2\xa0: chunked", Err(400)),
+        (b"Transfer-Encoding\xc2\xad: chunked", Err(400)),
+        (b":transfer-encoding: chunked", Err(400)),
+        (b" Transfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\r\n Transfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\r\n\tTransfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\r\n\rTransfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\rTransfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\nTransfer-Encoding: chunked", Err(400)),
+        (b"Foo: bar\n\nTransfer-Encoding: chunked", Err(400)),
+        (b"Transfer-Encoding\r\n: chunked", Err(400)),
+        (b"Transfer-Encoding\n : chunked", Err(400)),
+        (b"Transfer-Encoding:\n chunked", Err(400)),
+        (b"Transfer-Encoding:\r\n chunked", Err(400)),
+        (b"Transfer-Encoding: \r\n\tchunked", Err(400)),
+        (b"Transfer-Encoding:\r\n \r\n chunked", Err(400)),
+        (b"Transfer-Encoding: \n\x0bchunked", Err(400)),
+        (b"Transfer-Encoding: chunked\r", Err(400)),
+        // These are other fields.
+        (b"Transfer_Encoding: chunked", Ok(Framing::Empty)),
+        (b"Transfer-%45ncoding: chunked", Ok(Framing::Empty)),
+        (b"Content-Encoding: chunked", Ok(Framing::Empty)),
+        (b"Content-Length: +5", Err(400)),
+        (b"Content-Length: -5", Err(400)),
+        (b"Content-Length: 5e0", Err(400)),
+        (b"Content-Length: 5.0", Err(400)),
+        (b"Content-Length: 0 5", Err(400)),
+        (b"Content-Length: 0, 5", Err(400)),
+        (b"Content-Length: 5, 0", Err(400)),
+        (b"X-Invalid Y: \r\nContent-Length: 5", Err(400)),
+        // RFC 9110 section 8.6: any number of digits, of decimal numbers.
+        (b"Content-Length: 05", Ok(Framing::Length(5))),
+        (b"Content-Length: 000000000005", Ok(Framing::Length(5))),
+    ] {
+        assert_eq!(framing_of(lines), expected, "{}", lines.escape_ascii());
+    }
+    // A character at each place where some parser skips it.
+    for byte in (0..=0x20).chain(0x7f..=0xff) {
+        let (in_value, beside_value) = match byte {
+            b' ' | b'\t' => (Err(501), chunked),
+            0x80.. => (Err(501), Err(501)),
+            _ => (Err(400), Err(400)),
+        };
+        let (byte, name) = ([byte], &b"Transfer-Encoding"[..]);
+        for (parts, expected) in [
+            (&[name, b":", &byte, b"chunked"][..], beside_value),
+            (&[name, b": ", &byte, b"chunked"], beside_value),
+            (&[name, b": chunked", &byte], beside_value),
+            (&[name, b":", &byte, b"chunked", &byte], beside_value),
+            (&[name, b": chunked", &byte, b"X: X"], in_value),
+            (&[name, &byte, b": chunked"], Err(400)),
+            (&[name, &byte, b":", &byte, b"chunked"], Err(400)),
+            (&[name, &byte, b": chunked", &byte], Err(400)),
+            (&[&byte, name, b": chunked"], Err(400)),
+            (&[&byte, name, &byte, b": chunked"], Err(400)),
+            (&[&byte, name, b":", &byte, b"chunked"], Err(400)),
+            (&[&byte, name, b": chunked", &byte], Err(400)),
+            (&[b"X: X\r", &byte, name, b": chunked"], Err(400)),
+            (&[b"X: X", &byte, b"\n", name, b": chunked"], Err(400)),
+            (&[name, b": chunked\r", &byte, b"X: X"], Err(400)),
+            (&[name, b": chunked", &byte, b"\nX: X"], Err(400)),
+        ] {
+            let lines = parts.concat();
+            // It ends the line, as it should.
+            let is_crlf = memchr::memmem::find(&lines, b"\r\n").is_some();
+            let got = framing_of(&lines);
+            match is_crlf {
+                true => assert!(matches!(got, Err(400) | Ok(Framing::Chunked)), "{got:?}"),
+                false => assert_eq!(got, expected, "{}", lines.escape_ascii()),
+            }
+        }
+        // All of this is the value of X.
+        let lines = [&b"X: X"[..], &byte, name, b": chunked"].concat();
+        let expected = match in_value {
+            Err(501) => Ok(Framing::Empty),
+            refused => refused,
+        };
+        assert_eq!(framing_of(&lines), expected, "{}", lines.escape_ascii());
+    }
+}
+
 #[test]
 fn there_is_one_host() {
     for (fields, expected) in [

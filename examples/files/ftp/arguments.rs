@@ -3,29 +3,44 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 #[derive(Args)]
-#[command(next_help_heading = "FTP")]
+#[command(
+    next_help_heading = "FTP",
+    group(ArgGroup::new("ftp_addresses").multiple(true).args(["ftp_listen", "ftps_listen"]))
+)]
 pub struct FtpArguments {
     /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS. Users
     /// have to, and PROT P for data connections.
     #[arg(long, value_name = "HOST:PORT")]
     pub ftp_listen: Option<String>,
 
+    /// Also listen on this address, for FTP with TLS from the beginning, as clients expect it of
+    /// `ftps://`. It has a count of connections of its own.
+    #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
+    pub ftps_listen: Option<String>,
+
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
     /// needs one, and an address may occupy half of them. Default: the system chooses.
-    #[arg(long, value_name = "FIRST-LAST", requires = "ftp_listen", value_parser = ports)]
+
+    #[arg(long, value_name = "FIRST-LAST", requires = "ftp_addresses", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 
     /// The IPv4 address in replies to PASV, to which clients connect, if the server is behind a
     /// router with NAT. Default: the address that the client has connected to.
-    #[arg(long, value_name = "ADDRESS", requires = "ftp_listen")]
+    #[arg(long, value_name = "ADDRESS", requires = "ftp_addresses")]
     pub ftp_address: Option<Ipv4Addr>,
 
     /// How long a client of FTP may be silent between two commands. Then it gets a 421.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
     pub ftp_idle: u64,
+}
+
+impl FtpArguments {
+    pub fn is_enabled(&self) -> bool {
+        self.ftp_listen.is_some() || self.ftps_listen.is_some()
+    }
 }
 
 fn ports(text: &str) -> Result<RangeInclusive<u16>, &'static str> {

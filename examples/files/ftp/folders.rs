@@ -10,10 +10,20 @@ use crate::tree::Found;
 impl Session {
     /// A path from the current folder. An empty one is the folder itself.
     pub fn resolve(&self, path: &[u8]) -> Result<Names, Refusal> {
+        let names = self.names(path);
+        names.ok_or("550 no file can have this name")
+    }
+
+    /// The path of a file that is to be written. RFC 959 section 5.4 has 553 for STOR, APPE and RNTO alone.
+    pub fn resolve_new(&self, path: &[u8]) -> Result<Names, Refusal> {
+        let names = self.names(path);
+        names.ok_or("553 no file can have this name")
+    }
+
+    fn names(&self, path: &[u8]) -> Option<Names> {
         // A CR in a reply could look like the end of its line.
         let path = Some(path).filter(|path| !path.contains(&b'\r'));
-        let names = path.and_then(|path| self.folder.resolve(path));
-        names.ok_or("553 no file can have this name")
+        path.and_then(|path| self.folder.resolve(path))
     }
 
     pub fn cwd(&mut self, path: &[u8]) {
@@ -99,7 +109,7 @@ impl Session {
 
     pub fn rnto(&self, from: Option<Names>, path: &[u8]) -> Result<&'static str, Refusal> {
         let from = from.ok_or("503 RNFR first")?;
-        let (user, to) = (self.writer()?, self.resolve(path)?);
+        let (user, to) = (self.writer()?, self.resolve_new(path)?);
         let renamed = self.service.tree.rename(&from, &to);
         renamed.map_err(|error| failed(&error))?;
         info!(from = %from.display(), to = %to.display(), user, "renamed");

@@ -36,6 +36,14 @@ enum Protection {
 }
 
 impl Login {
+    /// On a connection that has used TLS from its beginning. Its clients expect PROT P.
+    pub fn with_tls() -> Login {
+        Login {
+            protection: Protection::Private,
+            ..Login::default()
+        }
+    }
+
     pub fn is_complete(&self) -> bool {
         matches!(self.who, Who::Anonymous | Who::User(_))
     }

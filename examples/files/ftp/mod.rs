@@ -77,8 +77,8 @@ pub struct Options {
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
     pub grace: Duration,
-    /// Without it there is no AUTH TLS. With it, a user has to use it before the password, and PROT P for data
-    /// connections. It should send no tickets: clients that upload do not read them.
+    /// Without it there is no TLS. With it, a user has to use it before the password, and PROT P for data connections. It
+    /// should send no tickets: clients that upload do not read them.
     pub tls: Option<tls::Acceptor>,
     /// Transfers are logged.
     pub access_log: Option<AccessLog>,
@@ -135,14 +135,28 @@ impl Service {
         })
     }
 
-    /// Serves on `addr`, on this thread's loop.
+    /// Serves on `addr`, on this thread's loop. Clients begin TLS with AUTH TLS (RFC 4217).
     pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        let service = Rc::clone(self);
+        self.listen(self.server(addr))
+    }
+
+    /// Serves on `addr` with TLS from the beginning. RFC 4217 describes AUTH TLS only, but clients have this as `ftps://`.
+    pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
+        let acceptor = self.options.tls.as_ref();
+        let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
+        self.listen(self.server(addr).tls(acceptor))
+    }
+
+    fn server(&self, addr: impl Into<Target>) -> Server {
         Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
             .refusal("421 too many connections, try again later\r\n")
-            .listen(move |chat| Session::new(chat, Rc::clone(&service)))
+    }
+
+    fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {
+        let service = Rc::clone(self);
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
     }
 }
 

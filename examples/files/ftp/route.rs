@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 
 use asynchat::{Channel, Chat, Close, Connector, Server, Terminator};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::Refusal;
 use super::address::{self, HostPort};
@@ -178,8 +179,7 @@ impl Session {
         let (peer, most) = (self.chat.peer_addr(), ports.len().div_ceil(2));
         let taken = self.service.ports.take(peer.as_ref(), most);
         let taken = taken.ok_or("425 too many ports wait for connections from your address")?;
-        // Which port is next is not easy to guess for others.
-        let skipped = fastrand::usize(..ports.len());
+        let skipped = unpredictable()? as usize % ports.len();
         let tries = ports.len().min(MOST_TRIES);
         for port in ports.cycle().skip(skipped).take(tries) {
             addr.set_port(port);
@@ -253,4 +253,13 @@ impl Session {
             Data::new(chat, control.clone(), number, tls.clone())
         }
     }
+}
+
+/// A number that others cannot compute from earlier ports: whoever knows the next port can connect to it before the client
+/// (RFC 2577 section 4).
+fn unpredictable() -> Result<u32, Refusal> {
+    let mut bytes = [0; 4];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| "425 the system has no random numbers")?;
+    Ok(u32::from_ne_bytes(bytes))
 }

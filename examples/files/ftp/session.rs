@@ -68,12 +68,16 @@ impl Session {
         chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
         chat.call_later(service.options.idle);
         let login_timer = chat.call_later(service.options.login_time);
-        let connection = service.options.status.connected("ftp", chat.peer_addr());
+        let (protocol, login) = match chat.tls() {
+            Some(_) => ("ftps", Login::with_tls()),
+            None => ("ftp", Login::default()),
+        };
+        let connection = service.options.status.connected(protocol, chat.peer_addr());
         Session {
             chat,
             service,
             connection,
-            login: Login::default(),
+            login,
             folder: Names::default(),
             is_ascii: true,
             restart: 0,

@@ -25,34 +25,43 @@ const CODINGS: [Coding; 3] = [
     },
 ];
 
-/// The codings that the client accepts, the preferred one first (RFC 9110 section 12.5.3). Without the field it is sent
-/// none.
+/// The codings that the client accepts, and does not like less than the original, the preferred one first (RFC 9110
+/// section 12.5.3). Without the field it is sent none.
 pub fn accepted(fields: Fields<'_>) -> impl Iterator<Item = Coding> {
-    let mut weighted = CODINGS.map(|coding| (weight(fields, coding), coding));
+    let has_preference = fields.has("accept-encoding");
+    let preferred = has_preference.then(|| by_preference(fields));
+    preferred.into_iter().flatten()
+}
+
+fn by_preference(fields: Fields<'_>) -> impl Iterator<Item = Coding> {
+    let original = stated(fields, |name| name.eq_ignore_ascii_case("identity")).unwrap_or(0);
+    let others = stated(fields, |name| name == "*").unwrap_or(0);
+    let mut weighted = CODINGS.map(|coding| (weight(fields, coding).unwrap_or(others), coding));
     // Stable: equal weights stay in order.
     weighted.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-    let accepted = weighted.into_iter().filter(|(weight, _)| *weight > 0);
+    let accepted = weighted.into_iter();
+    let accepted = accepted.filter(move |(weight, _)| *weight > 0 && *weight >= original);
     accepted.map(|(_, coding)| coding)
 }
 
 /// The weight of a coding in thousandths. 0 is not accepted.
-fn weight(fields: Fields<'_>, coding: Coding) -> u16 {
-    let mut others = 0;
-    for member in fields.list("accept-encoding") {
+fn weight(fields: Fields<'_>, coding: Coding) -> Option<u16> {
+    stated(fields, |name| {
+        let is_gzip = coding.name == "gzip" && name.eq_ignore_ascii_case("x-gzip");
+        is_gzip || name.eq_ignore_ascii_case(coding.name)
+    })
+}
+
+/// The weight of the first member with such a name.
+fn stated(fields: Fields<'_>, is: impl Fn(&str) -> bool) -> Option<u16> {
+    fields.list("accept-encoding").find_map(|member| {
         let member = std::str::from_utf8(member).unwrap_or_default();
         let (name, weight) = match member.split_once(';') {
             Some((name, parameter)) => (name.trim(), thousandths(parameter.trim())),
             None => (member, 1000),
         };
-        let is_gzip = coding.name == "gzip" && name.eq_ignore_ascii_case("x-gzip");
-        if is_gzip || name.eq_ignore_ascii_case(coding.name) {
-            return weight;
-        }
-        if name == "*" {
-            others = weight;
-        }
-    }
-    others
+        is(name).then_some(weight)
+    })
 }
 
 /// `q=0.5`. What is malformed is not accepted.

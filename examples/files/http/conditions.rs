@@ -12,6 +12,8 @@ pub struct Validators {
     pub tag: String,
     /// In whole seconds.
     pub modified: SystemTime,
+    /// Whether it is one of several codings of the same file.
+    is_coded: bool,
 }
 
 impl Validators {
@@ -26,7 +28,15 @@ impl Validators {
         Validators {
             tag,
             modified: UNIX_EPOCH + Duration::from_secs(seconds),
+            is_coded: !coding.is_empty(),
         }
+    }
+
+    /// Whether no other representation has the same date (RFC 9110 section 8.8.2.2). A file may change again in the
+    /// second of its last change. The file and what is stored compressed beside it can have one date.
+    fn has_strong_date(&self, now: SystemTime) -> bool {
+        let age = now.duration_since(self.modified);
+        !self.is_coded && age.is_ok_and(|age| age >= Duration::from_secs(1))
     }
 }
 
@@ -51,7 +61,8 @@ pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -
             return Outcome::Failed;
         }
     } else if let Some(date) = date(fields, "if-unmodified-since")
-        && modified.is_none_or(|modified| modified > date)
+        // Section 13.1.4: it is ignored if there is no date to compare it with.
+        && modified.is_some_and(|modified| modified > date)
     {
         return Outcome::Failed;
     }
@@ -73,7 +84,7 @@ pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -
 }
 
 /// Whether Range applies: without If-Range, or if the client's part is of this representation (section 13.1.5).
-pub fn range_applies(fields: Fields<'_>, current: &Validators) -> bool {
+pub fn range_applies(fields: Fields<'_>, current: &Validators, now: SystemTime) -> bool {
     if !fields.has("if-range") {
         return true;
     }
@@ -83,8 +94,11 @@ pub fn range_applies(fields: Fields<'_>, current: &Validators) -> bool {
     // A date can begin with a W, too: Wed, 02 Nov 1994 08:49:37 GMT.
     match value.starts_with('"') || value.starts_with("W/") {
         true => value == current.tag,
-        // Exactly: it is no comparison of times.
-        false => httpdate::parse_http_date(value).is_ok_and(|date| date == current.modified),
+        false => {
+            // Exactly: it is no comparison of times.
+            let is_same = |date| date == current.modified;
+            current.has_strong_date(now) && httpdate::parse_http_date(value).is_ok_and(is_same)
+        }
     }
 }
 

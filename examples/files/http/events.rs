@@ -35,10 +35,10 @@ impl Default for Events {
     }
 }
 
-/// The session of a client that watches. The stream of events ends with the connection.
+/// The session of a connection that receives events, after its request. It is the last request of the connection.
 pub struct Watcher {
     chat: Chat,
-    /// It stays in the list.
+    /// The status page lists the connection while this exists.
     _connection: Rc<Connection>,
     record: Option<Record>,
     /// The bytes that the connection had sent before.
@@ -53,7 +53,7 @@ pub fn watch(service: &Rc<Service>, chat: &Chat, connection: Rc<Connection>, rec
     status.watchers.set(status.watchers.get() + 1);
     // How long the browser waits when the connection has ended.
     chat.push_slice(b"retry: 1000\n");
-    // A client that comes again and again does not make the server count each time.
+    // Making an event reads all counters. Clients that connect again and again get the event that exists.
     chat.push(service.events.at_most_a_period_old(status));
     // There is no request to wait for.
     chat.set_idle_timeout(None);

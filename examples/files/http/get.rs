@@ -119,29 +119,25 @@ fn send_file(
     let size = metadata.len();
     let validators = Validators::new(modified(&metadata), size, coding);
     let outcome = conditions::evaluate(request.fields, Some(&validators), true);
-    let describe = |reply: Reply| {
-        let modified = validators.modified.min((service.options.clock)());
-        let reply = reply
-            .field("ETag", &validators.tag)
-            .field("Last-Modified", http_date(modified))
-            .field("Vary", "Accept-Encoding")
-            // Otherwise a cache guesses how long the file stays the same (RFC 9111 section 4.2.2).
-            .field("Cache-Control", "no-cache");
-        match coding {
-            "" => reply,
-            coding => reply.field("Content-Encoding", coding),
-        }
+    let now = (service.options.clock)();
+    // Each reply that depends on which file is chosen.
+    let chosen = |reply: Reply| reply.field("Vary", "Accept-Encoding");
+    let identified = |reply: Reply| {
+        let reply = chosen(reply.field("ETag", &validators.tag));
+        // Otherwise a cache guesses how long the file stays the same (RFC 9111 section 4.2.2).
+        reply.field("Cache-Control", "no-cache")
     };
     match outcome {
         Outcome::Perform => {}
-        Outcome::NotModified => return describe(Reply::new(304, Content::None)),
-        Outcome::Failed => return Reply::text(412, "the file is another one"),
+        // The client has the other fields (RFC 9110 section 15.4.5).
+        Outcome::NotModified => return identified(Reply::new(304, Content::None)),
+        Outcome::Failed => return chosen(Reply::text(412, "the file is another one")),
     }
     // RFC 9110 section 14.2: Range is for GET. Several ranges are answered with the whole file.
     let range = match request.fields.text("range") {
         Some(range)
             if request.method == "GET"
-                && conditions::range_applies(request.fields, &validators) =>
+                && conditions::range_applies(request.fields, &validators, now) =>
         {
             Range::parse(range, size)
         }
@@ -151,7 +147,7 @@ fn send_file(
         Range::Whole => (200, 0, size),
         Range::Part { start, length } => (206, start, length),
         Range::Unsatisfiable => {
-            let reply = Reply::text(416, "the file has no such part");
+            let reply = chosen(Reply::text(416, "the file has no such part"));
             return reply.field("Content-Range", format!("bytes */{size}"));
         }
     };
@@ -175,9 +171,14 @@ fn send_file(
         }
         false => Content::File(file, length),
     };
-    let reply = describe(Reply::new(status, content))
+    let reply = identified(Reply::new(status, content))
+        .field("Last-Modified", http_date(validators.modified.min(now)))
         .field("Content-Type", content_type(names.as_path()))
         .field("Accept-Ranges", "bytes");
+    let reply = match coding {
+        "" => reply,
+        coding => reply.field("Content-Encoding", coding),
+    };
     match range {
         Range::Part { .. } => {
             let last = start + length - 1;

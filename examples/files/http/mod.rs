@@ -1,6 +1,6 @@
 //! The folder over HTTP/1.1 (RFC 9110, RFC 9112).
 //!
-//! Reading order: `session.rs` (the handler: heads, bodies, time), `get.rs`, `put.rs`, then what these use:
+//! Reading order: `session.rs` (the handler: heads, bodies, time), `incoming.rs`, `get.rs`, `put.rs`, then what these use:
 //! `host.rs`, `reply.rs`, `conditions.rs`, `range.rs`, `coding.rs`, `page.rs`; and what is below `/-/`: `own.rs`,
 //! `events.rs`.
 
@@ -10,6 +10,7 @@ pub mod conditions;
 mod events;
 mod get;
 pub mod host;
+mod incoming;
 mod own;
 mod page;
 mod put;

@@ -3,7 +3,8 @@
 /// What a Range field asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// Everything: the field is not valid, has another unit or several ranges. A server may ignore it.
+    /// Everything: the field is not valid, has another unit or several ranges, or the file is empty. A server may ignore
+    /// it.
     Whole,
     /// `length` bytes from `start`.
     Part { start: u64, length: u64 },
@@ -24,7 +25,10 @@ impl Range {
             return None;
         }
         let (start, end) = match (first, last) {
-            ("", suffix) => (size.saturating_sub(number(suffix)?), size),
+            ("", suffix) => match number(suffix)? {
+                0 => return Some(Range::Unsatisfiable),
+                length => (size.saturating_sub(length), size),
+            },
             (first, "") => (number(first)?, size),
             (first, last) => {
                 let (first, last) = (number(first)?, number(last)?);
@@ -35,6 +39,8 @@ impl Range {
             }
         };
         Some(match end.checked_sub(start) {
+            // Clients that limit the length of each reply ask for `bytes=0-N` always. Content-Range can state no empty part.
+            _ if size == 0 => Range::Whole,
             None | Some(0) => Range::Unsatisfiable,
             Some(length) => Range::Part { start, length },
         })

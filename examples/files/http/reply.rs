@@ -18,7 +18,7 @@ pub struct Exchange {
     /// Whether another request may follow.
     pub keep_alive: bool,
     /// Whether the client sends nothing more: it has said so, and the request has no body.
-    pub is_last: bool,
+    pub client_is_done: bool,
     /// Whether pages of other sites must not load the reply, as an image or a script.
     pub is_private: bool,
     pub record: Record,

@@ -9,14 +9,12 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, 
 use tracing::debug;
 
 use super::auth::{self, Sender};
+use super::incoming::{Incoming, MOST_DISCARDED};
 use super::reply::{self, Content, Exchange, Reply};
 use super::{Service, get, host, put};
 use crate::access_log;
-use crate::http1::{self, Body, Framing, Rejected, Request, Version};
-use crate::status::{Connection, Progress, Record};
-
-/// A body that nobody wants is received up to this length, so that the connection can be used again.
-const MOST_DISCARDED: u64 = 256 << 10;
+use crate::http1::{self, Framing, Rejected, Request, Version};
+use crate::status::{Connection, Record};
 
 /// So many replies of a connection may have a file open. Further requests wait: a client that asks for a thousand files
 /// at once must not take a thousand descriptors.
@@ -24,9 +22,6 @@ const MOST_OPEN: usize = 4;
 
 /// The status of a request whose client left before the reply, as nginx logs it.
 const CUT: u16 = 499;
-
-/// A body makes progress if it has so many bytes in [`Options::receive_time`](super::Options::receive_time).
-const PROGRESS: u64 = 64 << 10;
 
 pub struct Session {
     chat: Chat,
@@ -47,7 +42,8 @@ pub struct Session {
     unchecked: Option<Box<Record>>,
     /// Is set while something is incomplete, and then fires once.
     timer: Option<TimerId>,
-    shutting_down: bool,
+    /// Whether the next reply is the last one: the server shuts down, or a password was not checked in time.
+    is_last: bool,
 }
 
 /// What the next request waits for.
@@ -57,20 +53,6 @@ struct Waits {
     open: Cell<usize>,
     /// Whether a password is being checked.
     for_login: Cell<bool>,
-}
-
-/// A body that is being received.
-struct Incoming {
-    body: Body,
-    /// The bytes of content so far.
-    received: u64,
-    /// When progress was checked, and how many bytes there were.
-    checked: Instant,
-    received_then: u64,
-    /// Where it goes, and how to reply at its end. `None` for a body that nobody wants, after the reply.
-    upload: Option<(put::Upload, Exchange)>,
-    /// That of an upload.
-    progress: Option<Progress>,
 }
 
 impl Session {
@@ -91,7 +73,7 @@ impl Session {
             waits: Rc::default(),
             unchecked: None,
             timer: None,
-            shutting_down: false,
+            is_last: false,
         }
     }
 
@@ -125,7 +107,7 @@ impl Session {
                 },
                 Err(rejected) => self.refuse(rejected),
             }
-        } else if self.shutting_down {
+        } else if self.is_last {
             self.chat.close_when_done();
         }
         self.recycle(head);
@@ -194,7 +176,7 @@ impl Session {
             version: request.version,
             // What follows CONNECT at once is for the tunnel that there is not, and must not be taken for a request.
             keep_alive: request.keep_alive() && request.method != "CONNECT",
-            is_last: !request.keep_alive()
+            client_is_done: !request.keep_alive()
                 && request.framing == Framing::Empty
                 && request.method != "CONNECT",
             is_private: self.is_private(),
@@ -214,7 +196,7 @@ impl Session {
             ("GET" | "HEAD", _) => {
                 let client = self.connection.peer.as_ref();
                 let client = client.filter(|_| !self.is_unnamed());
-                get::get(&service, request, client, self.shutting_down)
+                get::get(&service, request, client, self.is_last)
             }
             ("PUT", Some(user)) if service.options.write => {
                 match put::begin(&service, request, user) {
@@ -296,26 +278,13 @@ impl Session {
     }
 
     fn receive(&mut self, framing: Framing, upload: Option<(put::Upload, Exchange)>) {
-        let progress = upload.as_ref().map(|_| {
-            self.connection.transfer(match framing {
-                Framing::Length(length) => Some(length),
-                _ => None,
-            })
-        });
-        let incoming = Incoming {
-            progress,
-            body: Body::new(framing),
-            received: 0,
-            checked: asynchat::now(),
-            received_then: 0,
-            upload,
-        };
+        let incoming = Incoming::new(framing, upload, &self.connection);
         self.go_on(Box::new(incoming));
     }
 
     /// Sets the terminator of the next part of a body, or of the next head.
     fn go_on(&mut self, incoming: Box<Incoming>) {
-        match incoming.body.terminator() {
+        match incoming.terminator() {
             Some(terminator) => {
                 self.chat.set_terminator(terminator);
                 self.body = Some(incoming);
@@ -332,35 +301,14 @@ impl Session {
         }
     }
 
-    fn collect_body(&mut self, piece: &[u8]) -> Result<(), Reply> {
-        let max_upload = self.service.options.max_upload;
-        let Some(incoming) = &mut self.body else {
-            return Ok(());
-        };
-        incoming.received += piece.len() as u64;
-        if let Some(progress) = &incoming.progress {
-            progress.advance(piece.len());
-        }
-        match &mut incoming.upload {
-            Some(_) if incoming.received > max_upload => Err(put::too_large()),
-            Some((upload, _)) => upload.write(piece),
-            None if incoming.received > MOST_DISCARDED => {
-                debug!("a body that is not wanted is too long");
-                self.chat.close_when_done();
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
     fn send(&mut self, mut exchange: Exchange, reply: Reply) {
-        exchange.keep_alive &= !self.shutting_down;
+        exchange.keep_alive &= !self.is_last;
         debug!(reply.status);
-        let is_last = exchange.is_last;
+        let client_is_done = exchange.client_is_done;
         let reads_file = reply::send(&self.chat, &self.service, &self.connection, exchange, reply);
         match reads_file {
             true => self.wait_for_files(),
-            false if is_last => self.close_at_once(),
+            false if client_is_done => self.close_at_once(),
             false => {}
         }
     }
@@ -402,7 +350,7 @@ impl Session {
                 is_head: false,
                 version: Version::Http11,
                 keep_alive: false,
-                is_last: false,
+                client_is_done: false,
                 is_private: self.is_private(),
                 record: self.record_of_none(),
             },
@@ -431,10 +379,14 @@ impl Waits {
 
 impl AsyncChat for Session {
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        if self.body.is_none() {
-            self.collect_head(piece);
-        } else if let Err(reply) = self.collect_body(piece) {
-            self.refuse(reply);
+        let max_upload = self.service.options.max_upload;
+        match &mut self.body {
+            None => self.collect_head(piece),
+            Some(incoming) => {
+                if let Err(reply) = incoming.collect(piece, max_upload) {
+                    self.refuse(reply);
+                }
+            }
         }
         Ok(())
     }
@@ -442,7 +394,7 @@ impl AsyncChat for Session {
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         match self.body.take() {
             None => self.head_is_complete(),
-            Some(mut incoming) => match incoming.body.found_terminator(record) {
+            Some(mut incoming) => match incoming.found_terminator(record) {
                 Ok(()) => self.go_on(incoming),
                 Err(rejected) => {
                     self.body = Some(incoming);
@@ -479,18 +431,12 @@ impl AsyncChat for Session {
         let since = match &mut self.body {
             None if self.head.is_empty() => return Ok(()),
             None => self.since,
-            Some(incoming) => {
-                if incoming.received - incoming.received_then >= PROGRESS {
-                    incoming.received_then = incoming.received;
-                    incoming.checked = asynchat::now();
-                }
-                incoming.checked
-            }
+            Some(incoming) => incoming.last_progress(),
         };
         let left = time.saturating_sub(asynchat::now() - since);
         match left {
             Duration::ZERO if self.waits.for_login.get() => {
-                self.shutting_down = true;
+                self.is_last = true;
                 self.checked(&Sender::Unchecked);
                 self.chat.close_when_done();
             }
@@ -506,11 +452,11 @@ impl AsyncChat for Session {
 
     /// A request that has begun gets its reply, and an upload may be completed. Otherwise the client would send it again.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        self.shutting_down = match &self.body {
+        self.is_last = match &self.body {
             Some(incoming) => incoming.upload.is_some(),
             None => !self.head.is_empty(),
         };
-        Ok(match self.shutting_down {
+        Ok(match self.is_last {
             true => AtShutdown::Stay,
             false => AtShutdown::CloseWhenDone,
         })

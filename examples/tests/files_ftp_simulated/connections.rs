@@ -192,6 +192,22 @@ fn passive_ports_are_in_the_range() -> Result {
     Ok(())
 }
 
+/// RFC 2577 section 4. The state of a fast generator can be computed from the ports that it has chosen.
+#[test]
+fn the_next_passive_port_is_not_predictable() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_999),
+        ..options()
+    })?;
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        fastrand::seed(1);
+        seen.insert(site.passive_port()?.port());
+    }
+    assert!(seen.len() > 1, "{seen:?}");
+    Ok(())
+}
+
 #[test]
 fn one_client_has_at_most_half_of_the_ports() -> Result {
     let site = Site::ann_with(Options {

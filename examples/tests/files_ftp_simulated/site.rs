@@ -15,6 +15,7 @@ use crate::tree::Tree;
 use crate::users::{Logins, Users};
 
 pub(crate) const ADDR: &str = "192.0.2.1:21";
+pub(crate) const TLS_ADDR: &str = "192.0.2.1:990";
 pub(crate) const CLIENT: &str = "192.0.2.7:0";
 pub(crate) const STRANGER: &str = "192.0.2.8:0";
 
@@ -78,9 +79,15 @@ impl Site {
         fs::create_dir(dir.path().join("dir"))?;
         dir.store("a.txt", b"hello\nworld\n")?;
         dir.store("dir/big", b"not yet")?;
+        let has_tls = options.tls.is_some();
         let service = Service::new(Tree::open(dir.path(), false)?, options);
         let listen = addr.to_owned();
-        let scene = Scene::new(Network::new(1), move || service.serve(listen.as_str()))?;
+        let scene = Scene::new(Network::new(1), move || {
+            if has_tls {
+                service.serve_tls(TLS_ADDR)?;
+            }
+            service.serve(listen.as_str())
+        })?;
         let control = scene
             .network
             .connect_from(client.parse::<SocketAddr>()?, addr)?;

@@ -3,7 +3,7 @@
 use asynchat::Result;
 
 use crate::ftp::Options;
-use crate::site::{ADDR, CLIENT, Site, codes_of, extended, options};
+use crate::site::{ADDR, CLIENT, Site, TLS_ADDR, codes_of, extended, options};
 use crate::tls::{TlsPeer, client_config, server_config};
 
 fn secure_options() -> Options {
@@ -75,6 +75,26 @@ fn files_are_transferred_with_tls() -> Result {
         codes_of(&site.ask_tls(&mut control, "PROT C\r\n")?),
         "226 200"
     );
+    Ok(())
+}
+
+/// `ftps://`: no AUTH TLS, and data connections use TLS without PBSZ and PROT.
+#[test]
+fn tls_can_be_used_from_the_beginning() -> Result {
+    let site = Site::with(secure_options())?;
+    let control = site.connect(CLIENT, TLS_ADDR.parse()?)?;
+    assert!(control.take_received().is_empty());
+    let mut control = site.handshake(control);
+    let commands = "USER ann\r\nPASS secret\r\nTYPE I\r\nAUTH TLS\r\nPBSZ 0\r\n";
+    let replies = site.ask_tls(&mut control, commands)?;
+    assert_eq!(codes_of(&replies), "220 331 230 200 503 200");
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    let mut data = site.handshake(site.connect(CLIENT, port)?);
+    let replies = site.ask_tls(&mut control, "RETR a.txt\r\n")?;
+    site.exchange(&mut data);
+    assert_eq!(data.text(), "hello\nworld\n");
+    let replies = replies + &site.ask_tls(&mut control, "PROT C\r\nEPSV\r\nRETR a.txt\r\n")?;
+    assert_eq!(codes_of(&replies), "150 226 200 229 521");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use asynchat::Result;
 use tempfile::TempDir;
 
-use crate::folder::changed;
+use crate::folder::{changed, now};
 use crate::http::Options;
 use crate::site::{ANN, Site, big, options, put, request};
 
@@ -17,8 +17,8 @@ fn a_file_has_its_fields() -> Result {
     assert_eq!(
         reply.head,
         "HTTP/1.1 200 OK\r\nDate: Mon, 15 Jun 2026 12:00:00 GMT\r\nServer: asynchat-files\r\n\
-         X-Content-Type-Options: nosniff\r\nETag: \"2ebc98a1.0.d\"\r\n\
-         Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\nVary: Accept-Encoding\r\nCache-Control: no-cache\r\n\
+         X-Content-Type-Options: nosniff\r\nETag: \"2ebc98a1.0.d\"\r\nVary: Accept-Encoding\r\n\
+         Cache-Control: no-cache\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
          Content-Type: text/plain; charset=utf-8\r\nAccept-Ranges: bytes\r\nContent-Length: 13\r\n\r\n"
     );
     assert_eq!(reply.text(), "hello, world\n");
@@ -100,9 +100,23 @@ fn one_part_of_a_file_is_sent() -> Result {
             field,
             "{range}"
         );
+        assert_eq!(reply.field("vary"), Some("Accept-Encoding"), "{range}");
         if status != 416 {
             assert_eq!(reply.text(), content, "{range}");
         }
+    }
+    site.dir.store("empty", b"")?;
+    for (range, status) in [
+        ("bytes=0-", 200),
+        ("bytes=0-1023", 200),
+        ("bytes=5-", 200),
+        ("bytes=-5", 200),
+        ("bytes=-0", 416),
+    ] {
+        let reply = site.get("/empty", &format!("Range: {range}\r\n"))?;
+        assert_eq!(reply.status, status, "{range}");
+        let part = (status == 416).then_some("bytes */0");
+        assert_eq!(reply.field("content-range"), part, "{range}");
     }
     let big = big();
     let reply = site.get("/dir/big", "Range: bytes=1000-100999\r\n")?;
@@ -167,10 +181,15 @@ fn conditions_are_evaluated_in_order() -> Result {
     ] {
         let reply = site.get("/a.txt", &fields)?;
         assert_eq!(reply.status, status, "{fields}");
+        assert_eq!(reply.field("vary"), Some("Accept-Encoding"), "{fields}");
         if status == 304 {
             assert_eq!(
-                (reply.field("etag"), reply.field("content-length")),
-                (Some(SAME), None)
+                reply.head,
+                format!(
+                    "HTTP/1.1 304 Not Modified\r\nDate: Mon, 15 Jun 2026 12:00:00 GMT\r\n\
+                     Server: asynchat-files\r\nX-Content-Type-Options: nosniff\r\nETag: {SAME}\r\n\
+                     Vary: Accept-Encoding\r\nCache-Control: no-cache\r\n\r\n"
+                )
             );
         }
     }
@@ -190,6 +209,42 @@ fn conditions_are_evaluated_in_order() -> Result {
     }
     // Of what does not exist.
     assert_eq!(site.get("/none", "If-Match: *\r\n")?.status, 404);
+    Ok(())
+}
+
+/// RFC 9110 section 8.8.2.2: two contents can have the same date.
+#[test]
+fn a_part_is_of_the_content_that_the_client_has() -> Result {
+    let site = Site::new()?;
+    let path = site.dir.path().join("a.txt");
+    let part = |fields: &str| site.get("/a.txt", &format!("{fields}Range: bytes=0-1\r\n"));
+    for (age, status) in [(0, 200), (1, 206)] {
+        let modified = now() - Duration::from_secs(age);
+        File::options()
+            .write(true)
+            .open(&path)?
+            .set_modified(modified)?;
+        let date = httpdate::fmt_http_date(modified);
+        let reply = part(&format!("If-Range: {date}\r\n"))?;
+        assert_eq!(
+            (reply.status, reply.field("last-modified")),
+            (status, Some(&*date))
+        );
+    }
+    // The compressed content has the date of the original, but not its tag.
+    site.dir.store("b.txt", b"hello")?;
+    site.dir.store("b.txt.gz", b"gzipped")?;
+    let get = |condition: &str| {
+        let fields = format!("Accept-Encoding: gzip\r\n{condition}Range: bytes=0-1\r\n");
+        site.get("/b.txt", &fields)
+    };
+    let reply = get("")?;
+    let fields = ["etag", "last-modified"].map(|name| reply.field(name).unwrap());
+    for (validator, status) in fields.into_iter().zip([206, 200]) {
+        let reply = get(&format!("If-Range: {validator}\r\n"))?;
+        assert_eq!(reply.status, status, "{validator}");
+        assert_eq!(reply.field("content-encoding"), Some("gzip"));
+    }
     Ok(())
 }
 
@@ -216,6 +271,27 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
             Some("gzip"),
         ),
         ("Accept-Encoding: gzip;q=2\r\n", "hello, world\n", None),
+        // A client may like the original better.
+        (
+            "Accept-Encoding: gzip;q=0.5, identity\r\n",
+            "hello, world\n",
+            None,
+        ),
+        (
+            "Accept-Encoding: zstd;q=0.5, Identity;q=0.7, gzip;q=0.8\r\n",
+            "gzipped",
+            Some("gzip"),
+        ),
+        (
+            "Accept-Encoding: identity;q=0.5, *;q=0.2\r\n",
+            "hello, world\n",
+            None,
+        ),
+        (
+            "Accept-Encoding: identity;q=0.5, gzip;q=0.5\r\n",
+            "gzipped",
+            Some("gzip"),
+        ),
     ] {
         let reply = site.get("/a.txt", accepted)?;
         assert_eq!(

@@ -350,6 +350,10 @@ fn conditions_protect_uploads() -> Result {
     assert_eq!(put("/a.txt", "If-None-Match: *\r\n")?.status, 412);
     assert_eq!(put("/a.txt", "If-Match: \"x\"\r\n")?.status, 412);
     assert_eq!(put("/b", "If-Match: *\r\n")?.status, 412);
+    // RFC 9110 section 13.1.4: what does not exist has no date.
+    let date = "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n";
+    assert_eq!(put("/a.txt", date)?.status, 412);
+    assert_eq!(put("/c", date)?.status, 201);
     assert_eq!(put("/b", "If-None-Match: *\r\n")?.status, 201);
     // Two clients change the same state. One of them wins, although both have begun before the other's end.
     let begin = format!(
@@ -361,7 +365,7 @@ fn conditions_protect_uploads() -> Result {
     assert!(site.ask(&other, "22")?.starts_with("HTTP/1.1 204 "));
     assert!(site.ask(&one, "11")?.starts_with("HTTP/1.1 412 "));
     assert_eq!(site.dir.read("a.txt").unwrap(), b"22");
-    assert_eq!(site.dir.names()?, ["a.txt", "b", "dir"]);
+    assert_eq!(site.dir.names()?, ["a.txt", "b", "c", "dir"]);
     Ok(())
 }
 
