@@ -113,6 +113,7 @@ mod http1;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod size;
 mod sorted;
 mod status;
 mod tree;
@@ -130,7 +131,8 @@ use clap::Parser;
 use ftp::arguments::FtpArguments;
 use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
-use numbers::{count, seconds, size};
+use numbers::{count, seconds};
+use size::size;
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;

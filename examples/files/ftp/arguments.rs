@@ -23,7 +23,6 @@ pub struct FtpArguments {
 
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
     /// needs one, and an address may occupy half of them. Default: the system chooses.
-
     #[arg(long, value_name = "FIRST-LAST", requires = "ftp_addresses", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 
