@@ -252,7 +252,7 @@ def passwords():
             refused(lambda: client(server, "nobody", "secret"), "530")
         for text in (b"ann:secret\n", b"ann:$apr1$x$y\n"):
             users.write_bytes(entries[0] + text)
-            started = subprocess.run([FILES, folder, "--write", "--passwords", users], capture_output=True, text=True, timeout=DEADLINE)
+            started = subprocess.run([FILES, pathlib.Path(__file__).parent, "--write", "--passwords", users], capture_output=True, text=True, timeout=DEADLINE)
             assert started.returncode == 1 and "line 2: " in started.stderr and "htpasswd" in started.stderr, started
             assert "secret" not in started.stderr
     return True
