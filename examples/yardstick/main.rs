@@ -72,7 +72,7 @@ impl Args {
 /// The state that the sessions of one loop share.
 struct Shared {
     room: Room,
-    article: Vec<u8>,
+    article: Bytes,
     fill: Bytes,
 }
 
@@ -171,7 +171,8 @@ impl AsyncChat for Session {
                 chat.push("\r\n");
             }
             [b'A', b'R', b'T', b'I', b'C', b'L', b'E', b' ', number @ ..] => {
-                chat.push_slices(&[b"220 ", number, b"\r\n", &self.shared.article]);
+                chat.push_slices(&[b"220 ", number, b"\r\n"]);
+                chat.push(self.shared.article.clone());
             }
             b"JOIN" => {
                 self.shared.room.join(chat);
@@ -209,14 +210,14 @@ impl Producer for Fill {
 }
 
 /// Thirty lines of seventy letters, and a dot line.
-fn article() -> Vec<u8> {
+fn article() -> Bytes {
     let mut article = Vec::new();
     for line in 0..30u8 {
         article.extend_from_slice(&[b'a' + line % 26; 70]);
         article.extend_from_slice(b"\r\n");
     }
     article.extend_from_slice(b".\r\n");
-    article
+    article.into()
 }
 
 /// What all servers have in common.
