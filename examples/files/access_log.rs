@@ -193,8 +193,10 @@ fn escape(line: &mut String, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
     use std::fs;
 
+    #[cfg(unix)]
     use super::*;
 
     /// Windows does not rename a file that is open.
