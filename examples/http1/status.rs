@@ -65,3 +65,12 @@ pub fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+/// The whole reply to a connection above the limits, with this text.
+pub fn refusal(text: &str) -> String {
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+         Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
+        text.len()
+    )
+}

@@ -581,10 +581,10 @@ fn grow(buffer: &mut Vec<u8>, more: usize, kind: &Kind, limit: u64) {
     buffer.reserve_exact(needed.max(amortised) - buffer.len());
 }
 
-/// Frees the unused capacity of a record that leaves the splitter if it is more than a quarter of the record: the program may keep
-/// many records, and the capacity that has doubled for bytes which did not come would be half of their memory. The
-/// common allocators shorten a large block in its place, and copy a small one. The record of a count has no unused
-/// capacity.
+/// Frees the unused capacity of a record that leaves the splitter if it is more than a quarter of the record: the
+/// program may keep many records, and the capacity that has doubled for bytes which did not come would be half of their
+/// memory. The common allocators shorten a large block in its place, and copy a small one. The record of a count has no
+/// unused capacity.
 fn shrink(record: &mut Vec<u8>) {
     if record.capacity() - record.len() > record.len() / 4 {
         record.shrink_to_fit();

@@ -80,28 +80,25 @@ mod tests {
         let chat = Connector::adopt(socket).connect_on(&event_loop, |_| |_: &[u8]| Ok(()))?;
         let state = chat.state();
         let agenda = state.agenda().ok_or("it is registered")?;
-        let mut addresses = Vec::new();
-        for panics in [false, true] {
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                agenda.deliver(vec![b'x'; 1000], |record| {
-                    let refers = |part: &[u8]| state.shared_part(part).is_some();
-                    assert!(refers(record) && refers(&record[..800]) && refers(&record[200..]));
-                    let elsewhere = record.to_vec();
-                    assert!(!refers(&record[..799]) && !refers(&elsewhere));
-                    addresses.push(record.as_ptr_range());
-                    assert!(!panics, "this panic is a part of the test");
-                })
-            }));
-            let (_, unused) = match outcome {
-                Ok(outcome) => outcome,
-                Err(_) => ((), Some(Vec::with_capacity(1000))),
-            };
-            assert_eq!(
-                unused.map(|buffer| (buffer.len(), buffer.capacity())),
-                Some((0, 1000))
-            );
-            assert!(agenda.delivered.0.borrow().is_none(), "it is over");
-        }
+        let is_over = || agenda.delivered.0.borrow().is_none();
+        let ((), unused) = agenda.deliver(vec![b'x'; 1000], |record| {
+            let refers = |part: &[u8]| state.shared_part(part).is_some();
+            assert!(refers(record) && refers(&record[..800]) && refers(&record[200..]));
+            let elsewhere = record.to_vec();
+            assert!(!refers(&record[..799]) && !refers(&elsewhere));
+        });
+        assert_eq!(
+            unused.map(|buffer| (buffer.len(), buffer.capacity())),
+            Some((0, 1000))
+        );
+        assert!(is_over());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            agenda.deliver(vec![b'x'; 1000], |record| {
+                assert!(state.shared_part(record).is_some());
+                panic!("this panic is a part of the test");
+            })
+        }));
+        assert!(panicked.is_err() && is_over());
         let ((), unused) = agenda.deliver(vec![b'x'; 1000], |record| chat.push_slice(record));
         assert_eq!(
             unused,

@@ -255,8 +255,8 @@ impl Session {
     }
 }
 
-/// A number that others cannot compute from earlier ports: whoever knows the next port can connect to it before the client
-/// (RFC 2577 section 4).
+/// A number that does not follow from earlier ones. A stranger who can compute the next port connects to it before the
+/// client (RFC 2577 section 4).
 fn unpredictable() -> Result<u32, Refusal> {
     let mut bytes = [0; 4];
     let filled = SystemRandom::new().fill(&mut bytes);

@@ -135,12 +135,7 @@ impl Service {
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
-        let text = "too many connections, try again later\n";
-        let refusal = format!(
-            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-             Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
-            text.len()
-        );
+        let refusal = http1::status::refusal("too many connections, try again later\n");
         let server = Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)

@@ -90,7 +90,10 @@ impl Proxy {
             .limits(options.limits)
             // The sessions have timers for input, and send a last reply when one ends.
             .deadlines(options.deadlines())
-            .refusal(refusal());
+            // It is sent before the first byte, which would tell the protocol, so a client of SOCKS gets it, too.
+            .refusal(http1::status::refusal(
+                "too many connections, try again later\r\n",
+            ));
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
@@ -99,15 +102,4 @@ impl Proxy {
         });
         server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
     }
-}
-
-/// The reply to a connection above the limits. It is sent before the first byte, which would tell the protocol, so a
-/// client of SOCKS gets it, too.
-fn refusal() -> String {
-    let text = "too many connections, try again later\r\n";
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
-         Retry-After: 10\r\nConnection: close\r\n\r\n{text}",
-        text.len()
-    )
 }

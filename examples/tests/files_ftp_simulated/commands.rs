@@ -7,7 +7,7 @@ use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
-use crate::gate::gated;
+use crate::gate::{Gate, gated};
 use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
 
 #[test]
@@ -252,14 +252,20 @@ fn commands_wait_while_a_password_is_checked() -> Result {
     Ok(())
 }
 
+/// Its passwords wait for the gate.
+fn gated_site() -> Result<(Site, Gate)> {
+    let (logins, gate) = gated();
+    let options = Options {
+        logins,
+        ..options()
+    };
+    Ok((Site::with(options)?, gate))
+}
+
 /// Also those that have waited for a transfer together with the log-in.
 #[test]
 fn nothing_is_done_while_a_password_is_checked() -> Result {
-    let (logins, _gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, _gate) = gated_site()?;
     site.expect("USER anonymous\r\nPASS me@", "331 230")?;
     let data = site.begin_large()?;
     site.expect("USER ann\r\nPASS secret\r\nNOOP", "")?;
@@ -270,11 +276,7 @@ fn nothing_is_done_while_a_password_is_checked() -> Result {
 
 #[test]
 fn a_password_that_waits_too_long_ends_the_session() -> Result {
-    let (logins, gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, gate) = gated_site()?;
     site.expect("USER ann\r\nPASS secret\r\nPWD", "331")?;
     site.advance(Duration::from_secs(61))?;
     assert_eq!(codes_of(&site.replies()?), "421");
@@ -287,11 +289,7 @@ fn a_password_that_waits_too_long_ends_the_session() -> Result {
 /// The session is open while the replies before it are sent, and carries out no command that has waited.
 #[test]
 fn a_check_that_ends_after_its_421_has_no_effect() -> Result {
-    let (logins, gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, gate) = gated_site()?;
     site.expect("USER anonymous\r\nPASS me@", "331 230")?;
     let data = site.begin_large()?;
     site.control.stop_reading();

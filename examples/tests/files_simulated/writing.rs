@@ -6,7 +6,7 @@ use std::time::Duration;
 use asynchat::Result;
 use asynchat::sim::Peer;
 
-use crate::gate::gated;
+use crate::gate::{Gate, gated};
 use crate::http::Options;
 use crate::site::{ADDR, ANN, Site, options, parse, put, request, statuses};
 
@@ -183,14 +183,20 @@ fn a_client_with_many_connections_logs_in_on_each_of_them() -> Result {
     Ok(())
 }
 
+/// Its passwords wait for the gate.
+fn gated_site() -> Result<(Site, Gate)> {
+    let (logins, gate) = gated();
+    let options = Options {
+        logins,
+        ..options()
+    };
+    Ok((Site::with(options)?, gate))
+}
+
 /// Also when the files before it are sent meanwhile, for which reading had been paused.
 #[test]
 fn nothing_is_read_while_a_password_is_checked() -> Result {
-    let (logins, _gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, _gate) = gated_site()?;
     let client = site.client()?;
     client.stop_reading();
     let files = request("GET", "/dir/big", "", "");
@@ -233,11 +239,7 @@ fn a_password_that_waits_too_long_gets_a_503() -> Result {
 /// The session is open while the replies before it are sent, and does nothing more.
 #[test]
 fn a_check_that_ends_after_its_503_has_no_effect() -> Result {
-    let (logins, gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, gate) = gated_site()?;
     let client = site.client()?;
     client.stop_reading();
     let files = request("GET", "/dir/big", "", "");
@@ -257,11 +259,7 @@ fn a_check_that_ends_after_its_503_has_no_effect() -> Result {
 /// 100 would tell a client to send a body that nobody may want.
 #[test]
 fn a_body_is_asked_for_after_the_password_was_checked() -> Result {
-    let (logins, gate) = gated();
-    let site = Site::with(Options {
-        logins,
-        ..options()
-    })?;
+    let (site, gate) = gated_site()?;
     let client = site.client()?;
     let fields = format!("{ANN}Expect: 100-continue\r\nContent-Length: 3\r\n");
     assert_eq!(site.ask(&client, request("PUT", "/x", &fields, ""))?, "");
