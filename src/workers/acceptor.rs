@@ -18,7 +18,7 @@ use crate::runtime::counters::Counters;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::Post;
-use crate::state::{ChannelState, Flag};
+use crate::state::{ChannelId, ChannelState, Flag};
 use crate::sys::interest::Interest;
 use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
@@ -43,9 +43,12 @@ impl Acceptor {
     }
 
     /// Whether a worker can take another connection. Without any worker all are refused.
-    fn has_room(&self) -> bool {
+    ///
+    /// If none can, each has noted by now that this acceptor waits. To ask here and to note it later would lose the
+    /// room that a worker gets in between: the acceptor would wait, and nobody would tell it.
+    fn has_room_or_waits(&self, acceptor: ChannelId) -> bool {
         let mut arrivals = self.recipients.iter().map(|it| &it.arrivals);
-        arrivals.any(|it| it.has_room()) || self.is_deserted()
+        arrivals.any(|it| !it.wait_for_room(acceptor)) || self.is_deserted()
     }
 
     /// Whether no worker takes connections any more.
@@ -111,24 +114,16 @@ impl Driver for Acceptor {
         let state = turn.state;
         let was_starved = state.flags.has(Flag::STARVED);
         let counters = &turn.runtime.counters;
-        let outcome = accept(turn, self, Acceptor::has_room, |acceptor, socket, peer| {
-            acceptor.hand_over(counters, socket, peer);
-        });
+        let id = state.id.get();
+        let outcome = accept(
+            turn,
+            self,
+            |acceptor| acceptor.has_room_or_waits(id),
+            |acceptor, socket, peer| acceptor.hand_over(counters, socket, peer),
+        );
         self.tell();
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
-        }
-        if !self.has_room() {
-            let id = state.id.get();
-            // One of them may have got room in this moment, or the last one may have ended.
-            let all_are_full = self
-                .recipients
-                .iter()
-                .all(|it| it.arrivals.wait_for_room(id));
-            if !all_are_full || self.is_deserted() {
-                state.schedule();
-                turn.has_more = true;
-            }
         }
         outcome
     }

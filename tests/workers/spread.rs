@@ -170,3 +170,16 @@ fn a_burst_waits_while_all_workers_are_blocked() {
     assert_eq!(counts.iter().sum::<usize>(), 50);
     running.shutdown().unwrap();
 }
+
+/// The queues of the workers take one connection each, so they are full and empty again all the time.
+#[test]
+fn an_acceptor_that_waits_for_room_is_told_of_it() {
+    let limits = asynchat::Limits::default().turn_accepts(1);
+    let running = start_serving(2, move || any_port().limits(limits));
+    for _ in 0..100 {
+        let mut clients: Vec<_> = (0..30).map(|_| running.connect()).collect();
+        let counts = per_worker(&mut clients, 2);
+        assert_eq!(counts.iter().sum::<usize>(), 30);
+    }
+    running.shutdown().unwrap();
+}
