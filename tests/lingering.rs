@@ -3,10 +3,11 @@
 
 mod common;
 
+use std::io::{self, Read};
 use std::time::Duration;
 
 use asynchat::sim::{Conditions, Ended, Network, Peer};
-use asynchat::{Chat, Deadlines, EventLoop, Result, Server};
+use asynchat::{Chat, Deadlines, EventLoop, ReadProducer, Result, Server};
 
 const ADDR: &str = "10.0.0.1:119";
 const LINGER: Duration = Duration::from_secs(2);
@@ -14,6 +15,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// More than the peers below read within the linger time.
 const REPLY: usize = 60_000;
+
+/// A file that cannot be read.
+struct Failing;
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other("the disk has failed"))
+    }
+}
 
 /// A server that answers any line with `reply` bytes and closes.
 struct Scene {
@@ -24,14 +34,25 @@ struct Scene {
 
 impl Scene {
     fn new(deadlines: Deadlines, reply: usize) -> Result<Self> {
+        Scene::with(deadlines, reply, |chat| {
+            chat.close_when_done();
+            Ok(())
+        })
+    }
+
+    /// The server calls `close` after it has pushed its reply.
+    fn with(
+        deadlines: Deadlines,
+        reply: usize,
+        close: impl Fn(&Chat) -> Result + Copy + 'static,
+    ) -> Result<Self> {
         let network = Network::new(1);
         network.set_conditions(Conditions::default().buffer(1 << 20));
         let event_loop = network.event_loop()?;
         let session = move |chat: Chat| {
             move |_: &[u8]| {
                 chat.push(vec![b'x'; reply]);
-                chat.close_when_done();
-                Ok(())
+                close(&chat)
             }
         };
         Server::new(ADDR)
@@ -135,6 +156,39 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
 }
 
 /// Both sides have finished sending then, which a poller reports like a reset.
+/// It receives what the kernel holds, as from a lingering socket.
+#[test]
+fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
+    let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
+        chat.close_when_done();
+        chat.skip_linger();
+        Ok(())
+    })?;
+    let client = scene.client()?;
+    assert_eq!(scene.lingering(), 0);
+    client.start_reading(usize::MAX);
+    scene.advance(LINGER)?;
+    assert_complete(&client);
+    Ok(())
+}
+
+/// The reset that follows a cut would destroy what was sent before, whatever the peer sends.
+#[test]
+fn a_stream_that_is_cut_lingers_although_the_peer_sends_nothing_more() -> Result {
+    let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
+        chat.skip_linger();
+        chat.push_with_producer(ReadProducer::new(Failing));
+        Ok(())
+    })?;
+    let client = scene.client()?;
+    assert_eq!(scene.lingering(), 1);
+    client.start_reading(usize::MAX);
+    scene.advance(LINGER)?;
+    assert_eq!(client.received().len(), REPLY);
+    assert_eq!(client.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
 #[test]
 fn a_peer_that_has_finished_sending_receives_everything_although_much_of_its_input_is_unread()
 -> Result {

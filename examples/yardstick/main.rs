@@ -185,6 +185,7 @@ impl AsyncChat for Session {
                 self.shared.room.leave();
                 chat.push("205 bye\r\n");
                 chat.close_when_done();
+                chat.skip_linger();
             }
             line => chat.push_slices(&[b"200 ", line, b"\r\n"]),
         }

@@ -154,6 +154,24 @@ impl Chat {
         self.state().close_when_done(Close::Local);
     }
 
+    /// The socket is closed as soon as the connection closes, and does not [linger](crate::Deadlines#structfield.linger).
+    /// For a peer that has said that it sends nothing more: with QUIT (RFC 5321 section 4.1.1.10, RFC 3977
+    /// section 5.4), or with `Connection: close` (RFC 9112 section 9.6). It saves five system calls.
+    ///
+    /// A peer that sends something all the same may lose the last output. Has no effect with TLS, where the peer answers
+    /// the end with an alert.
+    ///
+    /// ```
+    /// # fn quit(chat: &asynchat::Chat) {
+    /// chat.push("205 goodbye\r\n");
+    /// chat.close_when_done();
+    /// chat.skip_linger();
+    /// # }
+    /// ```
+    pub fn skip_linger(&self) {
+        self.state().flags.set(Flag::SKIPS_LINGER, true);
+    }
+
     /// Queues the end of the sending side (TCP FIN), after everything pushed before. Records are still
     /// delivered. From this call on what is pushed is dropped, except hooks and a close.
     pub fn shutdown_write(&self) {

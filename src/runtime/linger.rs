@@ -80,7 +80,7 @@ struct Lingerer {
 }
 
 impl Runtime {
-    /// Makes the socket of an ending channel linger, if its queue was sent and the peer has not closed.
+    /// Makes the socket of an ending channel linger, if its queue was sent and the peer may still send.
     pub(super) fn linger_for(&self, state: &ChannelState) {
         if state.flags.has(Flag::STAGED) {
             let rest = state.take_ciphertext();
@@ -94,7 +94,7 @@ impl Runtime {
         };
         // An alert is to reach the peer, as the last reply is.
         let has_alert = state.has_sent_alert();
-        if !(is_drained || has_alert) || (state.has_received_end() && !is_cut) {
+        if !(is_drained || has_alert) || (state.expects_no_input() && !is_cut) {
             return;
         }
         let deadlines = state.deadlines();

@@ -45,6 +45,8 @@ impl Flag {
     pub(crate) const STAGED: Flag = Flag(1 << 16);
     /// TLS is to begin when everything that was pushed before is sent. No input is received.
     pub(crate) const UPGRADING: Flag = Flag(1 << 17);
+    /// The socket does not linger: the peer has said that it sends nothing more.
+    pub(crate) const SKIPS_LINGER: Flag = Flag(1 << 18);
 }
 
 /// The flags that are set.

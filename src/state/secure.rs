@@ -482,6 +482,14 @@ impl ChannelState {
         self.flags.has(Flag::EOF) && (!self.flags.has(Flag::STAGED) || self.socket_has_ended())
     }
 
+    /// Whether the peer sends nothing more, so that a close of the socket destroys nothing. With TLS it answers the close
+    /// with an alert, whatever it has said.
+    #[inline]
+    pub(crate) fn expects_no_input(&self) -> bool {
+        let has_said_so = self.flags.has(Flag::SKIPS_LINGER) && !self.flags.has(Flag::STAGED);
+        has_said_so || self.has_received_end()
+    }
+
     #[cold]
     #[inline(never)]
     fn socket_has_ended(&self) -> bool {

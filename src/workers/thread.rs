@@ -162,15 +162,21 @@ impl Drop for End {
     }
 }
 
-/// Calls the setup in a turn of the loop, so that it is the current one.
+/// Calls the setup in a turn of the loop, so that it is the current one. A stop in this turn stops the loop when it runs.
 fn set_up(event_loop: &EventLoop, worker: &Worker, setup: Arc<Setup>) -> Result<(), Error> {
     let outcome = Rc::new(Cell::new(None));
     let (worker, returned) = (worker.clone(), Rc::clone(&outcome));
     event_loop.call_soon(move || {
-        returned.set(Some(enter(|| setup(&worker))));
+        let called = enter(|| setup(&worker));
+        let stops = EventLoop::current().is_ok_and(|it| it.0.agenda.is_stopping());
+        returned.set(Some((called, stops)));
     });
     event_loop.run_once(Duration::ZERO)?;
-    match outcome.take() {
+    let (outcome, stops) = outcome.take().unzip();
+    if stops == Some(true) {
+        event_loop.stop();
+    }
+    match outcome {
         Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(error))) => Err(Error::from(error).context("its setup")),
         Some(Err(panic)) => Err(Error::new(format!("its setup panicked: {panic}"))),

@@ -40,6 +40,20 @@ fn a_session_that_stops_its_loop_stops_the_service() {
     assert_eq!(client.line(), "");
 }
 
+/// The setup is called in a turn of its own, before the loop of the worker runs.
+#[test]
+fn a_setup_that_stops_its_loop_stops_the_service() {
+    let stop_the_second = |worker: &Worker| {
+        listen(worker, any_port())?;
+        if worker.number() == 1 {
+            asynchat::stop();
+        }
+        Ok(())
+    };
+    let running = start(Workers::new().threads(2), stop_the_second).unwrap();
+    running.outcome().unwrap();
+}
+
 #[test]
 fn a_stop_from_another_thread_ends_all() {
     let running = start_serving(3, any_port);

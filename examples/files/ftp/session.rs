@@ -161,7 +161,10 @@ impl Session {
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
                  PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
             ),
-            "QUIT" => self.hang_up("221 the connection is closed"),
+            "QUIT" => {
+                self.hang_up("221 the connection is closed");
+                self.chat.skip_linger();
+            }
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {
                 self.reply("530 log in first");

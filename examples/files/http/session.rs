@@ -306,20 +306,12 @@ impl Session {
         debug!(reply.status);
         let client_is_done = exchange.client_is_done;
         let reads_file = reply::send(&self.chat, &self.service, &self.connection, exchange, reply);
-        match reads_file {
-            true => self.wait_for_files(),
-            false if client_is_done => self.close_at_once(),
-            false => {}
+        if client_is_done {
+            // RFC 9112 section 9.6: it sends nothing more.
+            self.chat.skip_linger();
         }
-    }
-
-    /// Closes without lingering, which saves five system calls. The client sends nothing more (RFC 9112 section 9.6), so
-    /// nothing arrives at the closed socket, and no reset destroys the reply. With TLS the client's alert would arrive. A
-    /// long reply lingers: the system holds much of it, and only the loop limits how long.
-    fn close_at_once(&self) {
-        if self.chat.tls().is_none() {
-            let deadlines = self.chat.deadlines();
-            self.chat.set_deadlines(deadlines.linger(Duration::ZERO));
+        if reads_file {
+            self.wait_for_files();
         }
     }
 

@@ -93,6 +93,7 @@ impl Session {
             Command::Quit => {
                 write!(self.chat, "221 2.0.0 {name} closes\r\n");
                 self.chat.close_when_done();
+                self.chat.skip_linger();
             }
         }
     }

@@ -69,5 +69,6 @@ pub fn help(session: &mut Session, _: &[&str]) -> Outcome {
 pub fn quit(session: &mut Session, _: &[&str]) -> Outcome {
     session.reply("205 goodbye");
     session.chat.close_when_done();
+    session.chat.skip_linger();
     Ok(())
 }
