@@ -18,6 +18,7 @@ mod ending;
 mod fill;
 mod level;
 mod pump;
+pub(crate) mod spare;
 mod tail;
 
 use std::fmt;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use crate::error::Close;
 use crate::limits::CompactLimit;
 use crate::output::producers::Producer;
+use crate::sys::append::append;
 
 pub use pump::{PumpError, Pumped, Sink, pump};
 
@@ -226,9 +228,15 @@ impl Fifo {
             return None;
         }
         let rest = self.tail.pop_bytes()?;
-        self.head.extend_from_slice(&rest);
+        self.extend_head(&[&rest]);
         self.update_head_limit();
         Some(rest)
+    }
+
+    /// Copies these parts to the end of the head.
+    #[inline(always)] // The compiler then knows how many parts there are.
+    fn extend_head(&mut self, parts: &[&[u8]]) {
+        append(&mut self.head, parts, spare::take);
     }
 
     /// Notes that so many bytes of the head have been sent, and removes them once they are more than half of it.

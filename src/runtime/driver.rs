@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use super::Runtime;
 use crate::error::{Close, Result};
+use crate::output::fifo::spare;
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
 use crate::sys::interest::{Interest, Ready};
@@ -104,20 +105,25 @@ impl Buffers {
         self.read = buffer;
     }
 
+    #[inline]
     pub(crate) fn reuse_output(&mut self, buffer: Vec<u8>) {
-        reuse(&mut self.output, buffer);
+        let left = reuse(&mut self.output, buffer);
+        if left.capacity() > 0 {
+            spare::keep(left);
+        }
     }
 
     pub(crate) fn reuse_record(&mut self, buffer: Vec<u8>) {
-        reuse(&mut self.record, buffer);
+        drop(reuse(&mut self.record, buffer));
     }
 }
 
-/// Keeps the larger of two buffers, empty.
+/// Keeps the larger of two buffers, empty. Returns the other one.
 #[inline]
-fn reuse(kept: &mut Vec<u8>, mut buffer: Vec<u8>) {
+fn reuse(kept: &mut Vec<u8>, mut buffer: Vec<u8>) -> Vec<u8> {
     if buffer.capacity() > kept.capacity() && buffer.capacity() <= REUSED {
         buffer.clear();
-        *kept = buffer;
+        mem::swap(kept, &mut buffer);
     }
+    buffer
 }

@@ -10,13 +10,14 @@ pub(crate) fn length_of(parts: &[&[u8]]) -> usize {
         .fold(0, |total: usize, part| total.saturating_add(part.len()))
 }
 
-/// Appends the parts, one after another.
+/// Appends the parts, one after another. A vector that has no buffer gets that of `spare`, which is asked for one with room
+/// for so many bytes.
 #[inline(always)] // The compiler then knows how many parts there are.
 #[allow(unsafe_code)]
-pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]]) {
+pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Option<Vec<u8>>) {
     let total = length_of(parts);
     if total > to.capacity() - to.len() {
-        grow(to, total);
+        grow(to, total, spare);
     }
     let len = to.len();
     // SAFETY: there is room for `total` bytes behind the first `len`, and the parts are as long together. They do not
@@ -33,7 +34,12 @@ pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]]) {
 
 #[cold]
 #[inline(never)]
-fn grow(to: &mut Vec<u8>, total: usize) {
+fn grow(to: &mut Vec<u8>, total: usize, spare: fn(usize) -> Option<Vec<u8>>) {
+    if to.capacity() == 0
+        && let Some(buffer) = spare(total)
+    {
+        *to = buffer;
+    }
     to.reserve(total);
 }
 
@@ -42,12 +48,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_vector_without_a_buffer_gets_the_spare_one() {
+        let mut to = Vec::new();
+        append(&mut to, &[b"abc"], |_| Some(Vec::with_capacity(100)));
+        assert_eq!((&to[..], to.capacity()), (&b"abc"[..], 100));
+        // One that is too small grows.
+        let mut to = Vec::new();
+        append(&mut to, &[b"abc"], |_| Some(Vec::with_capacity(1)));
+        assert_eq!(to, b"abc");
+    }
+
+    #[test]
     fn parts_follow_each_other_whether_or_not_there_is_room() {
         for capacity in 0..40 {
             let mut to = Vec::with_capacity(capacity);
-            append(&mut to, &[b"a", b"", b"bcd"]);
-            append(&mut to, &[]);
-            append(&mut to, &[&[b'e'; 20], b"\r\n"]);
+            append(&mut to, &[b"a", b"", b"bcd"], |_| None);
+            append(&mut to, &[], |_| None);
+            append(&mut to, &[&[b'e'; 20], b"\r\n"], |_| None);
             assert_eq!(to, b"abcdeeeeeeeeeeeeeeeeeeee\r\n");
         }
     }

@@ -146,7 +146,7 @@ impl Fifo {
     fn move_into_head(&mut self) {
         if let Some(Item::Small(data)) = self.tail.pop_front() {
             match data.len() < COPIED {
-                true => self.head.extend_from_slice(&data),
+                true => self.extend_head(&[&data]),
                 false => self.head = data,
             }
         }
@@ -290,7 +290,7 @@ impl Fifo {
         *place = Item::Producer(producer);
         match more {
             More::Chunk(chunk) if chunk.len() < COPIED => {
-                self.head.extend_from_slice(&chunk);
+                self.extend_head(&[&chunk]);
                 return Used::One(Item::Large(chunk));
             }
             More::Chunk(chunk) => self.tail.push_bytes_front(chunk),

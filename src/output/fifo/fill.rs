@@ -7,7 +7,7 @@ use std::ptr;
 use bytes::Bytes;
 
 use super::{COPIED, Fifo, Intake, Item, Stream};
-use crate::sys::append::{append, length_of};
+use crate::sys::append::length_of;
 
 impl Fifo {
     /// Queues a copy of `data`. Returns whether the queue is [full](Fifo::is_full).
@@ -31,7 +31,7 @@ impl Fifo {
             let parts = parts.iter().filter(|part| !part.is_empty());
             return parts.fold(false, |_, part| self.push_part(part, shared));
         }
-        append(&mut self.head, parts);
+        self.extend_head(parts);
         false
     }
 
@@ -151,7 +151,7 @@ impl Fifo {
             }
             None => {
                 self.compact(self.sent());
-                self.head.extend_from_slice(data);
+                self.extend_head(&[data]);
             }
             Some(Item::Small(last)) => {
                 last.extend_from_slice(data);
