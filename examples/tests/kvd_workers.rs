@@ -285,6 +285,22 @@ fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
     running.end()
 }
 
+/// The publisher may have told the subscriber, by another way, that it has published.
+#[test]
+fn the_reply_to_a_subscriber_follows_what_was_published_before() -> Result {
+    let running = Running::start(Options::default())?;
+    let [subscribers, publishers, _] = &mut running.clients_by_worker()?;
+    let (subscriber, publisher) = (&mut subscribers[0], &mut publishers[0]);
+    assert_eq!(subscriber.ask("SUBSCRIBE c", 6)?, "*3 $9 subscribe $1 c :1");
+    let busy = running.keep_busy(0)?;
+    assert_eq!(publisher.ask("PUBLISH c hi", 1)?, ":1");
+    subscriber.send("PING\n")?;
+    drop(busy);
+    let (message, pong) = ("*3 $7 message $1 c $2 hi", "*2 $4 pong $0 ");
+    assert_eq!(subscriber.receive(12)?, format!("{message} {pong}"));
+    running.end()
+}
+
 fn on_disk(dir: &Path) -> Result<Options> {
     let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
     Ok(Options {

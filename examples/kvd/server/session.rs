@@ -81,6 +81,9 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
+        if client.subscription_count.load() > 0 {
+            server.deliver_mailbox(data);
+        }
         let delays_replies = server.delays_replies();
         let mut start = 0;
         let mut turn = TurnTime::new();
