@@ -42,7 +42,7 @@
 //! * `smtp/session.rs`: the handler, its two states, its terminators;
 //! * `smtp/transfer.rs`: a streamed dot block, and a disk that becomes full in the
 //!   middle of it;
-//! * `smtp/workers.rs`: blocking work on threads, with a producer for each reply so
+//! * `smtp/workers.rs`: blocking work on threads, with a promise of each reply so
 //!   that the replies stay in order;
 //! * `smtp/command.rs`, `smtp/address.rs`: the parsers.
 

@@ -21,7 +21,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -89,6 +89,31 @@ impl Running {
         workers.dedup();
         assert_eq!(workers.len(), WORKERS, "{workers:?}");
         Ok(clients)
+    }
+
+    /// Clients of each worker.
+    fn clients_by_worker(&self) -> Result<[Vec<Client>; WORKERS]> {
+        let mut by_worker = [const { Vec::new() }; WORKERS];
+        for mut client in self.clients()? {
+            let info = client.ask("CLIENT INFO", 3)?;
+            let worker = info.rsplit("io-thread=").next().unwrap_or_default();
+            by_worker[worker.trim().parse::<usize>()?].push(client);
+        }
+        Ok(by_worker)
+    }
+
+    /// Makes a worker busy until what this returns is dropped. It runs what is posted meanwhile after it has handled
+    /// the events of its sockets.
+    fn keep_busy(&self, worker: usize) -> Result<Sender<()>> {
+        let (busy, is_busy) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let remote = self.shared.lock().workers[worker].remote.clone();
+        remote.post(move || {
+            let _ = busy.send(());
+            let _ = ended.recv_timeout(DEADLINE);
+        })?;
+        is_busy.recv_timeout(DEADLINE)?;
+        Ok(end)
     }
 
     /// Shuts it down, and waits until all is on disk.
@@ -260,6 +285,22 @@ fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
     running.end()
 }
 
+/// The publisher may have told the subscriber, by another way, that it has published.
+#[test]
+fn the_reply_to_a_subscriber_follows_what_was_published_before() -> Result {
+    let running = Running::start(Options::default())?;
+    let [subscribers, publishers, _] = &mut running.clients_by_worker()?;
+    let (subscriber, publisher) = (&mut subscribers[0], &mut publishers[0]);
+    assert_eq!(subscriber.ask("SUBSCRIBE c", 6)?, "*3 $9 subscribe $1 c :1");
+    let busy = running.keep_busy(0)?;
+    assert_eq!(publisher.ask("PUBLISH c hi", 1)?, ":1");
+    subscriber.send("PING\n")?;
+    drop(busy);
+    let (message, pong) = ("*3 $7 message $1 c $2 hi", "*2 $4 pong $0 ");
+    assert_eq!(subscriber.receive(12)?, format!("{message} {pong}"));
+    running.end()
+}
+
 fn on_disk(dir: &Path) -> Result<Options> {
     let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
     Ok(Options {
@@ -320,6 +361,27 @@ fn info_has_the_figures_of_all_workers() -> Result {
     running.end()
 }
 
+/// INFO of a worker may come before what CONFIG RESETSTAT has left for it to do.
+#[test]
+fn info_after_config_resetstat_has_no_older_figures() -> Result {
+    let running = Running::start(Options::default())?;
+    let [clients, others, _] = &mut running.clients_by_worker()?;
+    let (client, other) = (&mut clients[0], &mut others[0]);
+    let elements = " x".repeat(3_000);
+    let script = format!("RPUSH k{elements}\nDEL k");
+    assert_eq!(client.ask(&script, 2)?, ":3000 :1");
+    let busy = running.keep_busy(0)?;
+    assert_eq!(other.ask("CONFIG RESETSTAT", 1)?, "+OK");
+    client.send("INFO stats\n")?;
+    drop(busy);
+    let info = client.receive(12)?;
+    assert!(info.contains("lazyfreed_objects:0 "), "{info}");
+    // A transaction has what was reported last.
+    let info = other.ask("MULTI\nINFO stats\nEXEC", 15)?;
+    assert!(info.contains("lazyfreed_objects:0 "), "{info}");
+    running.end()
+}
+
 /// What a busy worker has to deliver has a limit. Those who lose a message are disconnected, and the others are not.
 #[test]
 fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
@@ -329,13 +391,7 @@ fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
         config,
         ..Options::default()
     })?;
-    let mut clients = running.clients()?;
-    let mut by_worker: Vec<Vec<Client>> = (0..WORKERS).map(|_| Vec::new()).collect();
-    for mut client in clients.drain(..) {
-        let info = client.ask("CLIENT INFO", 3)?;
-        let worker = info.rsplit("io-thread=").next().unwrap_or_default();
-        by_worker[worker.trim().parse::<usize>()?].push(client);
-    }
+    let mut by_worker = running.clients_by_worker()?;
     let mut publisher = by_worker[1].pop().ok_or("there is no client")?;
     let [loud, quiet, ..] = by_worker[0].as_mut_slice() else {
         return Err("there are too few clients".into());
@@ -348,14 +404,7 @@ fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
         quiet.ask("SUBSCRIBE quiet", 6)?,
         "*3 $9 subscribe $5 quiet :1"
     );
-    let (busy, is_busy) = mpsc::channel();
-    let (end, ended) = mpsc::channel::<()>();
-    let remote = running.shared.lock().workers[0].remote.clone();
-    remote.post(move || {
-        let _ = busy.send(());
-        let _ = ended.recv_timeout(DEADLINE);
-    })?;
-    is_busy.recv_timeout(DEADLINE)?;
+    let busy = running.keep_busy(0)?;
     assert_eq!(publisher.ask("PUBLISH quiet 1", 1)?, ":1");
     let message = format!("PUBLISH loud {}", "x".repeat(10_000));
     for _ in 0..300 {
@@ -367,7 +416,7 @@ fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
         messages.map(|it| it.content.len()).sum()
     };
     assert!(size <= 1 << 20, "{size} bytes");
-    end.send(())?;
+    drop(busy);
     assert_eq!(quiet.receive(7)?, "*3 $7 message $5 quiet $1 1");
     // It gets no message: the first ones are as old as the lost ones.
     let mut rest = Vec::new();

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
@@ -24,6 +25,7 @@ use scene::Scene;
 use server::article::{Article, Memory, Size, Text};
 use server::head::Head;
 use server::passwords::Passwords;
+use server::store::{Job, Store};
 use server::{Options, Spool};
 
 const ADDR: &str = "192.0.2.1:119";
@@ -119,6 +121,40 @@ fn other_clients_can_read_a_post() -> Result {
     let body = news.ask(&reader, "BODY <dots@example.org>\r\n")?;
     let lines: Vec<_> = body.split("\r\n").skip(1).collect();
     assert_eq!(lines, ["..a line with a dot", "...", "the end", ".", ""]);
+    Ok(())
+}
+
+/// A store whose thread panics.
+struct Panicking;
+
+impl Store for Panicking {
+    fn has_room(&self, _: usize, _: u64) -> bool {
+        true
+    }
+
+    fn submit(&self, job: Job) {
+        let thread = thread::spawn(move || {
+            let _job = job;
+            panic!("as the test wants it");
+        });
+        assert!(thread.join().is_err());
+    }
+
+    fn file_finished(&self, _: &mut Spool) {}
+}
+
+#[test]
+fn a_post_is_answered_when_the_thread_of_the_store_panics() -> Result {
+    let options = Options {
+        store: Some(Box::new(Panicking)),
+        ..Options::default()
+    };
+    let news = News::with(1, options)?;
+    let client = news.client()?;
+    let answer = news.ask(&client, format!("{POST}QUIT\r\n"))?;
+    let replies: Vec<_> = answer.lines().map(|line| &line[..3]).collect();
+    assert_eq!(replies, ["340", "441", "205"], "{answer}");
+    assert_eq!(client.ended(), Some(Ended::Finished));
     Ok(())
 }
 

@@ -639,3 +639,41 @@ fn replies_stay_in_order_when_workers_finish_in_another() -> Result {
     assert_eq!(client.received(), b"one done\r\ntwo done\r\nno workers\r\n");
     Ok(())
 }
+
+#[test]
+fn a_task_that_panics_ends_its_connection_and_no_worker() -> Result {
+    let network = Network::new(1);
+    let event_loop = network.event_loop()?;
+    let workers = Rc::new(RefCell::new(Some(Workers::new(1)?)));
+    let clients = [(); 2].map(|()| {
+        let (socket, client) = network.pair();
+        let shared = Rc::clone(&workers);
+        let connector = asynchat::Connector::adopt(socket);
+        let connected = connector.connect_on(&event_loop, move |chat: Chat| {
+            move |line: &[u8]| {
+                let panics = line == b"panic";
+                if let Some(workers) = &*shared.borrow() {
+                    workers.run(&chat, move || match panics {
+                        true => panic!("as the test wants it"),
+                        false => "done\r\n".to_owned(),
+                    });
+                }
+                Ok(())
+            }
+        });
+        connected.map(|_| client)
+    });
+    let [first, second] = clients;
+    let (first, second) = (first?, second?);
+    first.send("panic\r\n");
+    network.settle(&event_loop)?;
+    second.send("line\r\n");
+    network.settle(&event_loop)?;
+    // Dropping the pool waits until both tasks are done.
+    drop(workers.take());
+    network.settle(&event_loop)?;
+    assert_eq!(first.ended(), Some(Ended::Reset));
+    assert_eq!(second.received(), b"done\r\n");
+    assert!(!second.has_ended());
+    Ok(())
+}

@@ -70,20 +70,20 @@ impl Journal {
         (!self.is_scheduled.replace(true)).then(|| self.sync.delay())
     }
 
-    /// Whether so much waits for the disk that clients which write have to wait for it.
+    /// Whether a client that has written has to wait, because the disk is slower than all clients.
     #[inline]
-    pub fn is_behind(&self) -> bool {
-        self.writer.status.is_behind()
+    pub fn has_to_wait(&self, reply: &Reply) -> bool {
+        reply.has_written && self.writer.status.is_behind()
     }
 
-    /// Pushes the replies, or a promise of them if they have to wait for the disk.
-    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) {
+    /// Pushes the replies, or a promise of them if they wait for the disk. `has_to_wait` is whether the client has to.
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply, has_to_wait: bool) {
+        let has_written = std::mem::take(&mut reply.has_written);
         // A client that wants no replies waits for a slow disk, too.
-        if reply.is_empty() && !(reply.has_written && self.is_behind()) {
-            reply.has_written = false;
+        if reply.is_empty() && !has_to_wait {
             return;
         }
-        if !std::mem::take(&mut reply.has_written) || !(self.delays_replies() || self.is_behind()) {
+        if !(has_to_wait || has_written && self.delays_replies()) {
             client.delays_replies.store(false);
             return reply.flush(chat);
         }

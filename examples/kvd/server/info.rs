@@ -64,7 +64,11 @@ impl Server {
         for (number, worker) in data.workers.iter_mut().enumerate() {
             worker.counts = Counts::default();
             if number != self.number {
-                worker.post(|server| server.counts_before.set(Counts::now()));
+                worker.post(|server| {
+                    server.counts_before.set(Counts::now());
+                    // For INFO it may have reported the old ones meanwhile.
+                    server.report(&mut server.shared.lock());
+                });
             }
         }
         self.counts_before.set(Counts::now());

@@ -198,13 +198,21 @@ impl Server {
         (is_protected && !peer.is_loopback()).then(|| Bytes::from_static(DENIED.as_bytes()))
     }
 
-    /// Pushes the replies of a client. Those to commands that have written may wait for the disk.
+    /// Pushes the replies of a client. Those to commands that have written may wait for the disk. Returns whether the
+    /// client has to wait, too: its reply follows the next transaction then, which is sent at the end of the turn.
     #[inline]
-    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) {
-        match &self.journal {
-            None => reply.flush(chat),
-            Some(journal) => journal.push(client, chat, reply),
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) -> bool {
+        let Some(journal) = &self.journal else {
+            reply.flush(chat);
+            return false;
+        };
+        // The thread that writes changes the answer at any time.
+        let has_to_wait = journal.has_to_wait(reply);
+        journal.push(client, chat, reply, has_to_wait);
+        if has_to_wait && !journal.delays_replies() {
+            self.schedule_journal(None);
         }
+        has_to_wait
     }
 
     /// Whether replies wait for the disk, so that each has to be pushed by itself.
@@ -213,15 +221,11 @@ impl Server {
         self.journal.as_ref().is_some_and(Journal::delays_replies)
     }
 
-    /// Whether a client that has written has to wait, because the disk is slower than all clients. Its reply follows
-    /// the next transaction then, which is sent at the end of the turn.
+    /// Whether a client that has written has to wait for the disk.
     #[inline]
     fn has_to_wait(&self, reply: &Reply) -> bool {
-        let is_behind = reply.has_written && self.journal.as_ref().is_some_and(Journal::is_behind);
-        if is_behind && !self.delays_replies() {
-            self.schedule_journal(None);
-        }
-        is_behind
+        let journal = self.journal.as_ref();
+        journal.is_some_and(|journal| journal.has_to_wait(reply))
     }
 
     /// A command changes the keyspace.

@@ -4,7 +4,9 @@
 //! [`Subscriptions`]. A message for subscribers of another worker is left in its mailbox. The worker is woken once for
 //! all that is in there, however many messages and subscribers these are. What its own clients publish goes behind what
 //! is in its mailbox, and is delivered when the lock is given back, when it is much, or before one of its clients
-//! subscribes or unsubscribes. So all subscribers get all messages in the same order, and none that is older than the subscription.
+//! subscribes or unsubscribes. So all subscribers get all messages in the same order, and none that is older than the
+//! subscription. The mailbox is emptied before the requests of a subscriber, too, so that their replies follow what was
+//! published before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -224,6 +226,7 @@ impl Server {
             if is_first {
                 worker.post(|server| {
                     server.take_mailbox(&mut server.shared.lock());
+                    // Without the lock, which other workers may use meanwhile.
                     server.deliver();
                 });
             }
@@ -245,6 +248,12 @@ impl Server {
             let mailbox = std::mem::take(mailbox);
             self.undelivered.borrow_mut().append(mailbox);
         }
+    }
+
+    /// Delivers what other workers have left, and what the clients of this worker have published before.
+    pub fn deliver_mailbox(&self, data: &mut Data) {
+        self.take_mailbox(data);
+        self.deliver();
     }
 
     /// Delivers messages to subscribers of this worker. Where possible, other workers may use the lock meanwhile.
@@ -279,8 +288,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.take_mailbox(data);
-        self.deliver();
+        self.deliver_mailbox(data);
         let name = Bytes::copy_from_slice(name);
         let mut own = lock(&client.subscriptions);
         let is_new = own.of_mut(kind).insert(name.clone(), ()).is_none();
@@ -302,8 +310,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.take_mailbox(data);
-        self.deliver();
+        self.deliver_mailbox(data);
         let mut own = lock(&client.subscriptions);
         let was_subscribed = own.of_mut(kind).remove(name).is_some();
         client.subscription_count.store(own.len());

@@ -81,6 +81,9 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
+        if client.subscription_count.load() > 0 {
+            server.deliver_mailbox(data);
+        }
         let delays_replies = server.delays_replies();
         let mut start = 0;
         let mut turn = TurnTime::new();
@@ -153,12 +156,12 @@ impl Session {
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
     pub fn send(&self, reply: &mut Reply) {
         let chat = &self.chat;
-        let has_to_wait = !reply.parts.is_empty() || self.server.has_to_wait(reply);
-        self.server.push(&self.client, chat, reply);
+        let is_long = !reply.parts.is_empty();
+        let has_to_wait = self.server.push(&self.client, chat, reply);
         self.client.note_output(chat);
         if self.client.closes.load() {
             chat.close_when_done();
-        } else if has_to_wait || chat.queued() > MOST_OUTPUT {
+        } else if is_long || has_to_wait || chat.queued() > MOST_OUTPUT {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
             self.resume_later(|chat, resume| {
                 let this = chat.clone();

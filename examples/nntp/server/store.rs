@@ -15,8 +15,33 @@ pub struct Job {
     pub size: Size,
     pub arrived: i64,
     pub numbers: Vec<(String, u64)>,
-    /// Called on the writer's thread with whether the article has been stored.
-    pub on_done: Box<dyn FnOnce(bool) + Send>,
+    pub on_done: OnDone,
+}
+
+/// Called once, on any thread, with whether the article has been stored. If it is dropped, for example by a panic of the
+/// thread that stores, it is called with `false`: a session waits for it.
+pub struct OnDone(Option<Box<dyn FnOnce(bool) + Send>>);
+
+impl OnDone {
+    pub fn new(call: impl FnOnce(bool) + Send + 'static) -> OnDone {
+        OnDone(Some(Box::new(call)))
+    }
+
+    pub fn call(mut self, is_stored: bool) {
+        self.call_once(is_stored);
+    }
+
+    fn call_once(&mut self, is_stored: bool) {
+        if let Some(call) = self.0.take() {
+            call(is_stored);
+        }
+    }
+}
+
+impl Drop for OnDone {
+    fn drop(&mut self) {
+        self.call_once(false);
+    }
 }
 
 /// Stores articles permanently. The loop's thread calls these methods, so none of them may block.

@@ -185,11 +185,10 @@ impl Store for DiskStore {
     fn submit(&self, job: Job) {
         self.add_used(octets(job.head.as_bytes().len(), job.size.bytes));
         if let Some(work) = &self.work
-            && let Err(mpsc::SendError(Work::Write(job))) = work.send(Work::Write(Box::new(job)))
+            && work.send(Work::Write(Box::new(job))).is_err()
         {
             static NO_WRITER: ThrottledWarning = ThrottledWarning::new("the store cannot write");
             NO_WRITER.log(&"the writer's thread has ended");
-            (job.on_done)(false);
         }
     }
 
@@ -303,7 +302,7 @@ impl Writer {
             };
             // `send` fails if the store is being dropped, and then the outcome is not needed.
             let _ = self.done.send(outcome);
-            (job.on_done)(is_written);
+            job.on_done.call(is_written);
         }
     }
 
@@ -385,4 +384,42 @@ fn insert(write: &WriteTransaction, jobs: &mut [Job]) -> Result<u64> {
         }
     }
     Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::store::OnDone;
+
+    fn job(on_done: impl FnOnce(bool) + Send + 'static) -> Job {
+        Job {
+            message_id: "<1@x>".to_owned(),
+            head: Head::default(),
+            body: tempfile::SpooledTempFile::new(0),
+            size: Size { bytes: 0, lines: 0 },
+            arrived: 0,
+            numbers: Vec::new(),
+            on_done: OnDone::new(on_done),
+        }
+    }
+
+    #[test]
+    fn every_job_is_answered_when_the_writer_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DiskStore::open(&dir.path().join("store"), u64::MAX).unwrap();
+        let (gate, opened) = mpsc::channel();
+        store.submit(job(move |_| {
+            opened.recv().unwrap();
+            panic!("as the test wants it");
+        }));
+        let (sender, answers) = mpsc::channel();
+        for _ in 0..2 {
+            let sender = sender.clone();
+            store.submit(job(move |is_stored| sender.send(is_stored).unwrap()));
+        }
+        gate.send(()).unwrap();
+        let deadline = Duration::from_secs(60);
+        assert_eq!(answers.recv_timeout(deadline), Ok(false));
+        assert_eq!(answers.recv_timeout(deadline), Ok(false));
+    }
 }

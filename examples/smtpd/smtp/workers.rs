@@ -1,18 +1,19 @@
 //! Worker threads for tasks that block, such as the last step of a delivery, which
 //! waits for the disk.
 //!
-//! The reply to a task is a producer. It is queued when the task starts, and
-//! produces its line when a worker has finished the task. Until then the loop
-//! continues to read commands, and replies to them are queued behind it. So replies
-//! stay in the order of the commands, and several tasks of one client can run at
-//! the same time.
+//! The reply to a task is a promise. It is queued when the task starts, and the
+//! worker that has finished the task fulfills it. Until then the loop continues to
+//! read commands, and replies to them are queued behind it. So replies stay in the
+//! order of the commands, and several tasks of one client can run at the same time.
+//! A task that panics drops its promise, which ends the connection.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use asynchat::{ChannelId, Chat, EventLoop, More, Producer};
+use asynchat::Chat;
 
 /// A pool of threads. Dropping it waits until all its tasks are done.
 pub struct Workers {
@@ -42,30 +43,13 @@ impl Workers {
 
     /// Runs a task on a worker thread, and queues the reply that it returns.
     pub fn run(&self, chat: &Chat, task: impl FnOnce() -> String + Send + 'static) {
-        let Some(event_loop) = chat.event_loop() else {
-            return; // the connection has ended
-        };
-        let (id, remote) = (chat.id(), event_loop.remote());
-        let (sender, reply) = mpsc::channel();
-        chat.push_with_producer(PendingReply(Some(reply)));
-        let task: Task = Box::new(move || {
-            // `send` fails if the connection has ended, and `post` if the loop has ended.
-            let _ = sender.send(task());
-            let _ = remote.post(move || resume_output(id));
-        });
+        let promise = chat.promise();
+        let task = move || promise.fulfill(task());
         match &self.tasks {
             // `send` cannot fail: the threads receive as long as the sender exists.
-            Some(tasks) => drop(tasks.send(task)),
+            Some(tasks) => drop(tasks.send(Box::new(task))),
             None => task(),
         }
-    }
-}
-
-/// Resumes the output of this connection, which calls its first producer again.
-fn resume_output(id: ChannelId) {
-    let chat = EventLoop::current().ok().and_then(|it| it.chat(id));
-    if let Some(chat) = chat {
-        chat.resume_producing();
     }
 }
 
@@ -74,7 +58,8 @@ fn run_tasks(queue: &Mutex<Receiver<Task>>) {
         // A statement of its own, so that the lock is released before the task runs.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            Ok(task) => task(),
+            // The panic hook has reported a panic. The thread continues with the other tasks.
+            Ok(task) => drop(panic::catch_unwind(AssertUnwindSafe(task))),
             Err(_) => return,
         }
     }
@@ -84,27 +69,8 @@ impl Drop for Workers {
     fn drop(&mut self) {
         self.tasks = None;
         for thread in self.threads.drain(..) {
-            // The thread's panic hook has reported a panic.
+            // A thread ends without a panic.
             let _ = thread.join();
-        }
-    }
-}
-
-/// The reply to a task that may still be running.
-struct PendingReply(Option<Receiver<String>>);
-
-impl Producer for PendingReply {
-    fn more(&mut self, _budget: usize) -> io::Result<More> {
-        let Some(reply) = &self.0 else {
-            return Ok(More::Done);
-        };
-        match reply.try_recv() {
-            Ok(line) => {
-                self.0 = None;
-                Ok(More::Chunk(line.into()))
-            }
-            Err(TryRecvError::Empty) => Ok(More::Pending),
-            Err(TryRecvError::Disconnected) => Err(io::Error::other("a worker thread panicked")),
         }
     }
 }

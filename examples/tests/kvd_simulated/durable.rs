@@ -261,6 +261,31 @@ fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
     Ok(())
 }
 
+/// Replies to commands that have waited do not come from a read, so nothing else may be sent to the disk in that turn.
+#[test]
+fn commands_that_have_waited_do_not_wait_for_the_next_timer_while_much_is_not_on_disk() -> Result {
+    let disk = Disk::new(AppendFsync::No)?;
+    let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&waiter, "BLPOP l 0\n")?, "");
+    let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
+    let value = "x".repeat(70 << 20);
+    let set = format!("*3\n$3\nSET\n$1\nk\n${}\n{value}\n", value.len());
+    let script = format!("SADD s{elements}\n{set}");
+    assert_eq!(disk.scene.ask(&client, &script)?, ":3000 +OK ");
+    disk.scene
+        .network
+        .advance(&disk.scene.event_loop, Duration::from_secs(31))?;
+    assert_eq!(disk.scene.ask(&client, "SORT s STORE l\n")?, "");
+    assert_eq!(received(&waiter), "");
+    drop(disk.outcomes);
+    let disk = Disk {
+        outcomes: mpsc::channel().0,
+        ..disk
+    };
+    disk.expect(&waiter, "*2 $1 l $1 0 ")?;
+    disk.expect(&client, ":3000 ")
+}
+
 #[test]
 fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     let written = Arc::new(Mutex::new(Vec::new()));

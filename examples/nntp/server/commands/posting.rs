@@ -14,7 +14,7 @@ use super::super::head::{Head, is_article_id, is_message_id};
 use super::super::incoming::{Fault, Incoming};
 use super::super::session::Session;
 use super::super::spool::{Group, OVERHEAD};
-use super::super::store::Job;
+use super::super::store::{Job, OnDone};
 use super::super::throttled_warning::ThrottledWarning;
 use super::{Outcome, Refusal, SYNTAX};
 
@@ -183,7 +183,7 @@ fn store(
         size,
         arrived: now(),
         numbers,
-        on_done: Box::new(move |durable| {
+        on_done: OnDone::new(move |durable| {
             let reply = move |session: &mut Session| {
                 session.storing = false;
                 session.chat.resume_reading();
