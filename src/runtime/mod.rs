@@ -15,6 +15,7 @@ mod registration;
 mod registry;
 pub(crate) mod remote;
 mod reregister;
+mod send;
 mod shutdown;
 #[cfg(feature = "signal")]
 pub(crate) mod signals;

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use super::Runtime;
 use super::driver::{Budget, Turn};
+use super::send::send_pushed;
 use crate::error::{Close, Error, Result};
 use crate::log::log_throttled;
 use crate::state::agenda::Deferred;
@@ -313,6 +314,9 @@ impl Runtime {
             _ => {}
         }
         let interest = match is_securing {
+            _ if ready.is_none() && state.only_sends() && send_pushed(state) => {
+                Some(Interest::READ)
+            }
             // A handshake is no turn of the driver.
             true => self.secure(state, ready),
             false => {

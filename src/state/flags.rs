@@ -86,6 +86,13 @@ impl Flags {
         self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
     }
 
+    /// Whether no condition is set on which a turn depends.
+    #[inline]
+    pub(crate) fn are_plain(&self) -> bool {
+        let without_effect = Flag::LIMITS_SET.0 | Flag::DEADLINES_SET.0 | Flag::SKIPS_LINGER.0;
+        self.0.get() & !without_effect == 0
+    }
+
     /// Whether the channel has a stage, or is about to have one.
     #[inline]
     pub(crate) fn have_tls(&self) -> bool {

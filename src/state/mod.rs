@@ -195,6 +195,16 @@ impl ChannelState {
         self.phase.get() >= Phase::Ending
     }
 
+    /// Whether a turn without an event can do nothing but send bytes.
+    #[inline]
+    pub(crate) fn only_sends(&self) -> bool {
+        self.out.borrow().has_only_a_head()
+            && self.phase.get() == Phase::Open
+            && self.flags.are_plain()
+            && self.requests.is_empty()
+            && !self.has_cold.get()
+    }
+
     /// Whether its close is queued: no more input is delivered.
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {

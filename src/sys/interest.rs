@@ -73,6 +73,10 @@ pub(crate) struct Ready(u8);
 impl Ready {
     pub(crate) const NONE: Ready = Ready(0);
 
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     pub(crate) const READ: Ready = Ready(1);
 
     /// Urgent data is waiting.

@@ -175,6 +175,21 @@ impl Fifo {
         }
     }
 
+    /// Whether the queue is open, and there is nothing in it but small pushes.
+    #[inline]
+    pub(crate) fn has_only_a_head(&self) -> bool {
+        self.head_limit > 0 && !self.head.is_empty()
+    }
+
+    /// Sends a queue that has only a head in one write, if it has no more than `budget` bytes. Returns whether all was sent.
+    pub(crate) fn send_head(&mut self, sink: &mut impl Sink, budget: usize) -> io::Result<bool> {
+        if self.unsent_head() > budget {
+            return Ok(false);
+        }
+        let sent = self.send(sink, budget, &mut Used::None)?;
+        Ok(sent.is_last)
+    }
+
     /// Offers the front of the queue to the sink in one write, at most `budget` bytes. Sets `used` to the items that
     /// are used up, if there are any.
     #[inline(always)]
