@@ -35,7 +35,8 @@
 //! only.
 //!
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
-//! wrong passwords of an address are checked, and then two a minute; until then right ones from there are refused, too. `--no-anonymous` demands a user for reading, too.
+//! wrong passwords of an address are checked, and then two a minute. Until then right ones from there are refused, too, with
+//! the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a user for reading, too.
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.

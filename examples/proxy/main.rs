@@ -35,7 +35,8 @@
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
 //!   response has begun.
-//! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
+//! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why,
+//!   and names the destination. What the access list refuses, and wrong passwords, are logged as warnings with the user.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
 //!

@@ -32,8 +32,10 @@ type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     Right,
-    /// The name or the password is wrong, or the address has failed too often.
+    /// The name or the password is wrong.
     Wrong,
+    /// The address has failed too often: no password from there is checked for this time.
+    TooMany(Duration),
     /// The password was not checked, because too many others wait.
     Busy,
 }
@@ -144,7 +146,10 @@ impl Logins {
 impl Shared {
     /// The outcome, if it needs no check.
     fn known(&self, request: &Request) -> Option<Login> {
-        if !request.is_plausible() || !self.limit.may_try(request.client) {
+        if let Some(wait) = self.limit.wait(request.client) {
+            return Some(Login::TooMany(wait));
+        }
+        if !request.is_plausible() {
             self.limit.record_failure(request.client);
             return Some(Login::Wrong);
         }
@@ -198,7 +203,7 @@ impl Shared {
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
             Login::Wrong => drop(self.limit.record_failure(request.client)),
-            Login::Busy => {}
+            Login::TooMany(_) | Login::Busy => {}
         }
         (request.then)(login);
         self.start();
@@ -413,11 +418,14 @@ mod tests {
         for _ in 0..20 {
             release.send(())?;
         }
-        let mut left = 60;
+        let mut replies = 0;
         converse(logins, &["wrong"; 60], move |reply| {
-            assert_eq!(reply, "Wrong");
-            left -= 1;
-            left > 0
+            replies += 1;
+            match replies {
+                1..=10 => assert_eq!(reply, "Wrong"),
+                _ => assert!(reply.starts_with("TooMany("), "{reply}"),
+            }
+            replies < 60
         })?;
         assert_eq!(checked.try_iter().count(), 10);
         Ok(())
