@@ -91,6 +91,7 @@ class Site:
                 process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=DEADLINE)
             assert "panicked" not in errors, errors
+            self.log = errors
 
     def writable(self, *options, **how):
         return self.served("--write", "--user", USER, *options, **how)
@@ -426,6 +427,7 @@ def full_disk(site):
             reply.read()
         assert sorted(os.listdir(site.shared)) == ["500000", "a.txt", "dir", "small"]
         client.close()
+    assert "WARN" in site.log and "path=/2000000" in site.log and "File too large" in site.log, site.log
     return True
 
 

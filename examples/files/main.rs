@@ -107,6 +107,7 @@ mod clock;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+mod failure;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]

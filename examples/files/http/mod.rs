@@ -36,6 +36,9 @@ use events::Events;
 use host::Hosts;
 use session::Session;
 
+#[cfg(test)]
+pub use get::failed;
+
 /// The options of a [`Service`].
 pub struct Options {
     /// The names by which clients may call the server.
