@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import clients
 from clients import checksum
@@ -250,12 +251,34 @@ def passwords():
                 assert all(outcome.result() for outcome in outcomes)
             refused(lambda: client(server, names[0]), "530")
             refused(lambda: client(server, "nobody", "secret"), "530")
+        reload(users)
         for text in (b"ann:secret\n", b"ann:$apr1$x$y\n"):
             users.write_bytes(entries[0] + text)
             started = subprocess.run([FILES, pathlib.Path(__file__).parent, "--write", "--passwords", users], capture_output=True, text=True, timeout=DEADLINE)
             assert started.returncode == 1 and "line 2: " in started.stderr and "htpasswd" in started.stderr, started
             assert "secret" not in started.stderr
     return True
+
+
+def reload(users):
+    """SIGHUP reads the file of passwords again. If it is broken, the old ones stay."""
+    def entry(password):
+        return run(FILES, "--hash-password", "ann", input=password)
+
+    with serve("--write", "--passwords", users, write=False) as (server, _), client(server) as before:
+        for content, outcome in ((entry(b"other\n"), "the passwords were read again"), (b"ann\n", "the old passwords stay")):
+            users.write_bytes(content)
+            server.process.send_signal(signal.SIGHUP)
+            end = time.monotonic() + DEADLINE
+            while outcome not in server.stderr:
+                assert time.monotonic() < end, server.stderr
+                time.sleep(0.01)
+            client(server, password="other").close()
+            assert is_refused(server, "ann", "secret")
+        # Whoever is logged in stays so.
+        before.voidcmd("NOOP")
+        assert before.mkd("folder") == "/folder"
+    users.write_bytes(entry(b"secret\n"))
 
 
 def bounce():
@@ -482,6 +505,8 @@ def shutdown():
                 received = hashlib.sha256(data.recv(1000))
                 server.process.send_signal(signal.SIGINT)
                 refused(idle.getresp, "421")
+                said = server.process.stdout.readline()
+                assert said == "shutting down: 1 transfer may go on for 60 s, Ctrl-C again cuts it\n", said
                 while piece := data.recv(1 << 20):
                     received.update(piece)
             assert received.hexdigest() == large

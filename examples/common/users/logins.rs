@@ -53,12 +53,17 @@ impl Default for Logins {
 
 struct Shared {
     is_empty: bool,
-    check: Arc<Check>,
+    current: RefCell<Rc<Current>>,
     /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
     threads: usize,
     limit: LoginLimit,
-    accepted: Accepted,
     queue: RefCell<Queue>,
+}
+
+/// The users, and the passwords that were right for them. Both are replaced together.
+struct Current {
+    check: Arc<Check>,
+    accepted: Accepted,
 }
 
 #[derive(Default)]
@@ -83,9 +88,7 @@ impl Logins {
     }
 
     pub fn with_threads(users: Users, threads: usize) -> Logins {
-        let is_empty = users.is_empty();
-        let check = move |name: &[u8], password: &[u8]| users.admit(name, password);
-        Logins::with_check(is_empty, check, threads)
+        Logins::with_check(users.is_empty(), check_of(users), threads)
     }
 
     /// With another check than that of [`Users`].
@@ -96,13 +99,18 @@ impl Logins {
     ) -> Logins {
         Logins(Rc::new(Shared {
             is_empty,
-            check: Arc::new(check),
+            current: RefCell::new(Current::new(check)),
             threads,
             // A client that fails waits for the check anyway.
             limit: LoginLimit::new(Duration::ZERO),
-            accepted: Accepted::new(),
             queue: RefCell::default(),
         }))
+    }
+
+    /// The users of log-ins that follow. Whoever is logged in stays so. If there were users before, nobody can do without a
+    /// password afterwards.
+    pub fn replace(&self, users: Users) {
+        self.0.current.replace(Current::new(check_of(users)));
     }
 
     /// Whether there is nobody who could log in.
@@ -143,6 +151,19 @@ impl Logins {
     }
 }
 
+fn check_of(users: Users) -> impl Fn(&[u8], &[u8]) -> bool {
+    move |name, password| users.admit(name, password)
+}
+
+impl Current {
+    fn new(check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Rc<Current> {
+        Rc::new(Current {
+            check: Arc::new(check),
+            accepted: Accepted::new(),
+        })
+    }
+}
+
 impl Shared {
     /// The outcome, if it needs no check.
     fn known(&self, request: &Request) -> Option<Login> {
@@ -153,7 +174,7 @@ impl Shared {
             self.limit.record_failure(request.client);
             return Some(Login::Wrong);
         }
-        let accepted = &self.accepted;
+        let accepted = &self.current.borrow().accepted;
         let is_right = accepted.has(&request.name, &request.password, asynchat::now());
         is_right.then_some(Login::Right)
     }
@@ -180,17 +201,21 @@ impl Shared {
     }
 
     fn run(self: &Rc<Self>, request: Request) {
-        let (check, shared) = (Arc::clone(&self.check), Rc::clone(self));
+        let (current, shared) = (Rc::clone(&self.current.borrow()), Rc::clone(self));
+        let check = Arc::clone(&current.check);
         let (name, password) = (request.name.clone(), request.password.clone());
         let check = move || check(&name, &password);
         if self.threads == 0 {
-            asynchat::call_soon(move || shared.finish(request, Some(check())));
+            asynchat::call_soon(move || shared.finish(request, &current, Some(check())));
         } else {
-            on_a_thread(check, move |is_right| shared.finish(request, is_right));
+            on_a_thread(check, move |is_right| {
+                shared.finish(request, &current, is_right)
+            });
         }
     }
 
-    fn finish(self: &Rc<Self>, request: Request, is_right: Option<bool>) {
+    /// `current`: of the check. If there are other users by now, it is remembered nowhere.
+    fn finish(self: &Rc<Self>, request: Request, current: &Current, is_right: Option<bool>) {
         self.release(request.client);
         let login = match is_right {
             Some(true) => Login::Right,
@@ -199,7 +224,7 @@ impl Shared {
         };
         match login {
             Login::Right => {
-                let accepted = &self.accepted;
+                let accepted = &current.accepted;
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
             Login::Wrong => drop(self.limit.record_failure(request.client)),
@@ -409,6 +434,28 @@ mod tests {
         let checked: Vec<_> = checked.try_iter().collect();
         assert_eq!(checked, [&b"right"[..], b"wrong", b"panic"]);
         Ok(())
+    }
+
+    /// A password that was right a short while ago is forgotten with its user.
+    #[test]
+    fn other_users_have_other_passwords() -> Result {
+        let users = |password: &str| {
+            let mut users = Users::default();
+            users.add_in_clear(&format!("ann:{password}")).unwrap();
+            users
+        };
+        let logins = Logins::with_threads(users("old"), 1);
+        let ask = |passwords: &[&str], expected: &'static [&str]| {
+            let mut expected = expected.iter();
+            let check = move |reply: &str| {
+                assert_eq!(Some(&reply), expected.next());
+                expected.len() > 0
+            };
+            converse(logins.clone(), passwords, check)
+        };
+        ask(&["old", "new"], &["Right", "Wrong"])?;
+        logins.replace(users("new"));
+        ask(&["old", "new"], &["Wrong", "Right"])
     }
 
     /// However many connections an address has: its failures are counted before its next check.

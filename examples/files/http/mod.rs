@@ -8,7 +8,7 @@ mod auth;
 pub mod coding;
 pub mod conditions;
 mod events;
-mod get;
+pub mod get;
 pub mod host;
 mod incoming;
 mod own;
@@ -35,9 +35,6 @@ use crate::users::Logins;
 use events::Events;
 use host::Hosts;
 use session::Session;
-
-#[cfg(test)]
-pub use get::failed;
 
 /// The options of a [`Service`].
 pub struct Options {

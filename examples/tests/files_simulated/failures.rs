@@ -10,7 +10,7 @@ use crate::site::Site;
 #[cfg(unix)]
 use crate::site::{ANN, parse};
 #[cfg(unix)]
-use crate::{http, names::Names};
+use crate::{http::get::failed, names::Names};
 
 /// An upload whose part somebody has removed meanwhile. Windows keeps the name of a file that is open.
 #[cfg(unix)]
@@ -87,7 +87,7 @@ fn each_error_has_its_status() -> Result {
     ] {
         let error = io::Error::from(error);
         let log = captured(|| {
-            assert_eq!(http::failed(&names, &error).status, status, "{error}");
+            assert_eq!(failed(&names, &error).status, status, "{error}");
             Ok(())
         })?;
         let line = format!("WARN a file or a folder cannot be used path=/dir/x error={error}\n");
@@ -96,7 +96,7 @@ fn each_error_has_its_status() -> Result {
     // A pipe is refused, which is no trouble of the server.
     let pipe = io::Error::from(io::ErrorKind::PermissionDenied);
     let log = captured(|| {
-        assert_eq!(http::failed(&names, &pipe).status, 403);
+        assert_eq!(failed(&names, &pipe).status, 403);
         Ok(())
     })?;
     assert_eq!(log, "");
