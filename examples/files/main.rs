@@ -171,7 +171,9 @@ struct Arguments {
     host: Vec<String>,
 
     /// Accept only connections of proxies in this network, which send the client's address with the
-    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients.
+    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients. Whoever
+    /// checks the health of the server has to send it, too: `curl --haproxy-protocol`, HAProxy with
+    /// check-send-proxy.
     #[arg(long, value_name = "NETWORK")]
     proxy_protocol: Vec<Network>,
 
@@ -412,6 +414,12 @@ fn run(arguments: &Arguments) -> Result {
             .any(|addr| !is_loopback(addr))
     {
         warn!("everybody on the way of a request can read its password: use TLS");
+    }
+    if !arguments.proxy_protocol.is_empty() {
+        info!(
+            "--proxy-protocol: a connection that is from no such proxy or begins without a PROXY header is closed, also a \
+             health check: curl --haproxy-protocol and HAProxy with check-send-proxy send one"
+        );
     }
     common::announce(&address);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
