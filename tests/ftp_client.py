@@ -204,6 +204,23 @@ def python_library():
     return True
 
 
+def too_large():
+    """A client that sends more than is permitted reads why, and may go on."""
+    with serve("--max-upload", "1M") as (server, other):
+        fill(other / "large", 8 << 20)
+        with client(server) as ftp:
+            for _ in range(3):
+                with open(other / "large", "rb") as file:
+                    refused(lambda file=file: ftp.storbinary("STOR large", file), "552")
+                ftp.storbinary("STOR small", io.BytesIO(b"small"))
+        if has("curl"):
+            command = ["curl", "-sv", "-u", "ann:secret", "-T", other / "large", server.url("large")]
+            done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
+            assert done.returncode == 70 and b"\n< 552 " in done.stderr, (done.returncode, done.stderr[-500:])
+        assert server.names() == ["small"]
+    return True
+
+
 def writers():
     """Nobody else writes."""
     with serve() as (server, _):
@@ -554,6 +571,7 @@ def slow():
 
 CHECKS = {
     "python_library": python_library,
+    "too_large": too_large,
     "writers": writers,
     "passwords": passwords,
     "bounce": bounce,

@@ -76,6 +76,12 @@ fn an_upload_that_is_cut_leaves_nothing() -> Result {
             }
         };
         assert_eq!(codes_of(&site.replies()?), codes, "{cut}");
+        if cut == "too large" {
+            // After a reset, most clients do not read the reply.
+            data.send("x".repeat(100_000));
+            site.settle()?;
+            assert_eq!(data.ended(), Some(Ended::Finished));
+        }
         assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{cut}");
         assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\n", "{cut}");
     }
