@@ -93,6 +93,9 @@ impl<P: Producer> Logged<P> {
 impl<P: Producer> Producer for Logged<P> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         let more = self.producer.more(budget);
-        more.inspect_err(|error| drop(Failure::of(&self.names, error)))
+        if let Err(error) = &more {
+            Failure::of(&self.names, error);
+        }
+        more
     }
 }

@@ -209,7 +209,7 @@ impl Shared {
             asynchat::call_soon(move || shared.finish(request, &current, Some(check())));
         } else {
             on_a_thread(check, move |is_right| {
-                shared.finish(request, &current, is_right)
+                shared.finish(request, &current, is_right);
             });
         }
     }
