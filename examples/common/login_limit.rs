@@ -61,22 +61,6 @@ impl LoginLimit {
         }
     }
 
-    /// Checks a password with `is_right`, unless the client's address has failed too often. Counts a failure.
-    ///
-    /// # Errors
-    /// The log-in has failed. The reply is that to a wrong password in any case, after this delay.
-    pub fn check(
-        &self,
-        client: Option<&Addr>,
-        is_right: impl FnOnce() -> bool,
-    ) -> Result<(), Duration> {
-        let client = Client::new(client);
-        match self.may_try(client) && is_right() {
-            true => Ok(()),
-            false => Err(self.record_failure(client)),
-        }
-    }
-
     /// Whether a password of the client may be checked.
     pub fn may_try(&self, client: Client) -> bool {
         self.failures
