@@ -3,9 +3,8 @@
 //! The checks of an address follow one another. So an address has one thread at most, its failures are counted before
 //! its next check, and a client that opens many connections at once is checked once: then its password is known.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +15,7 @@ use asynchat::{AsyncChat, Chat, Result};
 use super::Users;
 use super::accepted::Accepted;
 use super::login_limit::{Client, LoginLimit};
+use super::off_the_loop::on_a_thread;
 
 /// The most checks that wait, in all and of one address.
 const QUEUE: usize = 1024;
@@ -268,45 +268,6 @@ impl Queue {
             .remove(self.waiting.iter().position(is_free)?)?;
         self.running.insert(request.client);
         Some(request)
-    }
-}
-
-/// What follows a check.
-type Follow = Box<dyn FnOnce(Option<bool>)>;
-
-thread_local! {
-    /// What follows each check, by the number of the check. It belongs to the loop and cannot be moved to the thread of the
-    /// check, so that only its number is.
-    static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
-    static NUMBER: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Calls `check` on a thread of its own, and then `follow` on the loop. There is no result if the system has no thread.
-fn on_a_thread(
-    check: impl FnOnce() -> bool + Send + 'static,
-    follow: impl FnOnce(Option<bool>) + 'static,
-) {
-    let number = NUMBER.get();
-    NUMBER.set(number + 1);
-    FOLLOWING.with_borrow_mut(|all| all.insert(number, Box::new(follow)));
-    let thread = thread::Builder::new().name("password".to_owned());
-    let spawned = asynchat::remote().map(|remote| {
-        thread.spawn(move || {
-            let is_right = catch_unwind(AssertUnwindSafe(check)).ok();
-            // An error means that the loop has ended.
-            let _ = remote.post(move || call_following(number, is_right));
-        })
-    });
-    if !matches!(spawned, Ok(Ok(_))) {
-        tracing::warn!("there is no thread for the check of a password");
-        asynchat::call_soon(move || call_following(number, None));
-    }
-}
-
-fn call_following(number: u64, is_right: Option<bool>) {
-    let follow = FOLLOWING.with_borrow_mut(|all| all.remove(&number));
-    if let Some(follow) = follow {
-        follow(is_right);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Users and their passwords, and the options of the command line that name them. Several examples include this folder by
 //! its path.
 //!
-//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (checks off the loop), `accepted.rs` (passwords that were
-//! checked a short while ago).
+//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (who is checked when), `off_the_loop.rs` (a check on a
+//! thread), `accepted.rs` (passwords that were checked a short while ago).
 
 #![allow(
     dead_code,
@@ -13,8 +13,10 @@
 mod accepted;
 mod hash;
 #[path = "../login_limit.rs"]
+#[allow(clippy::duplicate_mod, reason = "the server of `nntp` has one, too")]
 mod login_limit;
 mod logins;
+mod off_the_loop;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
