@@ -26,6 +26,8 @@ import tty
 from clients import has
 
 DEADLINE = 20
+# A line of a file of passwords: that of ann is "secret". bcrypt is quick with 4 as its cost.
+ANN = "ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi\n"
 
 
 def main():

@@ -91,6 +91,7 @@ class Site:
                 process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=DEADLINE)
             assert "panicked" not in errors, errors
+            self.log = errors
 
     def writable(self, *options, **how):
         return self.served("--write", "--user", USER, *options, **how)
@@ -426,6 +427,7 @@ def full_disk(site):
             reply.read()
         assert sorted(os.listdir(site.shared)) == ["500000", "a.txt", "dir", "small"]
         client.close()
+    assert "WARN" in site.log and "path=/2000000" in site.log and "File too large" in site.log, site.log
     return True
 
 
@@ -618,6 +620,19 @@ def rebinding(site):
     return True
 
 
+def proxied(site):
+    """A health check without the header of a proxy is closed, and the log says what is missing."""
+    if not has("curl"):
+        return False
+    with site.served("--proxy-protocol", "127.0.0.1") as (port, _):
+        url = f"http://127.0.0.1:{port}/-/health"
+        assert run("curl", "-sSf", "--haproxy-protocol", url) == b"ok\n"
+        assert subprocess.run(["curl", "-s", url], timeout=DEADLINE).returncode in (52, 56)
+    for text in ("curl --haproxy-protocol", "not with a PROXY header"):
+        assert text in site.log, (text, site.log)
+    return True
+
+
 # ---- h11 as another parser
 
 
@@ -753,6 +768,7 @@ CHECKS = {
     "slow": slow,
     "killed": killed,
     "rebinding": rebinding,
+    "proxied": proxied,
     "differential": differential,
 }
 

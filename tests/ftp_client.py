@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import clients
 from clients import checksum
@@ -203,6 +204,23 @@ def python_library():
     return True
 
 
+def too_large():
+    """A client that sends more than is permitted reads why, and may go on."""
+    with serve("--max-upload", "1M") as (server, other):
+        fill(other / "large", 8 << 20)
+        with client(server) as ftp:
+            for _ in range(3):
+                with open(other / "large", "rb") as file:
+                    refused(lambda file=file: ftp.storbinary("STOR large", file), "552")
+                ftp.storbinary("STOR small", io.BytesIO(b"small"))
+        if has("curl"):
+            command = ["curl", "-sv", "-u", "ann:secret", "-T", other / "large", server.url("large")]
+            done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
+            assert done.returncode == 70 and b"\n< 552 " in done.stderr, (done.returncode, done.stderr[-500:])
+        assert server.names() == ["small"]
+    return True
+
+
 def writers():
     """Nobody else writes."""
     with serve() as (server, _):
@@ -250,12 +268,34 @@ def passwords():
                 assert all(outcome.result() for outcome in outcomes)
             refused(lambda: client(server, names[0]), "530")
             refused(lambda: client(server, "nobody", "secret"), "530")
+        reload(users)
         for text in (b"ann:secret\n", b"ann:$apr1$x$y\n"):
             users.write_bytes(entries[0] + text)
             started = subprocess.run([FILES, pathlib.Path(__file__).parent, "--write", "--passwords", users], capture_output=True, text=True, timeout=DEADLINE)
             assert started.returncode == 1 and "line 2: " in started.stderr and "htpasswd" in started.stderr, started
             assert "secret" not in started.stderr
     return True
+
+
+def reload(users):
+    """SIGHUP reads the file of passwords again. If it is broken, the old ones stay."""
+    def entry(password):
+        return run(FILES, "--hash-password", "ann", input=password)
+
+    with serve("--write", "--passwords", users, write=False) as (server, _), client(server) as before:
+        for content, outcome in ((entry(b"other\n"), "the passwords were read again"), (b"ann\n", "the old passwords stay")):
+            users.write_bytes(content)
+            server.process.send_signal(signal.SIGHUP)
+            end = time.monotonic() + DEADLINE
+            while outcome not in server.stderr:
+                assert time.monotonic() < end, server.stderr
+                time.sleep(0.01)
+            client(server, password="other").close()
+            assert is_refused(server, "ann", "secret")
+        # Whoever is logged in stays so.
+        before.voidcmd("NOOP")
+        assert before.mkd("folder") == "/folder"
+    users.write_bytes(entry(b"secret\n"))
 
 
 def bounce():
@@ -482,6 +522,8 @@ def shutdown():
                 received = hashlib.sha256(data.recv(1000))
                 server.process.send_signal(signal.SIGINT)
                 refused(idle.getresp, "421")
+                said = server.process.stdout.readline()
+                assert said == "shutting down: 1 transfer may go on for 60 s, Ctrl-C again cuts it\n", said
                 while piece := data.recv(1 << 20):
                     received.update(piece)
             assert received.hexdigest() == large
@@ -529,6 +571,7 @@ def slow():
 
 CHECKS = {
     "python_library": python_library,
+    "too_large": too_large,
     "writers": writers,
     "passwords": passwords,
     "bounce": bounce,

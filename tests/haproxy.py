@@ -21,7 +21,7 @@ import sys
 import tempfile
 
 import examples
-from examples import DEADLINE, eventually, free_port, process, served
+from examples import ANN, DEADLINE, eventually, free_port, process, served
 from tls_servers import certificate, context, logged, tls_served
 
 PROXY = "127.0.0.1"
@@ -129,7 +129,7 @@ def forward(directory):
 def nntp_with_tls(directory):
     with certificate(directory) as files, tempfile.TemporaryFile("a+") as log:
         passwords = files["cert"] + ".passwords"
-        pathlib.Path(passwords).write_text("ann:secret\n")
+        pathlib.Path(passwords).write_text(ANN)
         options = ["--demo", "50", "--passwords", passwords, "--proxy-protocol", PROXY, "--max-per-address", "3"]
         with tls_served(directory / "nntp", files, *options, stderr=log) as (server, tls, _):
             with haproxy_with_tls(server, tls, files) as ports:

@@ -4,8 +4,8 @@
     nntp_client.py HOST:PORT [--auth USER:PASSWORD] [--ca FILE [--starttls]]
 
 The server must be the example with its defaults (two groups that accept posts,
-and `asynchat.docs`, which does not). With `--auth` it must have been started with a
-password file that has that line, and the login is tested too. With `--ca` the
+and `asynchat.docs`, which does not). With `--auth` it must have been started with
+that `--user`, and the login is tested too. With `--ca` the
 connections use TLS, and trust what the certificates in that file certify. Without
 TLS, the login needs the server's option `--insecure-auth`. The checks use raw
 sockets. Python's nntplib, removed from Python 3.13, is a second client if

@@ -24,7 +24,7 @@ import threading
 
 import postfix
 import tls_adversary
-from examples import DEADLINE, eventually, has, served
+from examples import ANN, DEADLINE, eventually, has, served
 
 HERE = pathlib.Path(__file__).parent
 VERSIONS = {"TLSv1.2": ssl.TLSVersion.TLSv1_2, "TLSv1.3": ssl.TLSVersion.TLSv1_3}
@@ -123,7 +123,7 @@ def nntp(directory):
             for options in [addr, "--starttls"], [tls_addr]:
                 run([sys.executable, HERE / "nntp_client.py", *options, "--ca", files["ca"]], 120)
         passwords = os.path.join(os.path.dirname(files["key"]), "passwords")
-        pathlib.Path(passwords).write_text("ann:secret\n")
+        pathlib.Path(passwords).write_text(ANN)
         options = ["--demo", "50", "--passwords", passwords]
         with tls_served(directory / "nntp", files, *options) as (addr, tls_addr, _):
             dialogue = [

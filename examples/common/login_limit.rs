@@ -5,11 +5,11 @@
 //! log-ins from the address fail without a check of the password. A timer forgets one failure of each address every
 //! [`FORGET_INTERVAL`]. So an address can guess 10 passwords at first, and 120 in each hour after that.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asynchat::Addr;
 use tracing::warn;
@@ -32,6 +32,8 @@ pub struct LoginLimit {
     /// The delay after the first failure. Each further failure doubles it.
     first_delay: Duration,
     failures: Rc<RefCell<HashMap<Client, u32>>>,
+    /// When the timer fires. Before the first failure there is none.
+    next_forget: Rc<Cell<Option<Instant>>>,
 }
 
 /// An address that clients come from. For IPv6 it is the network of 64 bits, because one customer usually
@@ -55,22 +57,7 @@ impl LoginLimit {
         LoginLimit {
             first_delay,
             failures: Rc::default(),
-        }
-    }
-
-    /// Checks a password with `is_right`, unless the client's address has failed too often. Counts a failure.
-    ///
-    /// # Errors
-    /// The log-in has failed. The reply is that to a wrong password in any case, after this delay.
-    pub fn check(
-        &self,
-        client: Option<&Addr>,
-        is_right: impl FnOnce() -> bool,
-    ) -> Result<(), Duration> {
-        let client = Client::new(client);
-        match self.may_try(client) && is_right() {
-            true => Ok(()),
-            false => Err(self.record_failure(client)),
+            next_forget: Rc::default(),
         }
     }
 
@@ -80,6 +67,16 @@ impl LoginLimit {
             .borrow()
             .get(&client)
             .is_none_or(|&n| n < MAX_FAILURES)
+    }
+
+    /// How long no password of the client will be checked, in whole seconds. `None`: one may be checked now.
+    #[allow(dead_code, reason = "not every program tells its clients")]
+    pub fn wait(&self, client: Client) -> Option<Duration> {
+        (!self.may_try(client)).then(|| {
+            let next = self.next_forget.get();
+            let left = next.map_or(FORGET_INTERVAL, |next| next - asynchat::now());
+            Duration::from_secs(left.as_secs() + 1)
+        })
     }
 
     /// Counts a failure, and returns the delay of its reply.
@@ -110,6 +107,8 @@ impl LoginLimit {
 
     fn schedule_forget(&self) {
         let limit = self.clone();
+        self.next_forget
+            .set(Some(asynchat::now() + FORGET_INTERVAL));
         asynchat::call_later(FORGET_INTERVAL, move || {
             limit.forget();
             if !limit.failures.borrow().is_empty() {

@@ -31,17 +31,17 @@
 //! cargo run --release --example files -- /tmp/shared --write --passwords /tmp/users
 //! ```
 //!
-//! The file is read at the start only: restart the program after a change. bcrypt uses the first 72 bytes of a password
-//! only.
+//! SIGHUP reads the file again, on Unix; elsewhere a change needs a restart. bcrypt uses the first 72 bytes of a password only.
 //!
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
-//! wrong passwords of an address are checked, and then two a minute; until then right ones from there are refused, too. `--no-anonymous` demands a user for reading, too.
+//! wrong passwords of an address are checked, and then two a minute. Until then right ones from there are refused, too, with
+//! the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a user for reading, too.
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
 //!
 //! SIGTERM is like Ctrl-C. On Unix, SIGHUP opens the access log by its name once more, after logrotate has renamed it, and
-//! reads a renewed certificate.
+//! reads a renewed certificate, and the file of `--passwords` again. Whoever is logged in over FTP stays so.
 //!
 //! With a certificate it listens for TLS, too. Make one for tests:
 //!
@@ -85,7 +85,7 @@
 //!
 //! Reading order:
 //!
-//! * this file: options, start and Ctrl-C; `../common/certificate.rs`: the options of TLS;
+//! * this file: options and start; `signals.rs`: Ctrl-C and SIGHUP; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
@@ -106,6 +106,7 @@ mod clock;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+mod failure;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
@@ -113,6 +114,7 @@ mod http1;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod signals;
 mod size;
 mod sorted;
 mod status;
@@ -169,7 +171,9 @@ struct Arguments {
     host: Vec<String>,
 
     /// Accept only connections of proxies in this network, which send the client's address with the
-    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients.
+    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients. Whoever
+    /// checks the health of the server has to send it, too: `curl --haproxy-protocol`, HAProxy with
+    /// check-send-proxy.
     #[arg(long, value_name = "NETWORK")]
     proxy_protocol: Vec<Network>,
 
@@ -342,7 +346,7 @@ fn run(arguments: &Arguments) -> Result {
             hosts: Hosts::new(&arguments.host),
             anonymous: !arguments.no_anonymous,
             write: arguments.write,
-            logins,
+            logins: logins.clone(),
             insecure_auth: arguments.insecure_auth,
             max_upload: arguments.max_upload,
             receive_time,
@@ -358,7 +362,7 @@ fn run(arguments: &Arguments) -> Result {
             access_log: access_log.clone(),
             // Without a port for TLS a password can be sent in clear only.
             tls: arguments.tls_listen.as_ref().and(tls),
-            status,
+            status: status.clone(),
             has_status_page: !arguments.no_status,
             viewers: arguments.status_from.clone(),
             ..defaults
@@ -390,10 +394,11 @@ fn run(arguments: &Arguments) -> Result {
             over_ftps = listener.local_addr();
         }
     }
-    let grace = Duration::from_secs(arguments.grace);
-    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    signals::shutdown_on_ctrl_c(arguments.grace, &status)?;
     #[cfg(unix)]
-    reopen_on_sighup(access_log)?;
+    signals::reopen_on_sighup(access_log)?;
+    #[cfg(unix)]
+    arguments.users.reload_on_sighup(&logins)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     // With TLS, passwords are refused without it.
@@ -410,6 +415,12 @@ fn run(arguments: &Arguments) -> Result {
     {
         warn!("everybody on the way of a request can read its password: use TLS");
     }
+    if !arguments.proxy_protocol.is_empty() {
+        info!(
+            "--proxy-protocol: a connection that is from no such proxy or begins without a PROXY header is closed, also a \
+             health check: curl --haproxy-protocol and HAProxy with check-send-proxy send one"
+        );
+    }
     common::announce(&address);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
         common::say(format_args!("listening with TLS on {address}"));
@@ -423,15 +434,6 @@ fn run(arguments: &Arguments) -> Result {
     asynchat::run()?;
     let stats = EventLoop::current()?.stats();
     info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
-}
-
-/// Without a log, too: by default the signal would end the program.
-#[cfg(unix)]
-fn reopen_on_sighup(log: Option<AccessLog>) -> Result {
-    asynchat::signal::on(asynchat::signal::SIGHUP, move || {
-        log.iter().for_each(AccessLog::reopen);
-    })?;
     Ok(())
 }
 

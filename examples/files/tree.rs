@@ -152,7 +152,12 @@ impl Upload {
         let metadata = self.pending.file.metadata()?;
         let name = self.name.clone();
         if let Some(temporary) = &self.temporary {
-            self.pending.rename(temporary, &name)?;
+            // Somebody else has removed the part, or its folder: nothing that the client did.
+            let renamed = self.pending.rename(temporary, &name);
+            renamed.map_err(|error| match error.kind() {
+                ErrorKind::NotFound => io::Error::other(error),
+                _ => error,
+            })?;
         }
         self.temporary = None;
         Ok(metadata)

@@ -39,7 +39,7 @@
 //!
 //! ```text
 //! cargo run --release --example test_certificate -- --out /tmp/tls
-//! echo ann:secret >/tmp/passwords
+//! echo "ann:$(openssl passwd -6 secret)" >/tmp/passwords
 //! cargo run --release --example nntp -- --passwords /tmp/passwords \
 //!     --tls-cert /tmp/tls/cert.pem --tls-key /tmp/tls/key.pem --tls-listen 127.0.0.1:5630
 //!
@@ -50,7 +50,9 @@
 //! slrn -h snews://localhost:5630 -n -f ~/.newsrc-asynchat --create
 //! ```
 //!
-//! SIGHUP reads a renewed certificate. Connections that are up continue.
+//! The file has hashes of passwords (bcrypt or SHA-crypt), as `htpasswd -B` makes them, too. They are checked on threads.
+//!
+//! SIGHUP reads a renewed certificate, and the file of passwords. Connections that are up continue.
 
 mod bounds;
 #[path = "../common/certificate.rs"]
@@ -64,20 +66,24 @@ mod numbers;
 mod server;
 mod sources;
 mod store;
+#[path = "../common/users/mod.rs"]
+#[allow(unreachable_pub, reason = "other programs use it, too")]
+mod users;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use asynchat::{Error, EventLoop, Result};
 use bounds::Bounds;
 use certificate::CertificateOptions;
 use clap::Parser;
 use server::head::is_newsgroup;
-use server::passwords::Passwords;
+use server::passwords::{CheckPassword, Checked};
 use server::store::Store;
-use server::{Options, Service, Spool, StartTls, date};
+use server::{Options, Service, Session, Spool, StartTls, date};
 use sources::{docs, git, mbox};
 use store::DiskStore;
 use tracing::info;
+use users::{Login, Logins, UserOptions};
 
 /// A news server (RFC 3977) for the documentation and the history of asynchat,
 /// for mailboxes, and for posts.
@@ -123,13 +129,9 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// Require a log-in. Each line of this file is user:password. A log-in needs TLS, with this
-    /// server or with the proxy in front of it.
-    #[arg(long, value_name = "FILE")]
-    passwords: Option<PathBuf>,
-
-    /// Accept passwords also without TLS, where everybody on the way can read them.
-    #[arg(long, requires = "passwords")]
+    /// If there are users, each client has to log in, with TLS on this server or on the proxy in front
+    /// of it. This option accepts passwords also without TLS, where everybody on the way can read them.
+    #[arg(long, help_heading = "Users")]
     insecure_auth: bool,
 
     /// The name of this server in Path, Xref and generated Message-IDs.
@@ -141,6 +143,9 @@ struct Arguments {
     demo: Option<usize>,
 
     #[command(flatten)]
+    users: UserOptions,
+
+    #[command(flatten)]
     bounds: Bounds,
 
     #[command(flatten)]
@@ -149,7 +154,12 @@ struct Arguments {
 
 fn main() {
     common::log_to_stderr("info");
-    if let Err(error) = run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.users.hash_password {
+        Some(name) => users::read_entry(name).map(common::say),
+        None => run(arguments),
+    };
+    if let Err(error) = outcome {
         common::print_to_stderr(format_args!("nntp: {error}"));
         std::process::exit(1);
     }
@@ -159,16 +169,14 @@ fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
     let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
-    if arguments.passwords.is_some() && !has_tls && !arguments.insecure_auth {
+    let users = arguments.users.read()?;
+    if !users.is_empty() && !has_tls && !arguments.insecure_auth {
         let needs = "TLS (--tls-cert and --tls-key, or a proxy that ends it), or --insecure-auth";
-        return Err(format!("--passwords needs {needs}").into());
+        return Err(format!("--passwords and --user need {needs}").into());
     }
+    let logins = Logins::new(users);
     let mut spool = arguments.demo.map(Spool::demo).unwrap_or_default();
     let store = add_groups(&mut spool, &arguments)?;
-    let passwords = match &arguments.passwords {
-        Some(path) => Some(read_passwords(path)?),
-        None => None,
-    };
     let groups: Vec<String> = spool
         .groups()
         .map(|g| format!("  {:24} {:6}  {}", g.name, g.count(), g.description))
@@ -176,7 +184,7 @@ fn run(arguments: Arguments) -> Result {
     let volatile = store.is_none();
     let mut options = Options {
         name: arguments.name,
-        passwords,
+        check_password: (!logins.is_empty()).then(|| check_with(logins.clone())),
         insecure_auth: arguments.insecure_auth,
         start_tls: acceptor
             .clone()
@@ -198,7 +206,13 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = arguments.bounds.grace();
-    arguments.certificate.shutdown_on_ctrl_c(grace)?;
+    match arguments.users.passwords {
+        // SIGHUP reads the file again.
+        Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
+        None => arguments.certificate.shutdown_on_ctrl_c(grace)?,
+    }
+    #[cfg(unix)]
+    arguments.users.reload_on_sighup(&logins)?;
 
     let address = listener.local_addr().ok_or("the listener has no address")?;
     common::announce(&address);
@@ -282,11 +296,21 @@ fn check_not_postable(spool: &Spool, name: &str) -> Result {
     Ok(())
 }
 
-fn read_passwords(path: &Path) -> Result<Passwords> {
-    let option = format!("--passwords {}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| Error::new(e).context(&option))?;
-    Passwords::parse(&text)
-        .map_err(|line| format!("{option}: line {line} is not user:password").into())
+/// Checks passwords on threads.
+fn check_with(logins: Logins) -> Box<CheckPassword> {
+    let checked = |login| match login {
+        Login::Right => Checked::Right,
+        Login::Wrong | Login::TooMany(_) => Checked::Wrong,
+        Login::Busy => Checked::Busy,
+    };
+    Box::new(move |chat, name, password| {
+        let then = move |session: &mut Session, login| {
+            session.password_checked(checked(login));
+            Ok(())
+        };
+        let known = logins.check(chat, name.into(), password.into(), then);
+        known.map(checked)
+    })
 }
 
 /// `GROUP=FILE`.

@@ -29,13 +29,14 @@
 //!   The host of the proxy is refused by each of its addresses, unless it is listed.
 //! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. It is
-//!   read at the start only: restart the program after a change. Ten wrong passwords of an address are checked, and then two
+//!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
 //!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
 //!   response has begun.
-//! * **Replies**: 400, 414 and 431 for requests, 403 and 407, 408, 501; 502, 503 and 504 for servers. The text says why.
+//! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why,
+//!   and names the destination. What the access list refuses, and wrong passwords, are logged as warnings with the user.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
 //!
@@ -154,12 +155,13 @@ fn run(args: Args) -> Result {
     let defaults = Options::default();
     let users = args.users.read()?;
     let is_open = users.is_empty();
+    let logins = Logins::new(users);
     let options = Options {
         access: Access {
             allow: args.allow,
             ports: args.port,
         },
-        logins: Logins::new(users),
+        logins: logins.clone(),
         name: args.name,
         resolver: Resolver::of_the_system(args.resolvers),
         limits: defaults
@@ -180,7 +182,14 @@ fn run(args: Args) -> Result {
             false => warn!("everybody on the way of a request can read its password"),
         }
     }
-    common::shutdown_on_ctrl_c(Duration::from_secs(args.grace))?;
+    let grace = Duration::from_secs(args.grace);
+    match args.users.passwords {
+        // Which leaves SIGHUP to the file.
+        Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
+        None => common::shutdown_on_ctrl_c(grace)?,
+    }
+    #[cfg(unix)]
+    args.users.reload_on_sighup(&logins)?;
     common::announce(addr);
     asynchat::run()?;
     Ok(())

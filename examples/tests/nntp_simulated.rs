@@ -10,23 +10,25 @@ mod scene;
 )]
 mod server;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
-use asynchat::{Producer, Result};
+use asynchat::{Chat, Producer, Result};
 use bytes::Bytes;
 use scene::Scene;
 use server::article::{Article, Memory, Size, Text};
 use server::head::Head;
-use server::passwords::Passwords;
+use server::passwords::{CheckPassword, Checked};
 use server::store::{Job, Store};
-use server::{Options, Spool};
+use server::{Options, Session, Spool};
 
 const ADDR: &str = "192.0.2.1:119";
 const OTHER: &str = "198.51.100.1:40000";
@@ -343,10 +345,18 @@ fn an_http_request_closes_the_connection_at_once() -> Result {
     Ok(())
 }
 
+/// The password of the user ann is "secret".
+fn ann() -> Box<CheckPassword> {
+    Box::new(|_, name, password| match (name, password) {
+        ("ann", "secret") => Some(Checked::Right),
+        _ => Some(Checked::Wrong),
+    })
+}
+
 /// A server with a user ann, whose password is "secret".
 fn with_a_password() -> Result<News> {
     let options = Options {
-        passwords: Passwords::parse("ann:secret").ok(),
+        check_password: Some(ann()),
         insecure_auth: true,
         ..Options::default()
     };
@@ -384,6 +394,67 @@ fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
 
     let other = news.client()?;
     assert!(news.ask(&other, guess("secret"))?.contains("281 "));
+    Ok(())
+}
+
+/// A check on a thread takes a while. The commands behind it wait.
+#[test]
+fn commands_wait_while_a_password_is_checked() -> Result {
+    let checking: Rc<RefCell<Option<Chat>>> = Rc::default();
+    let started = Rc::clone(&checking);
+    let options = Options {
+        check_password: Some(Box::new(move |chat, _, _| {
+            started.replace(Some(chat.clone()));
+            None
+        })),
+        insecure_auth: true,
+        ..Options::default()
+    };
+    let news = News::with(1, options)?;
+    let end = |checked| {
+        let chat = checking.take().ok_or("no check")?;
+        let ended = chat.post(move |session: &mut Session| {
+            session.password_checked(checked);
+            Ok(())
+        });
+        // Fails if the client has left.
+        drop(ended);
+        news.settle()
+    };
+    let named = "381 password required\r\n";
+    for (checked, replies) in [
+        (Checked::Right, ["281 ", "211 "]),
+        (Checked::Busy, ["403 ", "480 "]),
+    ] {
+        let client = news.client()?;
+        let answer = news.ask(&client, guess("secret") + "GROUP misc.test\r\n")?;
+        assert!(
+            answer.ends_with(named) && !answer.contains("211 "),
+            "{answer}"
+        );
+        end(checked)?;
+        let answer = text(&client.take_received());
+        let starts = answer.lines().map(|line| &line[..4]);
+        assert_eq!(starts.collect::<Vec<_>>(), replies);
+    }
+    // The client leaves, or the server shuts down.
+    let client = news.client()?;
+    news.ask(&client, guess("secret"))?;
+    client.reset();
+    news.settle()?;
+    end(Checked::Right)?;
+    let client = news.client()?;
+    news.ask(&client, guess("secret"))?;
+    client.stop_reading();
+    news.event_loop.shutdown(Duration::from_secs(5));
+    news.settle()?;
+    end(Checked::Right)?;
+    client.start_reading(usize::MAX);
+    news.settle()?;
+    assert_eq!(
+        text(&client.take_received()),
+        "400 the server shuts down\r\n"
+    );
     Ok(())
 }
 

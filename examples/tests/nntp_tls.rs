@@ -22,7 +22,7 @@ use asynchat::sim::{self, Conditions, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::{Chat, Result};
 use scene::Scene;
-use server::passwords::Passwords;
+use server::passwords::{CheckPassword, Checked};
 use server::{Options, Service, Spool};
 use tls::{TlsPeer, client_config_of, server_config};
 use with_tls::is_refusal;
@@ -41,10 +41,18 @@ impl Deref for News {
     }
 }
 
+/// The password of the user ann is "secret".
+fn ann() -> Box<CheckPassword> {
+    Box::new(|_, name, password| match (name, password) {
+        ("ann", "secret") => Some(Checked::Right),
+        _ => Some(Checked::Wrong),
+    })
+}
+
 /// Options with a certificate, and with a user ann, whose password is "secret".
 fn options() -> Options {
     Options {
-        passwords: Passwords::parse("ann:secret").ok(),
+        check_password: Some(ann()),
         ..anonymous()
     }
 }

@@ -3,9 +3,8 @@
 //! The checks of an address follow one another. So an address has one thread at most, its failures are counted before
 //! its next check, and a client that opens many connections at once is checked once: then its password is known.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -16,6 +15,7 @@ use asynchat::{AsyncChat, Chat, Result};
 use super::Users;
 use super::accepted::Accepted;
 use super::login_limit::{Client, LoginLimit};
+use super::off_the_loop::on_a_thread;
 
 /// The most checks that wait, in all and of one address.
 const QUEUE: usize = 1024;
@@ -32,8 +32,10 @@ type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     Right,
-    /// The name or the password is wrong, or the address has failed too often.
+    /// The name or the password is wrong.
     Wrong,
+    /// The address has failed too often: no password from there is checked for this time.
+    TooMany(Duration),
     /// The password was not checked, because too many others wait.
     Busy,
 }
@@ -51,12 +53,17 @@ impl Default for Logins {
 
 struct Shared {
     is_empty: bool,
-    check: Arc<Check>,
+    current: RefCell<Rc<Current>>,
     /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
     threads: usize,
     limit: LoginLimit,
-    accepted: Accepted,
     queue: RefCell<Queue>,
+}
+
+/// The users, and the passwords that were right for them. Both are replaced together.
+struct Current {
+    check: Arc<Check>,
+    accepted: Accepted,
 }
 
 #[derive(Default)]
@@ -81,9 +88,7 @@ impl Logins {
     }
 
     pub fn with_threads(users: Users, threads: usize) -> Logins {
-        let is_empty = users.is_empty();
-        let check = move |name: &[u8], password: &[u8]| users.admit(name, password);
-        Logins::with_check(is_empty, check, threads)
+        Logins::with_check(users.is_empty(), check_of(users), threads)
     }
 
     /// With another check than that of [`Users`].
@@ -94,13 +99,18 @@ impl Logins {
     ) -> Logins {
         Logins(Rc::new(Shared {
             is_empty,
-            check: Arc::new(check),
+            current: RefCell::new(Current::new(check)),
             threads,
             // A client that fails waits for the check anyway.
             limit: LoginLimit::new(Duration::ZERO),
-            accepted: Accepted::new(),
             queue: RefCell::default(),
         }))
+    }
+
+    /// The users of log-ins that follow. Whoever is logged in stays so. If there were users before, nobody can do without a
+    /// password afterwards.
+    pub fn replace(&self, users: Users) {
+        self.0.current.replace(Current::new(check_of(users)));
     }
 
     /// Whether there is nobody who could log in.
@@ -141,14 +151,30 @@ impl Logins {
     }
 }
 
+fn check_of(users: Users) -> impl Fn(&[u8], &[u8]) -> bool {
+    move |name, password| users.admit(name, password)
+}
+
+impl Current {
+    fn new(check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Rc<Current> {
+        Rc::new(Current {
+            check: Arc::new(check),
+            accepted: Accepted::new(),
+        })
+    }
+}
+
 impl Shared {
     /// The outcome, if it needs no check.
     fn known(&self, request: &Request) -> Option<Login> {
-        if !request.is_plausible() || !self.limit.may_try(request.client) {
+        if let Some(wait) = self.limit.wait(request.client) {
+            return Some(Login::TooMany(wait));
+        }
+        if !request.is_plausible() {
             self.limit.record_failure(request.client);
             return Some(Login::Wrong);
         }
-        let accepted = &self.accepted;
+        let accepted = &self.current.borrow().accepted;
         let is_right = accepted.has(&request.name, &request.password, asynchat::now());
         is_right.then_some(Login::Right)
     }
@@ -175,17 +201,21 @@ impl Shared {
     }
 
     fn run(self: &Rc<Self>, request: Request) {
-        let (check, shared) = (Arc::clone(&self.check), Rc::clone(self));
+        let (current, shared) = (Rc::clone(&self.current.borrow()), Rc::clone(self));
+        let check = Arc::clone(&current.check);
         let (name, password) = (request.name.clone(), request.password.clone());
         let check = move || check(&name, &password);
         if self.threads == 0 {
-            asynchat::call_soon(move || shared.finish(request, Some(check())));
+            asynchat::call_soon(move || shared.finish(request, &current, Some(check())));
         } else {
-            on_a_thread(check, move |is_right| shared.finish(request, is_right));
+            on_a_thread(check, move |is_right| {
+                shared.finish(request, &current, is_right);
+            });
         }
     }
 
-    fn finish(self: &Rc<Self>, request: Request, is_right: Option<bool>) {
+    /// `current`: of the check. If there are other users by now, it is remembered nowhere.
+    fn finish(self: &Rc<Self>, request: Request, current: &Current, is_right: Option<bool>) {
         self.release(request.client);
         let login = match is_right {
             Some(true) => Login::Right,
@@ -194,11 +224,11 @@ impl Shared {
         };
         match login {
             Login::Right => {
-                let accepted = &self.accepted;
+                let accepted = &current.accepted;
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
             Login::Wrong => drop(self.limit.record_failure(request.client)),
-            Login::Busy => {}
+            Login::TooMany(_) | Login::Busy => {}
         }
         (request.then)(login);
         self.start();
@@ -238,45 +268,6 @@ impl Queue {
             .remove(self.waiting.iter().position(is_free)?)?;
         self.running.insert(request.client);
         Some(request)
-    }
-}
-
-/// What follows a check.
-type Follow = Box<dyn FnOnce(Option<bool>)>;
-
-thread_local! {
-    /// What follows each check, by the number of the check. It belongs to the loop and cannot be moved to the thread of the
-    /// check, so that only its number is.
-    static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
-    static NUMBER: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Calls `check` on a thread of its own, and then `follow` on the loop. There is no result if the system has no thread.
-fn on_a_thread(
-    check: impl FnOnce() -> bool + Send + 'static,
-    follow: impl FnOnce(Option<bool>) + 'static,
-) {
-    let number = NUMBER.get();
-    NUMBER.set(number + 1);
-    FOLLOWING.with_borrow_mut(|all| all.insert(number, Box::new(follow)));
-    let thread = thread::Builder::new().name("password".to_owned());
-    let spawned = asynchat::remote().map(|remote| {
-        thread.spawn(move || {
-            let is_right = catch_unwind(AssertUnwindSafe(check)).ok();
-            // An error means that the loop has ended.
-            let _ = remote.post(move || call_following(number, is_right));
-        })
-    });
-    if !matches!(spawned, Ok(Ok(_))) {
-        tracing::warn!("there is no thread for the check of a password");
-        asynchat::call_soon(move || call_following(number, None));
-    }
-}
-
-fn call_following(number: u64, is_right: Option<bool>) {
-    let follow = FOLLOWING.with_borrow_mut(|all| all.remove(&number));
-    if let Some(follow) = follow {
-        follow(is_right);
     }
 }
 
@@ -406,6 +397,28 @@ mod tests {
         Ok(())
     }
 
+    /// A password that was right a short while ago is forgotten with its user.
+    #[test]
+    fn other_users_have_other_passwords() -> Result {
+        let users = |password: &str| {
+            let mut users = Users::default();
+            users.add_in_clear(&format!("ann:{password}")).unwrap();
+            users
+        };
+        let logins = Logins::with_threads(users("old"), 1);
+        let ask = |passwords: &[&str], expected: &'static [&str]| {
+            let mut expected = expected.iter();
+            let check = move |reply: &str| {
+                assert_eq!(Some(&reply), expected.next());
+                expected.len() > 0
+            };
+            converse(logins.clone(), passwords, check)
+        };
+        ask(&["old", "new"], &["Right", "Wrong"])?;
+        logins.replace(users("new"));
+        ask(&["old", "new"], &["Wrong", "Right"])
+    }
+
     /// However many connections an address has: its failures are counted before its next check.
     #[test]
     fn an_address_has_ten_guesses() -> Result {
@@ -413,11 +426,14 @@ mod tests {
         for _ in 0..20 {
             release.send(())?;
         }
-        let mut left = 60;
+        let mut replies = 0;
         converse(logins, &["wrong"; 60], move |reply| {
-            assert_eq!(reply, "Wrong");
-            left -= 1;
-            left > 0
+            replies += 1;
+            match replies {
+                1..=10 => assert_eq!(reply, "Wrong"),
+                _ => assert!(reply.starts_with("TooMany("), "{reply}"),
+            }
+            replies < 60
         })?;
         assert_eq!(checked.try_iter().count(), 10);
         Ok(())

@@ -1,8 +1,8 @@
 //! Users and their passwords, and the options of the command line that name them. Several examples include this folder by
 //! its path.
 //!
-//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (checks off the loop), `accepted.rs` (passwords that were
-//! checked a short while ago).
+//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (who is checked when), `off_the_loop.rs` (a check on a
+//! thread), `accepted.rs` (passwords that were checked a short while ago).
 
 #![allow(
     dead_code,
@@ -13,14 +13,16 @@
 mod accepted;
 mod hash;
 #[path = "../login_limit.rs"]
+#[allow(clippy::duplicate_mod, reason = "the server of `nntp` has one, too")]
 mod login_limit;
 mod logins;
+mod off_the_loop;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::hint::black_box;
 use std::io::{self, IsTerminal};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use hash::PasswordHash;
@@ -100,7 +102,7 @@ fn split(line: &str) -> Result<(&str, &str), &'static str> {
     Ok((name, rest))
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 #[command(next_help_heading = "Users")]
 pub struct UserOptions {
     /// A user (repeatable). Other users of this system can see the arguments of a program:
@@ -109,8 +111,8 @@ pub struct UserOptions {
     user: Vec<String>,
 
     /// A file of users, as `htpasswd -B` makes it. Each line is NAME:HASH, with bcrypt ($2y$) or
-    /// SHA-crypt ($5$, $6$). bcrypt uses the first 72 bytes of a password only. The file is read at the
-    /// start only.
+    /// SHA-crypt ($5$, $6$). bcrypt uses the first 72 bytes of a password only. On Unix, SIGHUP reads
+    /// the file again for log-ins that follow; elsewhere a change needs a restart.
     #[arg(long, value_name = "FILE")]
     pub passwords: Option<PathBuf>,
 
@@ -122,26 +124,56 @@ pub struct UserOptions {
 
 impl UserOptions {
     pub fn read(&self) -> asynchat::Result<Users> {
+        let users = self.read_arguments()?;
+        match &self.passwords {
+            Some(path) => with_file(users, path),
+            None => Ok(users),
+        }
+    }
+
+    fn read_arguments(&self) -> asynchat::Result<Users> {
         let mut users = Users::default();
         for user in &self.user {
             let added = users.add_in_clear(user);
             added.map_err(|why| format!("--user: {why}"))?;
         }
-        if let Some(path) = &self.passwords {
-            let failed = |why| format!("--passwords {}: {why}", path.display());
-            let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-            let mut of_file = users.clone();
-            of_file.add_lines(&text).map_err(failed)?;
-            // For the caller, no users means that everybody may use the service.
-            if of_file.0.len() == users.0.len() {
-                return Err(failed("the file has no users".to_owned()).into());
-            }
-            users = of_file;
-            #[cfg(unix)]
-            warn_if_public(path);
-        }
         Ok(users)
     }
+
+    /// Reads the file again when the process receives SIGHUP. If it cannot be read, the old users stay: a mistake in it must
+    /// not lock everybody out.
+    #[cfg(unix)]
+    pub fn reload_on_sighup(&self, logins: &Logins) -> asynchat::Result {
+        use asynchat::signal::{self, SIGHUP};
+
+        let Some(path) = self.passwords.clone() else {
+            return Ok(());
+        };
+        let (arguments, logins) = (self.read_arguments()?, logins.clone());
+        signal::on(SIGHUP, move || match with_file(arguments.clone(), &path) {
+            Ok(users) => {
+                logins.replace(users);
+                tracing::info!(file = %path.display(), "the passwords were read again");
+            }
+            Err(error) => tracing::error!(%error, "the old passwords stay"),
+        })?;
+        Ok(())
+    }
+}
+
+/// Adds the users of a file.
+fn with_file(mut users: Users, path: &Path) -> asynchat::Result<Users> {
+    let failed = |why| format!("--passwords {}: {why}", path.display());
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let before = users.0.len();
+    users.add_lines(&text).map_err(failed)?;
+    // For the caller, no users means that everybody may use the service.
+    if users.0.len() == before {
+        return Err(failed("the file has no users".to_owned()).into());
+    }
+    #[cfg(unix)]
+    warn_if_public(path);
+    Ok(users)
 }
 
 /// The line of a user, with the password that is read.
@@ -164,14 +196,14 @@ fn entry(name: &str, password: &str) -> asynchat::Result<String> {
 }
 
 #[cfg(unix)]
-fn warn_if_public(path: &std::path::Path) {
+fn warn_if_public(path: &Path) {
     if is_public(path) {
         tracing::warn!(file = %path.display(), "every user of this system can read or replace the hashes of passwords");
     }
 }
 
 #[cfg(unix)]
-fn is_public(path: &std::path::Path) -> bool {
+fn is_public(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
 
     std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)

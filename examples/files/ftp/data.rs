@@ -54,11 +54,12 @@ impl Data {
         self.chat.resume_reading();
     }
 
-    /// The transfer ends with this reply.
+    /// The transfer ends with this reply. What the client still sends is discarded for a while: most clients read no reply
+    /// after an error of the data connection, which a reset would be.
     fn refuse(&mut self, refusal: Refusal) {
         self.refusal = Some(refusal);
         self.incoming = Incoming::Nothing;
-        self.chat.abort();
+        self.chat.close_when_done();
     }
 
     /// The reply to the transfer.

@@ -183,7 +183,7 @@ impl Session {
                 size: 0,
                 modified: None,
             },
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&names, &error)),
         };
         Ok((names, entry))
     }

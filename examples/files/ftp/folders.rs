@@ -32,7 +32,7 @@ impl Session {
             .and_then(|names| match self.service.tree.find(&names) {
                 Ok(Found::Folder) => Ok(names),
                 Ok(Found::File(..)) => Err("550 it is a file"),
-                Err(error) => Err(failed(&error)),
+                Err(error) => Err(failed(&names, &error)),
             });
         match found {
             Ok(names) => {
@@ -71,7 +71,7 @@ impl Session {
     pub fn dele(&self, path: &[u8]) -> Result<&'static str, Refusal> {
         let (user, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove(&names);
-        removed.map_err(|error| failed(&error))?;
+        removed.map_err(|error| failed(&names, &error))?;
         info!(names = %names.display(), user, "deleted");
         Ok("250 deleted")
     }
@@ -80,7 +80,7 @@ impl Session {
         let create = || -> Result<Names, Refusal> {
             let (user, names) = (self.writer()?, self.resolve(path)?);
             let created = self.service.tree.create_folder(&names);
-            created.map_err(|error| failed(&error))?;
+            created.map_err(|error| failed(&names, &error))?;
             info!(names = %names.display(), user, "created");
             Ok(names)
         };
@@ -93,7 +93,7 @@ impl Session {
     pub fn rmd(&self, path: &[u8]) -> Result<&'static str, Refusal> {
         let (user, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove_folder(&names);
-        removed.map_err(|error| failed(&error))?;
+        removed.map_err(|error| failed(&names, &error))?;
         info!(names = %names.display(), user, "deleted");
         Ok("250 deleted")
     }
@@ -102,7 +102,7 @@ impl Session {
         self.writer()?;
         let names = self.resolve(path)?;
         let found = self.service.tree.find(&names);
-        found.map_err(|error| failed(&error))?;
+        found.map_err(|error| failed(&names, &error))?;
         self.rename_from = Some(names);
         Ok("350 send RNTO")
     }
@@ -111,7 +111,7 @@ impl Session {
         let from = from.ok_or("503 RNFR first")?;
         let (user, to) = (self.writer()?, self.resolve_new(path)?);
         let renamed = self.service.tree.rename(&from, &to);
-        renamed.map_err(|error| failed(&error))?;
+        renamed.map_err(|error| failed(&to, &error))?;
         info!(from = %from.display(), to = %to.display(), user, "renamed");
         Ok("250 renamed")
     }

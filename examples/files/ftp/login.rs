@@ -126,15 +126,23 @@ impl Session {
             users::Login::Busy => self.hang_up("421 too many passwords are being checked"),
             users::Login::Wrong => {
                 debug!(name, "wrong password over FTP");
-                self.login.failures += 1;
-                let most = self.service.options.max_failed_logins;
-                match self.login.failures >= most {
-                    true => self.hang_up("421 too many wrong passwords"),
-                    false => self.reply(
-                        "530 the name or the password is wrong, or there were too many wrong ones",
-                    ),
-                }
+                self.refuse_login("the name or the password is wrong");
             }
+            users::Login::TooMany(wait) => {
+                let seconds = wait.as_secs();
+                self.refuse_login(&format!(
+                    "too many wrong passwords from your address, try again in {seconds} seconds"
+                ));
+            }
+        }
+    }
+
+    fn refuse_login(&mut self, why: &str) {
+        self.login.failures += 1;
+        let most = self.service.options.max_failed_logins;
+        match self.login.failures >= most {
+            true => self.hang_up(&format!("421 {why}")),
+            false => self.reply(&format!("530 {why}")),
         }
     }
 

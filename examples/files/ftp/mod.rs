@@ -27,7 +27,7 @@ mod transfer;
 mod upload;
 
 use std::cell::RefCell;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -38,6 +38,8 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
+use crate::failure::Failure;
+use crate::names::Names;
 use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Logins;
@@ -171,24 +173,18 @@ impl Options {
 type Refusal = &'static str;
 
 /// The reply to an error of the file system.
-fn failed(error: &io::Error) -> Refusal {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-            "550 there is no such file or folder"
-        }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            "550 the server may not do this"
-        }
-        ErrorKind::IsADirectory => "550 it is a folder",
-        ErrorKind::AlreadyExists => "550 there is something of this name",
-        ErrorKind::DirectoryNotEmpty => "550 the folder is not empty",
-        ErrorKind::InvalidInput | ErrorKind::CrossesDevices => "550 this is not possible",
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "452 there is no room for it",
-        ErrorKind::FileTooLarge => upload::TOO_LARGE,
-        ErrorKind::WouldBlock => "450 somebody else is writing to the file",
-        _ => {
-            tracing::warn!(%error, "a file cannot be used");
-            "451 the file cannot be used"
-        }
+fn failed(names: &Names, error: &io::Error) -> Refusal {
+    match Failure::of(names, error) {
+        Failure::Missing => "550 there is no such file or folder",
+        Failure::Refused => "550 the server may not do this",
+        Failure::IsFolder => "550 it is a folder",
+        Failure::Exists => "550 there is something of this name",
+        Failure::NotEmpty => "550 the folder is not empty",
+        Failure::Impossible => "550 this is not possible",
+        Failure::InUse => "450 somebody else is writing to the file",
+        Failure::NoRoom => "452 there is no room for it",
+        Failure::TooLarge => upload::TOO_LARGE,
+        Failure::Busy => "451 the file cannot be used now",
+        Failure::Broken => "451 the file cannot be used: the server has logged why",
     }
 }

@@ -5,13 +5,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use asynchat::{
-    AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, RecordLimit, Result, Terminator, TimerId,
+    AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, Producer, RecordLimit, Result, Terminator,
+    TimerId,
 };
 use tracing::debug;
 
 use super::command::{self, Command};
 use super::describe::Facts;
-use super::listing::ListingProducer;
 use super::login::Login;
 use super::route::Route;
 use super::transfer::Transfer;
@@ -237,7 +237,7 @@ impl Session {
 
     /// Sends a listing as a part of a reply. The next command waits until it is sent: a client that sends a thousand
     /// of them at once must not take a thousand descriptors.
-    pub fn send_listing(&mut self, listing: ListingProducer) {
+    pub fn send_listing(&mut self, listing: impl Producer + 'static) {
         self.begin_wait();
         self.reply("213-the listing:");
         self.chat.push_with_producer(listing);

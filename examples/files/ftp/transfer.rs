@@ -14,6 +14,7 @@ use super::session::Session;
 use super::upload::Upload;
 use super::{Refusal, failed};
 use crate::access_log;
+use crate::failure::Logged;
 use crate::names::Names;
 use crate::status::{Progress, Record};
 use crate::tree::Found;
@@ -66,17 +67,18 @@ impl Session {
         let (mut file, size) = match self.service.tree.find(&names) {
             Ok(Found::File(file, metadata)) => (file, metadata.len()),
             Ok(Found::Folder) => return Err("550 it is a folder"),
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&names, &error)),
         };
         if start > size {
             return Err("554 the file is shorter");
         }
         if start > 0 {
             let sought = file.seek(SeekFrom::Start(start));
-            sought.map_err(|error| failed(&error))?;
+            sought.map_err(|error| failed(&names, &error))?;
         }
         // If the file becomes shorter meanwhile, the transfer is cut.
         let producer = ReadProducer::<File>::new(file).length(size - start);
+        let producer = Logged::new(producer, names.clone());
         Ok(Begun {
             work: Work::Send(match self.is_ascii {
                 true => Box::new(CrlfProducer::new(producer)),
@@ -147,7 +149,7 @@ impl Session {
         &self,
         path: &[u8],
         format: Format,
-    ) -> Result<(Names, ListingProducer), Refusal> {
+    ) -> Result<(Names, Logged<ListingProducer>), Refusal> {
         let names = self.resolve(path)?;
         let (tree, now) = (&self.service.tree, (self.service.options.clock)());
         let can_write = self.writer().is_ok();
@@ -160,9 +162,9 @@ impl Session {
             }
             Err(error) => Err(error),
         };
-        let (listing, only) = listed.map_err(|error| failed(&error))?;
+        let (listing, only) = listed.map_err(|error| failed(&names, &error))?;
         let producer = ListingProducer::new(listing, only, format, can_write, now);
-        Ok((names, producer))
+        Ok((names.clone(), Logged::new(producer, names)))
     }
 
     /// Sends 150, and begins if there is a data connection already.

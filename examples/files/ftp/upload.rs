@@ -48,20 +48,23 @@ impl Upload {
         };
         let target = match opened {
             Ok(mut file) => {
-                let length = file.metadata().map_err(|error| failed(&error))?.len();
+                let length = file
+                    .metadata()
+                    .map_err(|error| failed(&names, &error))?
+                    .len();
                 size = start.unwrap_or(length);
                 if size > length {
                     return Err("554 the file is shorter");
                 }
                 file.seek(SeekFrom::Start(size))
-                    .map_err(|error| failed(&error))?;
+                    .map_err(|error| failed(&names, &error))?;
                 Target::Existing(file)
             }
             Err(error) if error.kind() == ErrorKind::NotFound && start.is_none() => {
                 let upload = service.tree.upload(&names);
-                Target::New(upload.map_err(|error| failed(&error))?)
+                Target::New(upload.map_err(|error| failed(&names, &error))?)
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(failed(&names, &error)),
         };
         Ok(Upload {
             target,
@@ -95,7 +98,7 @@ impl Upload {
             Target::New(upload) => upload.write(bytes),
             Target::Existing(file) => file.write_all(bytes),
         };
-        outcome.map_err(|error| failed(&error))
+        outcome.map_err(|error| failed(&self.names, &error))
     }
 
     /// The file is complete.
@@ -121,7 +124,7 @@ impl Upload {
                 ended
             }
         };
-        outcome.map_err(|error| failed(&error))?;
+        outcome.map_err(|error| failed(&names, &error))?;
         info!(names = %names.display(), user, size, "uploaded");
         Ok(())
     }

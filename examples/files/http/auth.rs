@@ -1,5 +1,7 @@
 //! Who sends a request.
 
+use std::time::Duration;
+
 use asynchat::Chat;
 
 use super::Options;
@@ -12,8 +14,10 @@ use crate::users::Login;
 pub enum Sender {
     /// There is no password.
     Nobody,
-    /// The name or the password is wrong, or the address has failed too often.
+    /// The name or the password is wrong.
     Wrong,
+    /// The address has failed too often, and has to wait.
+    TooMany(Duration),
     User(String),
     /// Too many passwords wait to be checked.
     Unchecked,
@@ -42,6 +46,7 @@ impl Sender {
         match (login, String::from_utf8(name)) {
             (Login::Right, Ok(name)) => Sender::User(name),
             (Login::Busy, _) => Sender::Unchecked,
+            (Login::TooMany(wait), _) => Sender::TooMany(wait),
             _ => Sender::Wrong,
         }
     }
@@ -49,7 +54,7 @@ impl Sender {
     pub fn user(&self) -> Option<&str> {
         match self {
             Sender::User(name) => Some(name),
-            Sender::Nobody | Sender::Wrong | Sender::Unchecked => None,
+            Sender::Nobody | Sender::Wrong | Sender::TooMany(_) | Sender::Unchecked => None,
         }
     }
 
@@ -59,13 +64,18 @@ impl Sender {
             Sender::Unchecked => {
                 Reply::text(503, "too many passwords are being checked").field("Retry-After", "10")
             }
+            Sender::TooMany(wait) => {
+                let seconds = wait.as_secs();
+                let why = format!(
+                    "too many wrong passwords from your address: try again in {seconds} seconds"
+                );
+                Reply::text(429, why).field("Retry-After", seconds.to_string())
+            }
             // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
             _ if is_refused(options, chat) => {
                 Reply::text(403, "passwords are accepted with TLS only: use https")
             }
-            Sender::Wrong => challenge(
-                "the name or the password is wrong, or there were too many wrong ones: wait half a minute",
-            ),
+            Sender::Wrong => challenge("the name or the password is wrong"),
             _ => challenge("this needs a user and a password"),
         }
     }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
@@ -16,6 +16,7 @@ use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
 use crate::clock::http_date;
+use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
 use crate::names::Names;
 use crate::tree::Found;
@@ -50,7 +51,7 @@ pub fn get(
             let location = format!("{}{query}", names.as_folder());
             Reply::text(301, "it is a folder").field("Location", location)
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(&names, &error),
     }
 }
 
@@ -71,25 +72,18 @@ pub fn path_of(target: &str) -> Option<(&str, Option<&str>)> {
 }
 
 /// The reply to an error of the file system.
-pub fn failed(error: &io::Error) -> Reply {
-    match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-            Reply::text(404, "there is no such file")
-        }
-        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-            Reply::text(403, "the server may not do this")
-        }
-        ErrorKind::IsADirectory | ErrorKind::DirectoryNotEmpty => {
-            Reply::text(409, "it is a folder")
-        }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Reply::text(507, "there is no room for it")
-        }
-        _ => {
-            tracing::warn!(%error, "a file cannot be used");
-            // Mostly there is no descriptor left.
+pub fn failed(names: &Names, error: &io::Error) -> Reply {
+    match Failure::of(names, error) {
+        Failure::Missing => Reply::text(404, "there is no such file"),
+        Failure::Refused => Reply::text(403, "the server may not do this"),
+        Failure::IsFolder | Failure::NotEmpty => Reply::text(409, "it is a folder"),
+        Failure::Exists => Reply::text(409, "there is something of this name"),
+        Failure::Impossible => Reply::text(409, "this is not possible"),
+        Failure::NoRoom | Failure::TooLarge => Reply::text(507, "there is no room for it"),
+        Failure::InUse | Failure::Busy => {
             Reply::text(503, "the file cannot be used now").field("Retry-After", "10")
         }
+        Failure::Broken => Reply::text(500, "the file cannot be used: the server has logged why"),
     }
 }
 
@@ -100,7 +94,7 @@ fn folder(service: &Rc<Service>, request: &Request<'_>, names: &Names) -> Reply 
     }
     match service.tree.list(names) {
         Ok(listing) => page::folder(names, listing, service.options.write),
-        Err(error) => failed(&error),
+        Err(error) => failed(names, &error),
     }
 }
 
@@ -154,7 +148,7 @@ fn send_file(
     if start > 0
         && let Err(error) = file.seek(SeekFrom::Start(start))
     {
-        return failed(&error);
+        return failed(names, &error);
     }
     let content = match length <= SMALL {
         // The file is closed before the reply is sent.
@@ -166,10 +160,10 @@ fn send_file(
                     return Reply::text(503, "the file is being changed").field("Retry-After", "1");
                 }
                 Ok(_) => Content::Bytes(bytes),
-                Err(error) => return failed(&error),
+                Err(error) => return failed(names, &error),
             }
         }
-        false => Content::File(file, length),
+        false => Content::File(file, length, names.clone()),
     };
     let reply = identified(Reply::new(status, content))
         .field("Last-Modified", http_date(validators.modified.min(now)))

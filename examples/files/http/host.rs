@@ -56,6 +56,17 @@ impl Hosts {
     }
 }
 
+/// What to say of a request with another name. Whoever runs the server behind a reverse proxy reads it first.
+pub fn refusal(request: &Request<'_>) -> String {
+    let host = authority(request).map(|authority| split_port(authority).0);
+    match host.and_then(|host| name(host).ok()) {
+        Some(name) => {
+            format!("the server does not have this name: its option --host {name} adds it")
+        }
+        None => "the server does not have this name: its option --host adds one".to_owned(),
+    }
+}
+
 /// Whether this is an address of this host alone.
 pub fn is_loopback(addr: &Addr) -> bool {
     addr.ip().is_some_and(|ip| ip.to_canonical().is_loopback())

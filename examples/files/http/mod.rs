@@ -8,7 +8,7 @@ mod auth;
 pub mod coding;
 pub mod conditions;
 mod events;
-mod get;
+pub mod get;
 pub mod host;
 mod incoming;
 mod own;

@@ -44,7 +44,7 @@ pub fn own(
     if !may_watch(&service.options.viewers, client, request.fields) {
         return Reply::text(
             403,
-            "only clients on the host of the server may see its status",
+            "only clients on the host of the server and of --status-from may see its status, and not through a proxy",
         );
     }
     // DNS rebinding, from the browser of a client that may see it: see `host.rs`.

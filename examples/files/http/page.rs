@@ -9,6 +9,7 @@ use asynchat::{More, Producer};
 
 use super::reply::{Content, Reply};
 use crate::clock::http_date;
+use crate::failure::Logged;
 use crate::names::{Names, encoded};
 use crate::sorted::SortedNames;
 use crate::tree::Listing;
@@ -25,6 +26,7 @@ pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
         names: SortedNames::new(listing),
         is_ended: false,
     };
+    let rows = Logged::new(rows, names.clone());
     Reply::new(200, Content::Made(Box::new(rows)))
         .field("Content-Type", "text/html; charset=utf-8")
         .field("Cache-Control", "no-cache")

@@ -56,7 +56,7 @@ pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upl
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
                 Reply::text(409, "there is no such folder")
             }
-            _ => failed(&error),
+            _ => failed(&names, &error),
         }
     })?;
     Ok(Upload {
@@ -69,7 +69,8 @@ pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upl
 
 impl Upload {
     pub fn write(&mut self, piece: &[u8]) -> Result<(), Reply> {
-        self.file.write(piece).map_err(|error| failed(&error))
+        let outcome = self.file.write(piece);
+        outcome.map_err(|error| failed(&self.names, &error))
     }
 
     /// The body is complete.
@@ -83,7 +84,7 @@ impl Upload {
         }
         let metadata = match self.file.finish() {
             Ok(metadata) => metadata,
-            Err(error) => return failed(&error),
+            Err(error) => return failed(&self.names, &error),
         };
         let (names, user, size) = (self.names.display(), self.user, metadata.len());
         info!(%names, user, size, "uploaded");
@@ -109,7 +110,7 @@ pub fn delete(service: &Service, request: &Request<'_>, user: &str) -> Reply {
         service
             .tree
             .remove(&names)
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed(&names, &error))?;
         info!(names = %names.display(), user, "deleted");
         Ok(Reply::new(204, Content::None))
     };
@@ -138,7 +139,7 @@ fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply
         }
         Ok(Found::Folder) => Err(Reply::text(409, "it is a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(failed(names, &error)),
     }
 }
 

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
 
 use super::{Service, events};
+use crate::failure::Logged;
 use crate::http1::{Rejected, Version, status};
+use crate::names::Names;
 use crate::status::{Connection, Record};
 
 /// What a session has to know of a request when it replies.
@@ -34,8 +36,8 @@ pub enum Content {
     /// Such a reply has no Content-Length: 304, or 204.
     None,
     Bytes(Vec<u8>),
-    /// So many bytes from the file's position.
-    File(File, u64),
+    /// So many bytes from the file's position, and the path.
+    File(File, u64, Names),
     /// Of unknown length.
     Made(Box<dyn Producer>),
     /// The events of the status page, until the connection ends.
@@ -94,7 +96,7 @@ pub fn send(
     let length = match &reply.content {
         Content::None => None,
         Content::Bytes(bytes) => Some(bytes.len() as u64),
-        Content::File(_, length) => Some(*length),
+        Content::File(_, length, _) => Some(*length),
         Content::Made(_) | Content::Events => None,
     };
     let is_made = matches!(reply.content, Content::Made(_));
@@ -136,9 +138,9 @@ pub fn send(
             chat.push_slices(&[&head, &bytes]);
             log(bytes.len() as u64);
         }
-        Content::File(file, length) if !is_head => {
+        Content::File(file, length, names) if !is_head => {
             chat.push_slice(&head);
-            let producer = ReadProducer::new(file).length(length);
+            let producer = Logged::new(ReadProducer::new(file).length(length), names);
             let producer = connection.transfer(Some(length)).track(producer);
             chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
             reads_file = true;

@@ -188,9 +188,7 @@ impl Session {
         };
         let expects = request.expects_continue();
         let reply = match (request.method, user) {
-            _ if !self.is_host(request) => {
-                Reply::text(421, "the server has another name: see --host")
-            }
+            _ if !self.is_host(request) => Reply::text(421, host::refusal(request)),
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
             (_, None) if self.needs_user(request) => sender.refusal(&service.options, &self.chat),
             ("GET" | "HEAD", _) => {

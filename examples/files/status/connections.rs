@@ -66,6 +66,13 @@ impl Status {
         self.connections.borrow().len()
     }
 
+    /// How many transfers are under way.
+    pub fn transfers(&self) -> u32 {
+        let connections = self.connections.borrow();
+        let open = connections.values().filter_map(std::rc::Weak::upgrade);
+        open.map(|connection| connection.transfers.get()).sum()
+    }
+
     /// Calls `show` with at most `most` connections: first those with a transfer, and then the others, the oldest ones
     /// first.
     pub(super) fn for_each_connection(&self, most: usize, mut show: impl FnMut(&Connection)) {

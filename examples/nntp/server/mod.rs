@@ -45,8 +45,8 @@ use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target};
 
 use login_limit::LoginLimit;
-use passwords::Passwords;
-use session::Session;
+use passwords::CheckPassword;
+pub use session::Session;
 pub use spool::Spool;
 use store::Store;
 
@@ -72,8 +72,9 @@ pub struct Options {
     pub max_failed_logins: usize,
     /// The delay of the reply to the first failed log-in of an address. Each further failure doubles it.
     pub login_delay: Duration,
-    /// If set, clients must log in.
-    pub passwords: Option<Passwords>,
+    /// If set, clients must log in. This is a function because it may need threads, and crates that some programs that
+    /// include this module are built without.
+    pub check_password: Option<Box<CheckPassword>>,
     /// Whether passwords are accepted without TLS.
     pub insecure_auth: bool,
     /// Begins TLS on a connection, for STARTTLS. This is a function because some programs that include this
@@ -103,7 +104,7 @@ impl Default for Options {
             max_bad_commands: 10,
             max_failed_logins: 3,
             login_delay: Duration::from_secs(1),
-            passwords: None,
+            check_password: None,
             insecure_auth: false,
             start_tls: None,
             store: None,

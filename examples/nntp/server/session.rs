@@ -10,7 +10,8 @@ use tracing::{Span, debug, info_span};
 
 use super::Service;
 use super::client_errors::ClientErrors;
-use super::commands::{self, auth::Login, posting::Transfer, starttls};
+use super::commands::{self, auth, auth::Login, posting::Transfer, starttls};
+use super::passwords::Checked;
 use super::spool::Group;
 
 /// A session has two states. Without a transfer, each record is a command line.
@@ -43,7 +44,7 @@ impl Session {
             Some(peer) => info_span!(parent: None, "session", %peer),
             None => info_span!(parent: None, "session"),
         };
-        let login = match service.options.passwords {
+        let login = match service.options.check_password {
             Some(_) => Login::Needed,
             None => Login::NotNeeded,
         };
@@ -95,6 +96,16 @@ impl Session {
         self.delayed_reply = Some(line);
         self.chat.pause_reading();
         self.chat.call_later(delay);
+    }
+
+    /// A check that has taken a while has ended.
+    #[allow(dead_code, reason = "some programs check passwords at once")]
+    pub fn password_checked(&mut self, checked: Checked) {
+        let _session = self.span.clone().entered();
+        if !self.chat.is_closing() {
+            self.chat.resume_reading();
+            auth::end_check(self, checked);
+        }
     }
 
     pub(super) fn reply(&self, line: &str) {

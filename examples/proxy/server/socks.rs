@@ -37,6 +37,7 @@ pub struct Socks {
     step: Step,
     name: Vec<u8>,
     /// For the log.
+    user: Option<String>,
     to: Option<Destination>,
 }
 
@@ -72,6 +73,7 @@ impl Socks {
             timer,
             step: Step::MethodCount,
             name: vec![],
+            user: None,
             to: None,
         };
         socks.expect(1, Step::MethodCount);
@@ -90,7 +92,7 @@ impl Socks {
         };
         if !offered.contains(&method) {
             self.chat.push_slice(&[VERSION, NONE_IS_ACCEPTABLE]);
-            return self.end("the client offers no acceptable method");
+            return self.end(false, "the client offers no acceptable method");
         }
         self.chat.push_slice(&[VERSION, method]);
         match method {
@@ -101,6 +103,7 @@ impl Socks {
 
     fn log_in(&mut self, password: &[u8]) {
         let (name, proxy) = (mem::take(&mut self.name), Rc::clone(&self.proxy));
+        self.user = Some(String::from_utf8_lossy(&name).into_owned());
         let then = |socks: &mut Socks, login| {
             socks.checked(login);
             Ok(())
@@ -128,10 +131,11 @@ impl Socks {
             return self.expect(4, Step::Request);
         }
         self.chat.push_slice(&[1, 1]);
-        self.end(match login {
-            Login::Busy => "too many passwords are being checked",
-            _ => "the name or the password is wrong",
-        });
+        match login {
+            Login::Busy => self.end(false, "too many passwords are being checked"),
+            Login::TooMany(_) => self.end(false, "too many wrong passwords from this address"),
+            _ => self.end(true, "the name or the password is wrong"),
+        }
     }
 
     fn request(&mut self, request: &[u8]) {
@@ -183,12 +187,17 @@ impl Socks {
     /// Sends a reply that is an error, and closes: section 6.
     fn refuse(&mut self, reply: u8, why: &str) {
         self.chat.push(reply_with(reply, None));
-        self.end(why);
+        self.end(reply == Failure::Prohibited.socks(), why);
     }
 
-    fn end(&mut self, why: &str) {
+    /// What is `prohibited`, and a wrong password, are of interest to whoever runs the proxy.
+    fn end(&mut self, prohibited: bool, why: &str) {
+        let user = self.user.as_deref();
         let to = self.to.as_ref().map(tracing::field::display);
-        tracing::info!(to, "SOCKS: {why}");
+        match prohibited {
+            true => tracing::warn!(user, to, "SOCKS: {why}"),
+            false => tracing::info!(user, to, "SOCKS: {why}"),
+        }
         self.step = Step::Ended;
         self.chat.close_when_done();
     }
@@ -224,7 +233,7 @@ impl AsyncChat for Socks {
             (Step::NameLength, &[1, length]) => self.expect(usize::from(length) + 1, Step::Name),
             (Step::NameLength, _) => {
                 self.chat.push_slice(&[1, 1]);
-                self.end("the log-in is not that of RFC 1929");
+                self.end(false, "the log-in is not that of RFC 1929");
             }
             (Step::Name, [name @ .., length]) => {
                 self.name = name.to_vec();
@@ -269,7 +278,8 @@ impl AsyncChat for Socks {
             if far.is_connecting() {
                 far.close();
             }
-            log_end("SOCKS", &self.chat, self.to.as_ref(), why);
+            let user = self.user.as_deref();
+            log_end("SOCKS", &self.chat, user, self.to.as_ref(), why);
         }
     }
 }

@@ -97,12 +97,18 @@ impl<S: Opens> Far<S> {
 }
 
 /// Logs the end of a client's connection that has asked for a tunnel.
-pub fn log_end(protocol: &str, client: &Chat, to: Option<&Destination>, why: &Close) {
+pub fn log_end(
+    protocol: &str,
+    client: &Chat,
+    user: Option<&str>,
+    to: Option<&Destination>,
+    why: &Close,
+) {
     let stats = client.stats();
     let (sent, received) = (stats.bytes_in, stats.bytes_out);
     let to = to.map(tracing::field::display);
     match why {
-        Close::Piped(why) => info!(to, sent, received, "{protocol}: server: {why}"),
-        why => info!(to, sent, received, "{protocol}: client: {why}"),
+        Close::Piped(why) => info!(user, to, sent, received, "{protocol}: server: {why}"),
+        why => info!(user, to, sent, received, "{protocol}: client: {why}"),
     };
 }

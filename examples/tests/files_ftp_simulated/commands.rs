@@ -325,8 +325,16 @@ fn passwords_cannot_be_guessed_for_ever() -> Result {
         assert_eq!(log_in(CLIENT, "wrong")?, "220 331 530 221");
     }
     assert_eq!(log_in(CLIENT, "secret")?, "220 331 530 221");
+    // The reply says how long the client has to wait.
+    site.advance(Duration::from_secs(10))?;
+    let client = site.connect(CLIENT, ADDR.parse()?)?;
+    let replies = site.ask(&client, "USER ann\r\nPASS secret\r\n".repeat(3))?;
+    for code in ["530", "421"] {
+        let why = "too many wrong passwords from your address, try again in 21 seconds";
+        assert!(replies.contains(&format!("{code} {why}\r\n")), "{replies}");
+    }
     assert_eq!(log_in(STRANGER, "secret")?, "220 331 230 221");
-    site.advance(Duration::from_secs(31))?;
+    site.advance(Duration::from_secs(21))?;
     assert_eq!(log_in(CLIENT, "secret")?, "220 331 230 221");
     Ok(())
 }

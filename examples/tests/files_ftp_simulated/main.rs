@@ -8,12 +8,16 @@
 
 #[path = "../../files/access_log.rs"]
 mod access_log;
+#[path = "../common/captured.rs"]
+mod captured;
 #[path = "../../files/clock.rs"]
 mod clock;
 mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
 mod connections;
+#[path = "../../files/failure.rs"]
+mod failure;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../../files/ftp/mod.rs"]
@@ -30,6 +34,8 @@ mod site;
 mod sorted;
 #[path = "../../files/status/mod.rs"]
 mod status;
+#[path = "../../../tests/common/subscribing.rs"]
+mod subscribing;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 mod transfers;

@@ -38,6 +38,17 @@ fn on_loopback_only_known_names_are_served() -> Result {
         ] {
             assert_eq!(status(&site, host)?, 421, "{host}");
         }
+        // The reply names the option.
+        for (host, text) in [
+            (
+                "box.example:8080",
+                "its option --host box.example adds it\n",
+            ),
+            ("a!b", "its option --host adds one\n"),
+        ] {
+            let reply = site.one(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"))?;
+            assert!(reply.text().ends_with(text), "{}", reply.text());
+        }
         // The name in the target comes before the one in the field.
         let absolute = "GET http://evil.example/a.txt HTTP/1.1\r\nHost: localhost\r\n\r\n";
         assert_eq!(site.one(absolute)?.status, 421);

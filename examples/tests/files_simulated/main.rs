@@ -10,8 +10,13 @@
 mod access;
 #[path = "../../files/access_log.rs"]
 mod access_log;
+#[path = "../common/captured.rs"]
+mod captured;
 #[path = "../../files/clock.rs"]
 mod clock;
+#[path = "../../files/failure.rs"]
+mod failure;
+mod failures;
 #[path = "../common/folder.rs"]
 mod folder;
 #[path = "../common/gate.rs"]
@@ -32,6 +37,8 @@ mod sorted;
 #[path = "../../files/status/mod.rs"]
 mod status;
 mod status_page;
+#[path = "../../../tests/common/subscribing.rs"]
+mod subscribing;
 #[path = "../../../tests/common/tls.rs"]
 mod tls;
 #[path = "../../files/tree.rs"]

@@ -8,7 +8,7 @@ use asynchat::sim::Peer;
 
 use crate::gate::{Gate, gated};
 use crate::http::Options;
-use crate::site::{ADDR, ANN, Site, options, parse, put, request, statuses};
+use crate::site::{ADDR, ANN, Reply, Site, options, parse, put, request, statuses};
 
 #[test]
 fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
@@ -287,13 +287,14 @@ fn a_client_may_finish_its_sending_while_its_password_is_checked() -> Result {
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
     let site = Site::new()?;
-    let from = |address: &str, fields: &str| -> Result<u16> {
+    let reply = |address: &str, fields: &str| -> Result<Reply> {
         let from = address.parse::<SocketAddr>()?;
         let client = site.network.connect_from(from, ADDR)?;
         client.send(request("PUT", "/new", fields, "x"));
         site.settle()?;
-        Ok(parse(&client.take_received())[0].status)
+        Ok(parse(&client.take_received()).remove(0))
     };
+    let from = |address: &str, fields: &str| reply(address, fields).map(|it| it.status);
     let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
     // A browser asks without a password first, which does not count.
     for _ in 0..20 {
@@ -303,9 +304,17 @@ fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
     for _ in 0..10 {
         assert_eq!(from("192.0.2.7:0", wrong)?, 401);
     }
-    assert_eq!(from("192.0.2.7:0", ANN)?, 401);
+    site.advance(Duration::from_secs(10))?;
+    let refused = reply("192.0.2.7:0", ANN)?;
+    assert_eq!(
+        (refused.status, refused.field("retry-after")),
+        (429, Some("21"))
+    );
+    assert!(refused.text().contains("try again in 21 seconds"));
+    // A browser would ask for another password.
+    assert_eq!(refused.field("www-authenticate"), None);
     assert_eq!(from("192.0.2.8:0", ANN)?, 204);
-    site.advance(Duration::from_secs(31))?;
+    site.advance(Duration::from_secs(21))?;
     assert_eq!(from("192.0.2.7:0", ANN)?, 204);
     Ok(())
 }

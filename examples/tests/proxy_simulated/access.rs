@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
+use crate::captured::captured;
 use crate::server::users::{Logins, Users};
 use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
 
@@ -231,6 +232,78 @@ fn a_client_above_the_limits_gets_a_503() -> Result {
     Ok(())
 }
 
+/// Whoever runs the proxy learns who has asked for what, and the client reads which destination is meant.
+#[test]
+fn a_refusal_names_the_destination_and_the_user() -> Result {
+    let field = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
+    let socks_log_in = |password: &[u8; 6]| {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        [&log_in, &socks("localhost", 80)[3..]].concat()
+    };
+    let why = "the proxy does not allow this destination";
+    let wrong = "the name or the password is wrong";
+    let cases = [
+        (
+            format!("GET http://localhost/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
+            format!("localhost:80: {why} to ann\r\n"),
+            format!("WARN GET http://localhost:80: 403 {why} user=\"ann\""),
+        ),
+        (
+            format!("GET http://localhost:25/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
+            format!("localhost:25: {why} to ann\r\n"),
+            format!("WARN GET: 403 localhost:25: {why} to ann user=\"ann\""),
+        ),
+        (
+            format!("CONNECT localhost:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
+            format!("localhost:80: {why} to ann\r\n"),
+            format!("WARN CONNECT localhost:80: 403 {why} user=\"ann\""),
+        ),
+        (
+            socks_log_in(b"secret"),
+            String::new(),
+            format!("WARN SOCKS: {why} user=\"ann\" to=localhost:80"),
+        ),
+        (
+            b"GET http://www.example/ HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YW5uOndyb25n\r\n\r\n".to_vec(),
+            format!("{wrong}\r\n"),
+            format!("WARN GET: 407 {wrong} user=\"ann\""),
+        ),
+        (
+            socks_log_in(b"wrong!"),
+            String::new(),
+            format!("WARN SOCKS: {wrong} user=\"ann\""),
+        ),
+        // Each client asks so first.
+        (
+            get("www.example").into_bytes(),
+            "this proxy needs a name and a password\r\n".to_owned(),
+            "INFO GET: 407 this proxy needs a name and a password".to_owned(),
+        ),
+    ];
+    let world = World::with(|options| options.logins = ann())?;
+    for (input, text, line) in cases {
+        let mut received = String::new();
+        let log = captured(|| {
+            received = world.outcome(&input)?.0;
+            Ok(())
+        })?;
+        assert!(received.ends_with(&text), "{received}");
+        assert!(log.lines().any(|it| it == line), "{line}\n{log}");
+    }
+    // The 403 of a server is none of the proxy.
+    let log = captured(|| {
+        let input = get("www.example").replace("Host", &format!("{field}\r\nHost"));
+        let (_client, server) = world.begin(input)?;
+        world.send(&server, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    })?;
+    assert!(
+        log.contains("INFO GET http://www.example:80: 403  user=\"ann\""),
+        "{log}"
+    );
+    assert!(!log.contains("WARN"), "{log}");
+    Ok(())
+}
+
 /// HTTP and SOCKS count together, over any number of connections.
 #[test]
 fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
@@ -244,8 +317,7 @@ fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
     let http = |from: &str, credentials: &str| -> Result<String> {
         let field = format!("Proxy-Authorization: Basic {credentials}");
         let head = format!("CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
-        let reply = String::from_utf8(ask(from, head.as_bytes())?)?;
-        Ok(status(&reply).to_owned())
+        Ok(String::from_utf8(ask(from, head.as_bytes())?)?)
     };
     let socks = |from: &str, password: &[u8; 6]| -> Result<u8> {
         let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
@@ -253,28 +325,25 @@ fn an_address_that_guesses_passwords_is_not_served_for_a_while() -> Result {
     };
     let (guesser, other) = ("192.0.2.7:0", "192.0.2.8:0");
     let (right, wrong) = ("YW5uOnNlY3JldA==", "YW5uOndyb25n");
-    assert_eq!(
-        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
-        ("200", 0)
-    );
+    let both = |from: &str, credentials: &str, password: &[u8; 6]| -> Result<(String, u8)> {
+        let reply = http(from, credentials)?;
+        Ok((status(&reply).to_owned(), socks(from, password)?))
+    };
+    let served = ("200".to_owned(), 0);
+    assert_eq!(both(guesser, right, b"secret")?, served);
     for _ in 0..5 {
-        assert_eq!(
-            (http(guesser, wrong)?.as_str(), socks(guesser, b"wrong!")?),
-            ("407", 1)
-        );
+        assert_eq!(both(guesser, wrong, b"wrong!")?, ("407".to_owned(), 1));
     }
-    assert_eq!(
-        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
-        ("407", 1)
+    world.advance(10 * SECOND)?;
+    assert_eq!(both(guesser, right, b"secret")?, ("429".to_owned(), 1));
+    let reply = http(guesser, right)?;
+    assert!(reply.contains("\r\nRetry-After: 21\r\n"), "{reply}");
+    assert!(
+        reply.contains("your address: try again in 21 seconds\r\n"),
+        "{reply}"
     );
-    assert_eq!(
-        (http(other, right)?.as_str(), socks(other, b"secret")?),
-        ("200", 0)
-    );
-    world.advance(31 * SECOND)?;
-    assert_eq!(
-        (http(guesser, right)?.as_str(), socks(guesser, b"secret")?),
-        ("200", 0)
-    );
+    assert_eq!(both(other, right, b"secret")?, served);
+    world.advance(21 * SECOND)?;
+    assert_eq!(both(guesser, right, b"secret")?, served);
     Ok(())
 }

@@ -2,6 +2,8 @@
 //! access list, look-ups, random SOCKS input, deadlines, slow peers and cut responses.
 
 mod access;
+#[path = "../common/captured.rs"]
+mod captured;
 mod ends;
 mod failures;
 mod forwarding;
@@ -19,6 +21,8 @@ mod server;
 mod slow;
 mod smuggling;
 mod socks_random;
+#[path = "../../../tests/common/subscribing.rs"]
+mod subscribing;
 mod tunnels;
 mod world;
 

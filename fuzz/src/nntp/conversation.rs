@@ -9,7 +9,7 @@ use socket2::SockRef;
 use super::super::naive::{self, Kind, find, read};
 use super::server::article::Memory;
 use super::server::head::Head;
-use super::server::passwords::Passwords;
+use super::server::passwords::{CheckPassword, Checked};
 use super::server::{Options, Spool, serve};
 
 /// Ends the current line or article, and the session.
@@ -28,7 +28,7 @@ pub fn converse(input: &[u8]) {
     let options = Options {
         // Delays would slow the fuzzer down.
         login_delay: Duration::ZERO,
-        passwords: input.starts_with(b"AUTHINFO").then(passwords),
+        check_password: input.starts_with(b"AUTHINFO").then(check_password),
         insecure_auth: true,
         ..Options::default()
     };
@@ -44,8 +44,11 @@ pub fn converse(input: &[u8]) {
     follow(&input, &received);
 }
 
-fn passwords() -> Passwords {
-    Passwords::parse("ann:secret\n").unwrap_or_else(|line| panic!("line {line}"))
+fn check_password() -> Box<CheckPassword> {
+    Box::new(|_, name, password| match (name, password) {
+        ("ann", "secret") => Some(Checked::Right),
+        _ => Some(Checked::Wrong),
+    })
 }
 
 /// One group of each kind, and one article with hostile content.

@@ -1,10 +1,12 @@
-//! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server with a password
-//! file. They send the password, so they need TLS: section 2.3.2.
+//! AUTHINFO USER and PASS (RFC 4643, section 2.3), for a server with
+//! passwords. They send the password, so they need TLS: section 2.3.2.
 
 use std::rc::Rc;
 
 use tracing::{debug, info};
 
+use super::super::login_limit::Client;
+use super::super::passwords::Checked;
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
 
@@ -14,6 +16,8 @@ pub enum Login {
     Needed,
     /// After AUTHINFO USER with this name.
     Named(String),
+    /// After AUTHINFO PASS, while the password is checked.
+    Checking(String),
     Done,
 }
 
@@ -40,8 +44,10 @@ impl Login {
 /// After a log-in AUTHINFO is not available.
 pub fn capability(session: &Session) -> Option<&'static str> {
     match session.login {
-        Login::Needed | Login::Named(_) if session.may_send_password() => Some("AUTHINFO USER"),
-        Login::Needed | Login::Named(_) => Some("AUTHINFO"),
+        Login::Needed | Login::Named(_) | Login::Checking(_) if session.may_send_password() => {
+            Some("AUTHINFO USER")
+        }
+        Login::Needed | Login::Named(_) | Login::Checking(_) => Some("AUTHINFO"),
         Login::NotNeeded | Login::Done => None,
     }
 }
@@ -68,18 +74,40 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
     let service = Rc::clone(&session.service);
-    let passwords = service.options.passwords.as_ref();
-    let is_right = || passwords.is_some_and(|passwords| passwords.admit(&name, password));
-    let client = session.chat.peer_addr();
-    if let Err(delay) = service.login_limit.check(client.as_ref(), is_right) {
-        debug!(name = %name.as_bytes().escape_ascii(), ?delay, "log-in refused");
-        session.reply_later(delay, "481 authentication failed");
-        return Ok(());
+    let client = Client::new(session.chat.peer_addr().as_ref());
+    let checked = match &service.options.check_password {
+        Some(check) if service.login_limit.may_try(client) => check(&session.chat, &name, password),
+        _ => Some(Checked::Wrong),
+    };
+    session.login = Login::Checking(name);
+    match checked {
+        Some(checked) => end_check(session, checked),
+        None => session.chat.pause_reading(),
     }
-    info!(name = %name.as_bytes().escape_ascii(), "logged in");
-    session.login = Login::Done;
-    session.reply("281 welcome");
     Ok(())
+}
+
+/// The password of the client was checked.
+pub fn end_check(session: &mut Session, checked: Checked) {
+    let Login::Checking(name) = std::mem::replace(&mut session.login, Login::Needed) else {
+        return;
+    };
+    let name = name.as_bytes().escape_ascii();
+    match checked {
+        Checked::Right => {
+            info!(%name, "logged in");
+            session.login = Login::Done;
+            session.reply("281 welcome");
+        }
+        Checked::Wrong => {
+            let client = Client::new(session.chat.peer_addr().as_ref());
+            let delay = session.service.login_limit.record_failure(client);
+            debug!(%name, ?delay, "log-in refused");
+            session.reply_later(delay, "481 authentication failed");
+        }
+        // RFC 3977 section 3.2.1: the facility is not available now.
+        Checked::Busy => session.reply("403 too many passwords are being checked"),
+    }
 }
 
 fn check_allowed(session: &Session) -> Outcome {
@@ -87,6 +115,6 @@ fn check_allowed(session: &Session) -> Outcome {
         Login::Done => Err(Refusal("502 authenticated already")),
         Login::NotNeeded => Err(Refusal("502 no authentication is needed here")),
         _ if !session.may_send_password() => Err(Refusal("483 use STARTTLS first")),
-        Login::Needed | Login::Named(_) => Ok(()),
+        Login::Needed | Login::Named(_) | Login::Checking(_) => Ok(()),
     }
 }

@@ -36,6 +36,8 @@ pub struct Client {
     timer: TimerId,
     /// The part of a head that has arrived.
     head: Vec<u8>,
+    /// The name in the latest request, if the proxy has users. For the log.
+    user: Option<String>,
     state: State,
     /// Whether the next reply is the last one, because of a shutdown or a log-in that has taken too long.
     is_last: bool,
@@ -91,6 +93,7 @@ impl Client {
             proxy,
             timer,
             head: received.to_vec(),
+            user: None,
             state: State::Head,
             is_last: false,
             server: None,
@@ -121,14 +124,8 @@ impl Client {
     }
 
     fn serve(&mut self, request: &Request<'_>, login: Login) {
-        match login {
-            Login::Right => {}
-            Login::Wrong => {
-                return self.reply(request, 407, "this proxy needs a name and a password");
-            }
-            Login::Busy => {
-                return self.reply(request, 503, "too many passwords are being checked");
-            }
+        if login != Login::Right {
+            return self.refuse_login(request, login);
         }
         match request.method {
             "CONNECT" => self.connect(request),
@@ -160,7 +157,7 @@ impl Client {
     fn forward(&mut self, request: &Request<'_>, target: Absolute<'_>) {
         if !self.proxy.access.allows_port(target.to.port) {
             let failure = Failure::Prohibited;
-            return self.reply(request, failure.status(), &failure.to_string());
+            return self.reply(request, failure.status(), &self.reason(failure, &target.to));
         }
         let head = match target.head(request, &self.proxy.options.name) {
             Ok(head) => head,
@@ -395,7 +392,7 @@ impl AsyncChat for Client {
                 {
                     far.close();
                 }
-                log_end("CONNECT", &self.chat, Some(to), why);
+                log_end("CONNECT", &self.chat, self.user.as_deref(), Some(to), why);
             }
             State::Forward(forwarding) => {
                 self.log(forwarding.exchange.status.get(), &format!("client: {why}"));

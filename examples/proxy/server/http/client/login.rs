@@ -8,13 +8,16 @@ use crate::server::users::Login;
 
 impl Client {
     /// Checks the password of a request. `None`: this takes a while.
-    pub(super) fn log_in(&self, request: &Request<'_>) -> Option<Login> {
+    pub(super) fn log_in(&mut self, request: &Request<'_>) -> Option<Login> {
         let logins = &self.proxy.options.logins;
         if logins.is_empty() {
             return Some(Login::Right);
         }
         let field = request.fields.only("proxy-authorization");
-        let Some((name, password)) = field.and_then(basic::credentials) else {
+        let credentials = field.and_then(basic::credentials);
+        let name = credentials.as_ref().map(|(name, _)| name);
+        self.user = name.map(|name| String::from_utf8_lossy(name).into_owned());
+        let Some((name, password)) = credentials else {
             return Some(Login::Wrong);
         };
         let then = |client: &mut Client, login| {
@@ -22,6 +25,24 @@ impl Client {
             Ok(())
         };
         logins.check(&self.chat, name, password, then)
+    }
+
+    /// Answers a request whose password is not right, or missing.
+    pub(super) fn refuse_login(&mut self, request: &Request<'_>, login: Login) {
+        match login {
+            Login::TooMany(wait) => {
+                let seconds = wait.as_secs();
+                let why = format!(
+                    "too many wrong passwords from your address: try again in {seconds} seconds"
+                );
+                self.reply_with_wait(request, 429, &why, wait);
+            }
+            Login::Busy => self.reply(request, 503, "too many passwords are being checked"),
+            _ if self.user.is_some() => {
+                self.reply(request, 407, "the name or the password is wrong");
+            }
+            _ => self.reply(request, 407, "this proxy needs a name and a password"),
+        }
     }
 
     /// Stores the head while its password is checked. [`Client::checked`] parses it a second time, because a [`Request`]

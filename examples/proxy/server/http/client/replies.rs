@@ -1,31 +1,62 @@
 //! The replies that the proxy makes itself, and what it logs.
 
+use std::fmt;
+use std::time::Duration;
+
 use asynchat::Chat;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::super::response::date;
 use super::{Client, State};
 use crate::http1::status::reason;
 use crate::http1::{Framing, Rejected, Request, Version};
+use crate::server::dial::Destination;
 use crate::server::failure::Failure;
 
 impl Client {
     /// Answers a request that is not forwarded. Where its body would follow, and after CONNECT, the connection ends: a
     /// client that does not wait for the reply sends what must not be taken for a request.
     pub(super) fn reply(&mut self, request: &Request<'_>, status: u16, why: &str) {
+        self.reply_with_wait(request, status, why, Duration::ZERO);
+    }
+
+    /// The same. If there is a `wait`, the client may try again after it.
+    pub(super) fn reply_with_wait(
+        &mut self,
+        request: &Request<'_>,
+        status: u16,
+        why: &str,
+        wait: Duration,
+    ) {
         let keep_alive = request.version == Version::Http11
             && request.keep_alive()
             && request.framing == Framing::Empty
             && request.method != "CONNECT"
             && !self.is_last;
-        self.send_reply(status, why, request.method == "HEAD", keep_alive);
+        self.send_reply(&Reply {
+            status,
+            why,
+            wait,
+            is_head: request.method == "HEAD",
+            keep_alive,
+        });
         // The target may contain a password.
-        info!("{}: {status} {why}", request.method);
+        let is_refusal = status == 403 || status == 407 && self.user.is_some();
+        self.log_line(
+            is_refusal,
+            format_args!("{}: {status} {why}", request.method),
+        );
     }
 
     /// Answers what is no request, or none that can be understood.
     pub(super) fn refuse(&mut self, rejected: Rejected) {
-        self.send_reply(rejected.status, rejected.why, false, false);
+        self.send_reply(&Reply {
+            status: rejected.status,
+            why: rejected.why,
+            wait: Duration::ZERO,
+            is_head: false,
+            keep_alive: false,
+        });
         info!("{} {rejected}", rejected.status);
     }
 
@@ -39,29 +70,64 @@ impl Client {
             }
             _ => (false, false),
         };
-        self.log(why.status(), &why.to_string());
-        self.send_reply(why.status(), &why.to_string(), is_head, keep_alive);
-    }
-
-    fn send_reply(&mut self, status: u16, why: &str, is_head: bool, keep_alive: bool) {
-        let reply = Reply {
-            status,
-            why,
+        let is_refusal = why == Failure::Prohibited;
+        self.log_request(is_refusal, why.status(), &why.to_string());
+        let reason = match &self.state {
+            State::Forward(it) => self.reason(why, &it.to),
+            State::Tunnel(to, _) => self.reason(why, to),
+            State::Head | State::LoggingIn | State::Ended => why.to_string(),
+        };
+        self.send_reply(&Reply {
+            status: why.status(),
+            why: &reason,
+            wait: Duration::ZERO,
             is_head,
             keep_alive,
-        };
+        });
+    }
+
+    /// Why there is no connection to a destination, for the client. A user may have another name than that of the person who
+    /// reads the reply.
+    pub(super) fn reason(&self, why: Failure, to: &Destination) -> String {
+        match (why, &self.user) {
+            (Failure::Prohibited, Some(user)) => format!("{to}: {why} to {user}"),
+            _ => format!("{to}: {why}"),
+        }
+    }
+
+    fn send_reply(&mut self, reply: &Reply<'_>) {
         reply.push(&self.chat);
-        self.finish(keep_alive);
+        self.finish(reply.keep_alive);
     }
 
     /// Logs a request. The loop has set a span with the client's address.
     pub(super) fn log(&self, status: u16, remark: &str) {
+        self.log_request(false, status, remark);
+    }
+
+    fn log_request(&self, is_refusal: bool, status: u16, remark: &str) {
         match &self.state {
             State::Forward(it) => {
-                info!("{} http://{}: {status} {remark}", it.exchange.method, it.to);
+                let method = &it.exchange.method;
+                self.log_line(
+                    is_refusal,
+                    format_args!("{method} http://{}: {status} {remark}", it.to),
+                );
             }
-            State::Tunnel(to, _) => info!("CONNECT {to}: {status} {remark}"),
+            State::Tunnel(to, _) => {
+                self.log_line(is_refusal, format_args!("CONNECT {to}: {status} {remark}"));
+            }
             State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
+        }
+    }
+
+    /// A client that asks for what is prohibited, or guesses passwords, is of interest to whoever runs the proxy. Each
+    /// client asks once without a password.
+    fn log_line(&self, is_refusal: bool, line: fmt::Arguments<'_>) {
+        let user = self.user.as_deref();
+        match is_refusal {
+            true => warn!(user, "{line}"),
+            false => info!(user, "{line}"),
         }
     }
 }
@@ -70,6 +136,8 @@ impl Client {
 struct Reply<'a> {
     status: u16,
     why: &'a str,
+    /// Zero if the client need not wait.
+    wait: Duration,
     /// Whether the request was HEAD, to which the reply has no body.
     is_head: bool,
     /// Whether another request may follow.
@@ -87,6 +155,9 @@ impl Reply<'_> {
         write!(chat, "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\n");
         if status == 407 {
             chat.push("Proxy-Authenticate: Basic realm=\"proxy\"\r\n");
+        }
+        if !self.wait.is_zero() {
+            write!(chat, "Retry-After: {}\r\n", self.wait.as_secs());
         }
         if length > 0 {
             chat.push("Content-Type: text/plain; charset=utf-8\r\n");

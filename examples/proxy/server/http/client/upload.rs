@@ -77,9 +77,8 @@ impl Client {
         };
         let exchange = Rc::clone(&forwarding.exchange);
         let has_progress = mem::take(&mut forwarding.received) >= PROGRESS;
-        // While a response waits for the client, the `drain` deadline applies, and the body may not be read. A response
-        // that ends with the connection continues, because only a reset could end it.
-        let is_receiving = self.chat.queued() > 0 || exchange.sent.get() == Sent::HeadUntilClose;
+        // While a response waits for the client, the `drain` deadline applies, and the body may not be read.
+        let is_receiving = self.chat.queued() > 0;
         if has_progress || is_receiving || exchange.is_paused.get() {
             return self.set_timer(2 * self.proxy.options.idle);
         }

@@ -1,0 +1,101 @@
+//! Errors of the file system, which HTTP and FTP report in their own words. Those that are the server's own, such as a
+//! disk that fails, are logged with the path, which a reply does not have.
+
+use std::io::{self, ErrorKind};
+
+use asynchat::{More, Producer};
+
+use crate::names::Names;
+
+/// Why a file or a folder cannot be used.
+pub enum Failure {
+    Missing,
+    /// The system refuses it to the server, or it is no file, such as a pipe.
+    Refused,
+    IsFolder,
+    Exists,
+    NotEmpty,
+    Impossible,
+    /// Somebody else writes to the file.
+    InUse,
+    NoRoom,
+    /// Larger than the file system permits.
+    TooLarge,
+    /// No descriptor or no memory is left, which passes.
+    Busy,
+    /// Mostly the disk fails.
+    Broken,
+}
+
+impl Failure {
+    /// Logs the error if it is the server's own.
+    pub fn of(names: &Names, error: &io::Error) -> Failure {
+        let failure = Failure::classify(error);
+        let is_own = match failure {
+            Failure::NoRoom | Failure::TooLarge | Failure::Busy | Failure::Broken => true,
+            // It is that of the system, and not of this program, which refuses a pipe.
+            Failure::Refused => error.raw_os_error().is_some(),
+            _ => false,
+        };
+        if is_own {
+            let path = format_args!("/{}", names.display());
+            tracing::warn!(%path, %error, "a file or a folder cannot be used");
+        }
+        failure
+    }
+
+    fn classify(error: &io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                Failure::Missing
+            }
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Failure::Refused,
+            ErrorKind::IsADirectory => Failure::IsFolder,
+            ErrorKind::AlreadyExists => Failure::Exists,
+            ErrorKind::DirectoryNotEmpty => Failure::NotEmpty,
+            ErrorKind::InvalidInput | ErrorKind::CrossesDevices => Failure::Impossible,
+            ErrorKind::WouldBlock => Failure::InUse,
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::NoRoom,
+            ErrorKind::FileTooLarge => Failure::TooLarge,
+            ErrorKind::OutOfMemory => Failure::Busy,
+            _ if is_without_descriptor(error) => Failure::Busy,
+            _ => Failure::Broken,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_without_descriptor(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+
+    let found = Errno::from_io_error(error);
+    matches!(found, Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Or another program uses the file: `ERROR_TOO_MANY_OPEN_FILES`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
+#[cfg(not(unix))]
+fn is_without_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(4 | 32 | 33))
+}
+
+/// A producer that reads a file or a folder, and logs its error. The reply has begun by then, and is cut.
+pub struct Logged<P> {
+    producer: P,
+    names: Names,
+}
+
+impl<P: Producer> Logged<P> {
+    pub fn new(producer: P, names: Names) -> Logged<P> {
+        Logged { producer, names }
+    }
+}
+
+impl<P: Producer> Producer for Logged<P> {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let more = self.producer.more(budget);
+        if let Err(error) = &more {
+            Failure::of(&self.names, error);
+        }
+        more
+    }
+}

@@ -1,0 +1,47 @@
+//! What a program logs.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use asynchat::Result;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::subscribing::with_subscriber;
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What `act` logs: lines of a level, a message and fields. Debug events and those of the library are left out.
+pub(crate) fn captured(act: impl FnOnce() -> Result) -> Result<String> {
+    let lines = Lines::default();
+    let written = lines.clone();
+    let format = fmt::layer()
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_writer(move || written.clone());
+    let wanted: Targets = "info,asynchat=off".parse()?;
+    let subscriber = tracing_subscriber::registry().with(format).with(wanted);
+    with_subscriber(subscriber, act)?;
+    let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = String::from_utf8(lines.clone())?;
+    // Levels are aligned.
+    Ok(text
+        .lines()
+        .map(|line| format!("{}\n", line.trim_start()))
+        .collect())
+}

@@ -1,0 +1,104 @@
+//! Errors of the file system. The log has the path and the error, and the client is told what it can do.
+
+#[cfg(unix)]
+use std::{fs, io};
+
+use asynchat::Result;
+
+use crate::captured::captured;
+use crate::site::Site;
+#[cfg(unix)]
+use crate::site::{ANN, parse};
+#[cfg(unix)]
+use crate::{http::get::failed, names::Names};
+
+/// An upload whose part somebody has removed meanwhile. Windows keeps the name of a file that is open.
+#[cfg(unix)]
+#[test]
+fn an_upload_that_gets_no_name_is_a_500_and_logged() -> Result {
+    let site = Site::new()?;
+    let client = site.client()?;
+    client.send(format!(
+        "PUT /dir/new HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 6\r\n\r\nnew"
+    ));
+    site.settle()?;
+    for entry in fs::read_dir(site.dir.path().join("dir"))? {
+        let entry = entry?;
+        if entry.file_name() != "big" {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    let log = captured(|| {
+        client.send("er\n");
+        site.settle()
+    })?;
+    let reply = parse(&client.take_received()).remove(0);
+    assert_eq!(reply.status, 500, "{reply:?}");
+    let folder = site.dir.path().display().to_string();
+    assert!(!reply.text().contains(&folder), "{}", reply.text());
+    let logged = log.lines().find(|it| it.contains("path=/dir/new"));
+    let logged = logged.ok_or(log.clone())?;
+    assert!(
+        logged.starts_with("WARN ") && logged.contains("error="),
+        "{log}"
+    );
+    Ok(())
+}
+
+/// The file becomes shorter while it is sent.
+#[test]
+fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
+    let site = Site::new()?;
+    site.dir.store("large", &vec![b'x'; 8 << 20])?;
+    let client = site.client()?;
+    client.stop_reading();
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+    site.settle()?;
+    site.dir.store("large", b"short")?;
+    let log = captured(|| {
+        client.start_reading(usize::MAX);
+        site.settle()
+    })?;
+    assert!(client.has_ended());
+    assert!(
+        log.contains("WARN a file or a folder cannot be used path=/large error="),
+        "{log}"
+    );
+    Ok(())
+}
+
+#[cfg(unix)]
+#[test]
+fn each_error_has_its_status() -> Result {
+    use rustix::io::Errno;
+
+    let names = Names::parse("/dir/x").ok_or("a name")?;
+    for (error, status, is_logged) in [
+        (Errno::IO, 500, true),
+        (Errno::NOSPC, 507, true),
+        (Errno::DQUOT, 507, true),
+        (Errno::FBIG, 507, true),
+        (Errno::MFILE, 503, true),
+        // For the client it is no use to try again.
+        (Errno::ACCESS, 403, true),
+        (Errno::ROFS, 403, true),
+        (Errno::NOENT, 404, false),
+        (Errno::ISDIR, 409, false),
+    ] {
+        let error = io::Error::from(error);
+        let log = captured(|| {
+            assert_eq!(failed(&names, &error).status, status, "{error}");
+            Ok(())
+        })?;
+        let line = format!("WARN a file or a folder cannot be used path=/dir/x error={error}\n");
+        assert_eq!(log, if is_logged { line } else { String::new() });
+    }
+    // A pipe is refused, which is no trouble of the server.
+    let pipe = io::Error::from(io::ErrorKind::PermissionDenied);
+    let log = captured(|| {
+        assert_eq!(failed(&names, &pipe).status, 403);
+        Ok(())
+    })?;
+    assert_eq!(log, "");
+    Ok(())
+}
