@@ -13,6 +13,9 @@ use crate::http1::{Rejected, Version, status};
 use crate::names::Names;
 use crate::status::{Connection, Record};
 
+/// The connection of a longer reply lingers in any case: the system may hold much of it, and only the loop limits how long.
+const SHORT: u64 = 128 * 1024;
+
 /// What a session has to know of a request when it replies.
 pub struct Exchange {
     pub is_head: bool,
@@ -89,9 +92,9 @@ pub fn send(
         is_head,
         version,
         keep_alive,
+        client_is_done,
         is_private,
         record,
-        ..
     } = exchange;
     let length = match &reply.content {
         Content::None => None,
@@ -163,6 +166,10 @@ pub fn send(
     service.sent.set(head);
     if !keep_alive {
         chat.close_when_done();
+    }
+    if client_is_done && !is_made && length.unwrap_or(0) <= SHORT {
+        // RFC 9112 section 9.6: it sends nothing more.
+        chat.skip_linger();
     }
     reads_file
 }

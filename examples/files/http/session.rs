@@ -302,13 +302,7 @@ impl Session {
     fn send(&mut self, mut exchange: Exchange, reply: Reply) {
         exchange.keep_alive &= !self.is_last;
         debug!(reply.status);
-        let client_is_done = exchange.client_is_done;
-        let reads_file = reply::send(&self.chat, &self.service, &self.connection, exchange, reply);
-        if client_is_done {
-            // RFC 9112 section 9.6: it sends nothing more.
-            self.chat.skip_linger();
-        }
-        if reads_file {
+        if reply::send(&self.chat, &self.service, &self.connection, exchange, reply) {
             self.wait_for_files();
         }
     }
