@@ -155,7 +155,6 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
     Ok(())
 }
 
-/// Both sides have finished sending then, which a poller reports like a reset.
 /// It receives what the kernel holds, as from a lingering socket.
 #[test]
 fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
@@ -169,6 +168,20 @@ fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
     client.start_reading(usize::MAX);
     scene.advance(LINGER)?;
     assert_complete(&client);
+    Ok(())
+}
+
+/// It has broken its word.
+#[test]
+fn a_peer_that_sends_all_the_same_gets_a_reset() -> Result {
+    let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
+        chat.close_when_done();
+        chat.skip_linger();
+        Ok(())
+    })?;
+    let client = scene.client()?;
+    client.send("DATE\r\n");
+    assert_eq!(client.ended(), Some(Ended::Reset));
     Ok(())
 }
 
@@ -189,6 +202,7 @@ fn a_stream_that_is_cut_lingers_although_the_peer_sends_nothing_more() -> Result
     Ok(())
 }
 
+/// Both sides have finished sending then, which a poller reports like a reset.
 #[test]
 fn a_peer_that_has_finished_sending_receives_everything_although_much_of_its_input_is_unread()
 -> Result {

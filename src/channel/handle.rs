@@ -73,7 +73,7 @@ pub struct ChannelStats {
     pub bytes_out: u64,
     /// Records delivered to `found_terminator`.
     pub records_in: u64,
-    /// Calls of its handler by the loop: turns, timers and posted calls. Counted modulo 2^32.
+    /// Its turns, timers and posted calls. Counted modulo 2^32.
     pub turns: u64,
     /// Events that the kernel has reported for it. Counted modulo 2^32.
     pub wakeups: u64,

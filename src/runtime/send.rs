@@ -1,6 +1,6 @@
 //! The turn of a channel that has nothing to do but to send what was pushed to it: a member of a group, mostly.
 //!
-//! It runs no user code, so it needs neither the driver of the channel nor its span.
+//! Sending runs no user code, so it needs neither the driver of the channel nor its span.
 
 use std::io;
 use std::rc::Rc;

@@ -151,6 +151,13 @@ impl Requests {
         self.0.get() & any_of.0 != 0
     }
 
+    /// Whether none is pending that concerns a turn without input. What [`Request::CHECK`] asks for is checked between two
+    /// records.
+    #[inline]
+    pub(crate) fn only_concern_records(&self) -> bool {
+        self.0.get() & !Request::CHECK.0 == 0
+    }
+
     #[inline]
     pub(crate) fn add(&self, request: Request) {
         self.0.set(self.0.get() | request.0);

@@ -201,7 +201,7 @@ impl ChannelState {
         self.out.borrow().has_only_a_head()
             && self.phase.get() == Phase::Open
             && self.flags.are_plain()
-            && self.requests.is_empty()
+            && self.requests.only_concern_records()
             && !self.has_cold.get()
     }
 

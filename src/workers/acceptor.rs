@@ -44,11 +44,13 @@ impl Acceptor {
 
     /// Whether a worker can take another connection. Without any worker all are refused.
     ///
-    /// If none can, each has noted by now that this acceptor waits. To ask here and to note it later would lose the
-    /// room that a worker gets in between: the acceptor would wait, and nobody would tell it.
+    /// If none can, each has noted by now that this acceptor waits. To ask, and to note it without asking again, would miss
+    /// the room that a worker gets in between: the acceptor would wait, and nobody would tell it.
     fn has_room_or_waits(&self, acceptor: ChannelId) -> bool {
-        let mut arrivals = self.recipients.iter().map(|it| &it.arrivals);
-        arrivals.any(|it| !it.wait_for_room(acceptor)) || self.is_deserted()
+        let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
+        arrivals().any(|it| it.has_room())
+            || arrivals().any(|it| !it.wait_for_room(acceptor))
+            || self.is_deserted()
     }
 
     /// Whether no worker takes connections any more.

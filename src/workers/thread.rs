@@ -12,6 +12,7 @@ use super::crew::Crew;
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
+use crate::runtime::current;
 use crate::state::inbox::Inbox;
 use crate::user_code::enter;
 
@@ -167,16 +168,21 @@ fn set_up(event_loop: &EventLoop, worker: &Worker, setup: Arc<Setup>) -> Result<
     let outcome = Rc::new(Cell::new(None));
     let (worker, returned) = (worker.clone(), Rc::clone(&outcome));
     event_loop.call_soon(move || {
-        let called = enter(|| setup(&worker));
-        let stops = EventLoop::current().is_ok_and(|it| it.0.agenda.is_stopping());
-        returned.set(Some((called, stops)));
+        returned.set(Some(enter(|| setup(&worker))));
     });
-    event_loop.run_once(Duration::ZERO)?;
-    let (outcome, stops) = outcome.take().unzip();
-    if stops == Some(true) {
+    let stops = {
+        let running = current::enter(&event_loop.0)?;
+        let runtime = running.runtime();
+        runtime.turn(Some(Duration::ZERO))?;
+        runtime.run_queued();
+        let stops = runtime.agenda.is_stopping();
+        runtime.pause();
+        stops
+    };
+    if stops {
         event_loop.stop();
     }
-    match outcome {
+    match outcome.take() {
         Some(Ok(Ok(()))) => Ok(()),
         Some(Ok(Err(error))) => Err(Error::from(error).context("its setup")),
         Some(Err(panic)) => Err(Error::new(format!("its setup panicked: {panic}"))),
