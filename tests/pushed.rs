@@ -45,7 +45,7 @@ impl AsyncChat for Member {
 
     fn handle_eof(&mut self, rest: &[u8]) -> Result<Eof> {
         self.note(format_args!("end with {}", rest.len()));
-        Ok(if rest.len() % 2 == 0 {
+        Ok(if rest.len().is_multiple_of(2) {
             Eof::StayOpen
         } else {
             Eof::CloseWhenDone

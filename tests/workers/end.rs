@@ -54,31 +54,6 @@ fn a_setup_that_stops_its_loop_stops_the_service() {
     running.outcome().unwrap();
 }
 
-/// What the setup has registered has its first turn behind the setup.
-#[test]
-fn a_session_that_stops_its_loop_in_the_turn_of_the_setup_stops_the_service() {
-    struct Stops;
-    impl AsyncChat for Stops {
-        fn handle_connect(&mut self) -> Result {
-            asynchat::stop();
-            Ok(())
-        }
-        fn found_terminator(&mut self, _: &[u8]) -> Result {
-            Ok(())
-        }
-    }
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    let setup = move |worker: &Worker| {
-        listen(worker, any_port())?;
-        let stream = TcpStream::connect(addr)?;
-        asynchat::Connector::adopt(stream).connect(|_| Stops)?;
-        Ok(())
-    };
-    let running = start(Workers::new().threads(2), setup).unwrap();
-    running.outcome().unwrap();
-}
-
 #[test]
 fn a_stop_from_another_thread_ends_all() {
     let running = start_serving(3, any_port);
