@@ -23,7 +23,7 @@ const QUEUE_OF_CLIENT: usize = 64;
 
 /// The longest name and the longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with the square of
 /// the password's length: a password of 24 KB takes seconds (CVE-2016-6515).
-const LONGEST: usize = 255;
+pub const LONGEST: usize = 255;
 
 /// Whether a password is that of a user.
 type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
