@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind};
 
 use asynchat::{More, Producer};
+use tracing::warn;
 
 use crate::names::Names;
 
@@ -31,15 +32,18 @@ impl Failure {
     /// Logs the error if it is the server's own.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
         let failure = Failure::classify(error);
-        let is_own = match failure {
-            Failure::NoRoom | Failure::TooLarge | Failure::Busy | Failure::Broken => true,
-            // It is that of the system, and not of this program, which refuses a pipe.
-            Failure::Refused => error.raw_os_error().is_some(),
-            _ => false,
-        };
-        if is_own {
-            let path = format_args!("/{}", names.display());
-            tracing::warn!(%path, %error, "a file or a folder cannot be used");
+        let path = format_args!("/{}", names.display());
+        match failure {
+            Failure::NoRoom | Failure::Broken => {
+                warn!(%path, %error, "a file or a folder cannot be used");
+            }
+            // The system has refused it. This program's own refusal of a pipe has no number.
+            Failure::Refused if error.raw_os_error().is_none() => {}
+            // A client can cause these as often as it wants. The log admits ten in a second from here, and ten from above.
+            Failure::Refused | Failure::TooLarge | Failure::Busy => {
+                warn!(%path, %error, "a file or a folder cannot be used");
+            }
+            _ => {}
         }
         failure
     }
