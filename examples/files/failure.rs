@@ -17,7 +17,7 @@ pub enum Failure {
     Exists,
     NotEmpty,
     Impossible,
-    /// Somebody else writes to the file.
+    /// Somebody else writes to the file, or it is a program that runs, or a file system is mounted there.
     InUse,
     NoRoom,
     /// Larger than the file system permits.
@@ -58,7 +58,9 @@ impl Failure {
             ErrorKind::AlreadyExists => Failure::Exists,
             ErrorKind::DirectoryNotEmpty => Failure::NotEmpty,
             ErrorKind::InvalidInput | ErrorKind::CrossesDevices => Failure::Impossible,
-            ErrorKind::WouldBlock => Failure::InUse,
+            ErrorKind::WouldBlock | ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy => {
+                Failure::InUse
+            }
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::NoRoom,
             ErrorKind::FileTooLarge => Failure::TooLarge,
             ErrorKind::OutOfMemory => Failure::Busy,

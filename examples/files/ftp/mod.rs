@@ -181,7 +181,7 @@ fn failed(names: &Names, error: &io::Error) -> Refusal {
         Failure::Exists => "550 there is something of this name",
         Failure::NotEmpty => "550 the folder is not empty",
         Failure::Impossible => "550 this is not possible",
-        Failure::InUse => "450 somebody else is writing to the file",
+        Failure::InUse => "450 it is in use",
         Failure::NoRoom => "452 there is no room for it",
         Failure::TooLarge => upload::TOO_LARGE,
         Failure::Busy => "451 the file cannot be used now",

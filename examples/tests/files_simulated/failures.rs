@@ -84,6 +84,8 @@ fn each_error_has_its_status() -> Result {
         (Errno::ROFS, 403, true),
         (Errno::NOENT, 404, false),
         (Errno::ISDIR, 409, false),
+        (Errno::BUSY, 503, false),
+        (Errno::TXTBSY, 503, false),
     ] {
         let error = io::Error::from(error);
         let log = captured(|| {
