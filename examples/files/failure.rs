@@ -1,6 +1,7 @@
 //! Errors of the file system, which HTTP and FTP report in their own words. Those that are the server's own, such as a
 //! disk that fails, are logged with the path, which a reply does not have.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use asynchat::{More, Producer};
@@ -31,8 +32,17 @@ pub enum Failure {
 impl Failure {
     /// Logs the error if it is the server's own.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
+        Failure::logged(format_args!("/{}", names.display()), error)
+    }
+
+    /// That of a name and its new name, either of which may be the reason.
+    pub fn of_rename(from: &Names, to: &Names, error: &io::Error) -> Failure {
+        let path = format_args!("/{} -> /{}", from.display(), to.display());
+        Failure::logged(path, error)
+    }
+
+    fn logged(path: fmt::Arguments<'_>, error: &io::Error) -> Failure {
         let failure = Failure::classify(error);
-        let path = format_args!("/{}", names.display());
         match failure {
             Failure::NoRoom | Failure::Broken => {
                 warn!(%path, %error, "a file or a folder cannot be used");

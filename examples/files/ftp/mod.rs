@@ -174,7 +174,11 @@ type Refusal = &'static str;
 
 /// The reply to an error of the file system.
 fn failed(names: &Names, error: &io::Error) -> Refusal {
-    match Failure::of(names, error) {
+    refusal(&Failure::of(names, error))
+}
+
+fn refusal(failure: &Failure) -> Refusal {
+    match failure {
         Failure::Missing => "550 there is no such file or folder",
         Failure::Refused => "550 the server may not do this",
         Failure::IsFolder => "550 it is a folder",
