@@ -36,7 +36,7 @@ pub enum Login {
     Wrong,
     /// The address has failed too often: no password from there is checked for this time.
     TooMany(Duration),
-    /// The password was not checked, because too many others wait.
+    /// The password was not checked, because too many others wait, or there was no thread, or the check has panicked.
     Busy,
 }
 

@@ -7,7 +7,7 @@ use asynchat::Chat;
 pub enum Checked {
     Right,
     Wrong,
-    /// There was no check, because too many passwords wait.
+    /// There was no check, because too many passwords wait, or it has failed.
     Busy,
 }
 

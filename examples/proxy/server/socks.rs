@@ -134,7 +134,7 @@ impl Socks {
         }
         self.chat.push_slice(&[1, 1]);
         match login {
-            Login::Busy => self.end(false, "too many passwords are being checked"),
+            Login::Busy => self.end(false, "the password cannot be checked now"),
             Login::TooMany(_) => self.end(false, "too many wrong passwords from this address"),
             Login::Right | Login::Wrong => {
                 // The name may be a password, in the wrong field.

@@ -44,7 +44,7 @@ impl Client {
                 );
                 self.reply_with_wait(request, 429, &why, wait);
             }
-            Login::Busy => self.reply(request, 503, "too many passwords are being checked"),
+            Login::Busy => self.reply(request, 503, "the password cannot be checked now"),
             Login::Right | Login::Wrong => match credentials(request) {
                 Some((name, _)) => {
                     let name = &name[..name.len().min(LONGEST)];
