@@ -214,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// `current`: of the check. If there are other users by now, it is remembered nowhere.
+    /// `current` are the users of the check. A result for replaced users is not remembered.
     fn finish(self: &Rc<Self>, request: Request, current: &Current, is_right: Option<bool>) {
         self.release(request.client);
         let login = match is_right {
