@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
-use crate::captured::captured;
+use crate::captured::{captured, warning_calls};
 use crate::server::users::{Logins, Users};
 use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
 
@@ -335,6 +335,33 @@ fn a_name_is_not_logged_before_its_password_is_right() -> Result {
         world.send(&client, b"\x05\x01\x02\x01\x05typed\x01x")
     })?;
     assert_eq!(log, "WARN SOCKS: the name or the password is wrong\n");
+    Ok(())
+}
+
+/// Ten warnings of each call are logged in a second.
+#[test]
+fn prohibited_destinations_do_not_suppress_wrong_passwords() -> Result {
+    let world = World::with(|options| options.logins = ann())?;
+    let right = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
+    let wrong = "Proxy-Authorization: Basic YW5uOndyb25n";
+    let request = |field: &str| get("localhost").replace("Host", &format!("{field}\r\nHost"));
+    let socks_log_in = |password: &[u8; 6]| {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        [&log_in, &socks("localhost", 80)[3..]].concat()
+    };
+    for inputs in [
+        [request(right).into_bytes(), request(wrong).into_bytes()],
+        [socks_log_in(b"secret"), socks_log_in(b"wrong!")],
+    ] {
+        let calls = warning_calls(|| {
+            for input in inputs {
+                world.outcome(input)?;
+            }
+            Ok(())
+        })?;
+        assert_eq!(calls.len(), 2);
+        assert_ne!(calls[0], calls[1]);
+    }
     Ok(())
 }
 
