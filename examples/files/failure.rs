@@ -1,9 +1,11 @@
 //! Errors of the file system, which HTTP and FTP report in their own words. Those that are the server's own, such as a
 //! disk that fails, are logged with the path, which a reply does not have.
 
+use std::fmt;
 use std::io::{self, ErrorKind};
 
 use asynchat::{More, Producer};
+use tracing::warn;
 
 use crate::names::Names;
 
@@ -16,7 +18,7 @@ pub enum Failure {
     Exists,
     NotEmpty,
     Impossible,
-    /// Somebody else writes to the file.
+    /// Somebody else writes to the file, or it is a program that runs, or a file system is mounted there.
     InUse,
     NoRoom,
     /// Larger than the file system permits.
@@ -30,16 +32,28 @@ pub enum Failure {
 impl Failure {
     /// Logs the error if it is the server's own.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
+        Failure::logged(format_args!("/{}", names.display()), error)
+    }
+
+    /// That of a name and its new name, either of which may be the reason.
+    pub fn of_rename(from: &Names, to: &Names, error: &io::Error) -> Failure {
+        let path = format_args!("/{} -> /{}", from.display(), to.display());
+        Failure::logged(path, error)
+    }
+
+    fn logged(path: fmt::Arguments<'_>, error: &io::Error) -> Failure {
         let failure = Failure::classify(error);
-        let is_own = match failure {
-            Failure::NoRoom | Failure::TooLarge | Failure::Busy | Failure::Broken => true,
-            // It is that of the system, and not of this program, which refuses a pipe.
-            Failure::Refused => error.raw_os_error().is_some(),
-            _ => false,
-        };
-        if is_own {
-            let path = format_args!("/{}", names.display());
-            tracing::warn!(%path, %error, "a file or a folder cannot be used");
+        match failure {
+            Failure::NoRoom | Failure::Broken => {
+                warn!(%path, %error, "a file or a folder cannot be used");
+            }
+            // The system has refused it. This program's own refusal of a pipe has no number.
+            Failure::Refused if error.raw_os_error().is_none() => {}
+            // A client can cause these as often as it wants. The log admits ten in a second from here, and ten from above.
+            Failure::Refused | Failure::TooLarge | Failure::Busy => {
+                warn!(%path, %error, "a file or a folder cannot be used");
+            }
+            _ => {}
         }
         failure
     }
@@ -54,7 +68,9 @@ impl Failure {
             ErrorKind::AlreadyExists => Failure::Exists,
             ErrorKind::DirectoryNotEmpty => Failure::NotEmpty,
             ErrorKind::InvalidInput | ErrorKind::CrossesDevices => Failure::Impossible,
-            ErrorKind::WouldBlock => Failure::InUse,
+            ErrorKind::WouldBlock | ErrorKind::ResourceBusy | ErrorKind::ExecutableFileBusy => {
+                Failure::InUse
+            }
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Failure::NoRoom,
             ErrorKind::FileTooLarge => Failure::TooLarge,
             ErrorKind::OutOfMemory => Failure::Busy,

@@ -22,29 +22,34 @@ pub fn shutdown_on_ctrl_c(grace: u64, status: &Rc<Status>) -> Result {
         #[cfg(windows)]
         SIGBREAK,
     ];
-    let has_begun = Rc::new(Cell::new(false));
+    let received = Rc::new(Cell::new(0_u32));
     for number in signals {
-        let (status, has_begun) = (Rc::clone(status), Rc::clone(&has_begun));
+        let (status, received) = (Rc::clone(status), Rc::clone(&received));
         // Registered first, so that it counts what there was before.
         signal::on(number, move || {
-            let is_first = !has_begun.replace(true);
-            common::say(text(status.transfers(), grace, is_first));
+            received.set(received.get() + 1);
+            if let Some(text) = text(status.transfers(), grace, received.get()) {
+                common::say(text);
+            }
         })?;
     }
     signal::shutdown_on_ctrl_c(Duration::from_secs(grace))?;
     Ok(())
 }
 
-fn text(transfers: u32, grace: u64, is_first: bool) -> String {
+/// What the program says at the first signal, and at the second one, which cuts what is left.
+fn text(transfers: u32, grace: u64, received: u32) -> Option<String> {
     let (these, them) = match transfers {
-        0 => return "shutting down: no transfer is under way".to_owned(),
         1 => ("1 transfer".to_owned(), "it"),
         many => (format!("{many} transfers"), "them"),
     };
-    match is_first {
-        true => format!("shutting down: {these} may go on for {grace} s, Ctrl-C again cuts {them}"),
-        false => format!("shutting down: {these} cut"),
-    }
+    let text = match (received, transfers) {
+        (1, 0) => "no transfer is under way".to_owned(),
+        (1, _) => format!("{these} may go on for {grace} s, Ctrl-C again cuts {them}"),
+        (2, 1..) => format!("{these} cut"),
+        _ => return None,
+    };
+    Some(format!("shutting down: {text}"))
 }
 
 /// Opens the access log by its name once more at SIGHUP. Without a log, too: by default the signal would end the program.
@@ -54,4 +59,20 @@ pub fn reopen_on_sighup(log: Option<AccessLog>) -> Result {
         log.iter().for_each(AccessLog::reopen);
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thing_is_said_once() {
+        let said = |transfers| [1, 2, 3].map(|received| text(transfers, 5, received));
+        let first = Some("shutting down: no transfer is under way".to_owned());
+        assert_eq!(said(0), [first, None, None]);
+        let [first, second, third] = said(2);
+        assert!(first.is_some_and(|it| it.contains("2 transfers may go on for 5 s")));
+        assert_eq!(second.as_deref(), Some("shutting down: 2 transfers cut"));
+        assert_eq!(third, None);
+    }
 }

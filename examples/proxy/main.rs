@@ -36,7 +36,8 @@
 //!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
 //!   response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why,
-//!   and names the destination. What the access list refuses, and wrong passwords, are logged as warnings with the user.
+//!   and names the destination. What the access list refuses is logged as a warning with the user, and a
+//!   wrong password with the address; `RUST_LOG=debug` also logs the name.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
 //!
@@ -184,7 +185,7 @@ fn run(args: Args) -> Result {
     }
     let grace = Duration::from_secs(args.grace);
     match args.users.passwords {
-        // Which leaves SIGHUP to the file.
+        // SIGHUP reads the file again.
         Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
         None => common::shutdown_on_ctrl_c(grace)?,
     }

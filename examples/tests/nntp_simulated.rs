@@ -417,14 +417,21 @@ fn commands_wait_while_a_password_is_checked() -> Result {
             session.password_checked(checked);
             Ok(())
         });
-        // Fails if the client has left.
-        drop(ended);
-        news.settle()
+        news.settle()?;
+        // Fails if the session has ended.
+        Ok::<_, asynchat::BoxError>(ended.is_ok())
     };
+    let codes = |client: &Peer| {
+        let answer = text(&client.take_received());
+        let codes = answer.lines().map(|line| line[..3].to_owned());
+        codes.collect::<Vec<_>>()
+    };
+    let second = Duration::from_secs(1);
     let named = "381 password required\r\n";
     for (checked, replies) in [
-        (Checked::Right, ["281 ", "211 "]),
-        (Checked::Busy, ["403 ", "480 "]),
+        (Checked::Right, ["281", "211"]),
+        (Checked::Busy, ["403", "480"]),
+        (Checked::Wrong, ["481", "480"]),
     ] {
         let client = news.client()?;
         let answer = news.ask(&client, guess("secret") + "GROUP misc.test\r\n")?;
@@ -432,17 +439,34 @@ fn commands_wait_while_a_password_is_checked() -> Result {
             answer.ends_with(named) && !answer.contains("211 "),
             "{answer}"
         );
-        end(checked)?;
-        let answer = text(&client.take_received());
-        let starts = answer.lines().map(|line| &line[..4]);
-        assert_eq!(starts.collect::<Vec<_>>(), replies);
+        assert!(end(checked)?);
+        if checked == Checked::Wrong {
+            assert!(codes(&client).is_empty());
+            news.network.advance(&news.event_loop, second)?;
+        }
+        assert_eq!(codes(&client), replies);
+    }
+    // The client has sent all that it will send. The delay is longer for each failure of an address.
+    for (checked, reply) in [
+        (Checked::Right, "281"),
+        (Checked::Busy, "403"),
+        (Checked::Wrong, "481"),
+    ] {
+        let client = news.client()?;
+        news.ask(&client, guess("secret") + "QUIT\r\n")?;
+        client.finish();
+        news.settle()?;
+        assert!(end(checked)?);
+        news.network.advance(&news.event_loop, 2 * second)?;
+        assert_eq!(codes(&client), [reply, "205"]);
+        assert_eq!(client.ended(), Some(Ended::Finished));
     }
     // The client leaves, or the server shuts down.
     let client = news.client()?;
     news.ask(&client, guess("secret"))?;
     client.reset();
     news.settle()?;
-    end(Checked::Right)?;
+    assert!(!end(Checked::Right)?);
     let client = news.client()?;
     news.ask(&client, guess("secret"))?;
     client.stop_reading();

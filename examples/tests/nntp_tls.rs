@@ -14,8 +14,11 @@ mod tls;
 #[path = "common/with_tls.rs"]
 mod with_tls;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
 
 use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
@@ -23,7 +26,7 @@ use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::{Chat, Result};
 use scene::Scene;
 use server::passwords::{CheckPassword, Checked};
-use server::{Options, Service, Spool};
+use server::{Options, Service, Session, Spool};
 use tls::{TlsPeer, client_config_of, server_config};
 use with_tls::is_refusal;
 
@@ -127,6 +130,48 @@ fn tls_forgets_a_name_that_came_in_clear() -> Result {
     let reply = news.ask_tls(&mut client, "AUTHINFO PASS secret\r\nGROUP misc.test\r\n")?;
     let expected = "482 AUTHINFO USER comes first\r\n480 authentication required\r\n";
     assert_eq!(reply, expected);
+    Ok(())
+}
+
+/// A check on a thread takes a while.
+#[test]
+fn starttls_waits_while_a_password_is_checked() -> Result {
+    for (checked, replies) in [
+        (Checked::Right, ["281", "502"]),
+        (Checked::Busy, ["403", "382"]),
+        (Checked::Wrong, ["481", "382"]),
+    ] {
+        let checking: Rc<RefCell<Option<Chat>>> = Rc::default();
+        let started = Rc::clone(&checking);
+        let options = Options {
+            check_password: Some(Box::new(move |chat, _, _| {
+                started.replace(Some(chat.clone()));
+                None
+            })),
+            insecure_auth: true,
+            ..anonymous()
+        };
+        let news = News::new(1, options)?;
+        let client = news.client()?;
+        let log_in = "AUTHINFO USER ann\r\nAUTHINFO PASS secret\r\n";
+        let reply = news.ask(&client, format!("{log_in}STARTTLS\r\n"))?;
+        assert_eq!(reply, "381 password required\r\n");
+        let chat = checking.take().ok_or("no check")?;
+        chat.post(move |session: &mut Session| {
+            session.password_checked(checked);
+            Ok(())
+        })?;
+        news.network
+            .advance(&news.event_loop, Duration::from_secs(1))?;
+        let reply = String::from_utf8(client.take_received())?;
+        let codes = reply.lines().map(|line| &line[..3]);
+        assert_eq!(codes.collect::<Vec<_>>(), replies);
+        if replies[1] == "382" {
+            let mut client = news.handshake(client);
+            let reply = news.ask_tls(&mut client, "GROUP misc.test\r\n")?;
+            assert_eq!(reply, "480 authentication required\r\n");
+        }
+    }
     Ok(())
 }
 

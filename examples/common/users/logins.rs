@@ -23,7 +23,7 @@ const QUEUE_OF_CLIENT: usize = 64;
 
 /// The longest name and the longest password in bytes (RFC 1929 section 2). The work of SHA-crypt grows with the square of
 /// the password's length: a password of 24 KB takes seconds (CVE-2016-6515).
-const LONGEST: usize = 255;
+pub const LONGEST: usize = 255;
 
 /// Whether a password is that of a user.
 type Check = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
@@ -36,7 +36,7 @@ pub enum Login {
     Wrong,
     /// The address has failed too often: no password from there is checked for this time.
     TooMany(Duration),
-    /// The password was not checked, because too many others wait.
+    /// The password was not checked, because too many others wait, or there was no thread, or the check has panicked.
     Busy,
 }
 
@@ -214,7 +214,7 @@ impl Shared {
         }
     }
 
-    /// `current`: of the check. If there are other users by now, it is remembered nowhere.
+    /// `current` are the users of the check. A result for replaced users is not remembered.
     fn finish(self: &Rc<Self>, request: Request, current: &Current, is_right: Option<bool>) {
         self.release(request.client);
         let login = match is_right {

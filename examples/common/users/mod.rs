@@ -28,7 +28,7 @@ use clap::Args;
 use hash::PasswordHash;
 
 pub use login_limit::Client;
-pub use logins::{Login, Logins};
+pub use logins::{LONGEST, Login, Logins};
 
 /// Names, and the hashes of passwords.
 #[derive(Clone, Default)]

@@ -10,7 +10,7 @@ type Follow = Box<dyn FnOnce(Option<bool>)>;
 
 thread_local! {
     /// What follows each check, by the number of the check. It belongs to the loop and cannot be moved to the thread of the
-    /// check, so that only its number is.
+    /// check. The thread gets its number only.
     static FOLLOWING: RefCell<HashMap<u64, Follow>> = RefCell::default();
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }

@@ -8,6 +8,12 @@ use super::session::Session;
 use super::upload::Upload;
 use crate::status::Progress;
 
+/// The most that is received behind a refusal: so many times the largest file. The deadlines of the connection demand
+/// progress, and a session has one data connection.
+const MOST_DROPPED: u64 = 16;
+/// And at least so many bytes.
+const LEAST_DROPPED: u64 = 1 << 30;
+
 pub struct Data {
     chat: Chat,
     control: Chat,
@@ -32,6 +38,8 @@ enum Incoming {
     /// The transfer is a download, or has not begun. They are dropped.
     Nothing,
     Upload(Box<(Upload, Progress)>),
+    /// The file was refused. So many of them are still dropped.
+    Refused(u64),
     Complete,
 }
 
@@ -54,12 +62,17 @@ impl Data {
         self.chat.resume_reading();
     }
 
-    /// The transfer ends with this reply. What the client still sends is discarded for a while: most clients read no reply
-    /// after an error of the data connection, which a reset would be.
-    fn refuse(&mut self, refusal: Refusal) {
+    /// The client can read the refusal at once, and stop. Most clients send the rest of the file before, which is dropped.
+    /// A reset is an error of the data connection, after which most clients read no reply.
+    fn refuse(&mut self, refusal: Refusal, dropped: u64) {
         self.refusal = Some(refusal);
-        self.incoming = Incoming::Nothing;
-        self.chat.close_when_done();
+        self.incoming = Incoming::Refused(dropped);
+        let number = self.number;
+        // Fails if the client has left.
+        let _ = self.control.post(move |session: &mut Session| {
+            session.transfer_refused(number, refusal);
+            Ok(())
+        });
     }
 
     /// The reply to the transfer.
@@ -107,12 +120,22 @@ impl AsyncChat for Data {
     }
 
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        if let Incoming::Upload(incoming) = &mut self.incoming {
-            let (upload, progress) = &mut **incoming;
-            progress.advance(piece.len());
-            if let Err(refusal) = upload.write(piece) {
-                self.refuse(refusal);
+        match &mut self.incoming {
+            Incoming::Upload(incoming) => {
+                let (upload, progress) = &mut **incoming;
+                progress.advance(piece.len());
+                if let Err(refusal) = upload.write(piece) {
+                    let dropped = upload.max_size().saturating_mul(MOST_DROPPED);
+                    self.refuse(refusal, dropped.max(LEAST_DROPPED));
+                }
             }
+            Incoming::Refused(left) => {
+                *left = left.saturating_sub(piece.len() as u64);
+                if *left == 0 {
+                    self.chat.close_when_done();
+                }
+            }
+            Incoming::Nothing | Incoming::Complete => {}
         }
         Ok(())
     }
@@ -124,7 +147,7 @@ impl AsyncChat for Data {
         if let Incoming::Upload(incoming) = incoming
             && let Err(refusal) = incoming.0.finish()
         {
-            self.refuse(refusal);
+            self.refuse(refusal, 0);
         }
         Ok(Eof::CloseWhenDone)
     }

@@ -3,7 +3,8 @@
 use tracing::info;
 
 use super::session::Session;
-use super::{Refusal, failed};
+use super::{Refusal, failed, refusal};
+use crate::failure::Failure;
 use crate::names::Names;
 use crate::tree::Found;
 
@@ -111,7 +112,7 @@ impl Session {
         let from = from.ok_or("503 RNFR first")?;
         let (user, to) = (self.writer()?, self.resolve_new(path)?);
         let renamed = self.service.tree.rename(&from, &to);
-        renamed.map_err(|error| failed(&to, &error))?;
+        renamed.map_err(|error| refusal(&Failure::of_rename(&from, &to, &error)))?;
         info!(from = %from.display(), to = %to.display(), user, "renamed");
         Ok("250 renamed")
     }

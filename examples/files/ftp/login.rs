@@ -123,7 +123,7 @@ impl Session {
                 self.logged_in();
                 self.reply("230 logged in");
             }
-            users::Login::Busy => self.hang_up("421 too many passwords are being checked"),
+            users::Login::Busy => self.hang_up("421 the password cannot be checked now"),
             users::Login::Wrong => {
                 debug!(name, "wrong password over FTP");
                 self.refuse_login("the name or the password is wrong");

@@ -174,14 +174,18 @@ type Refusal = &'static str;
 
 /// The reply to an error of the file system.
 fn failed(names: &Names, error: &io::Error) -> Refusal {
-    match Failure::of(names, error) {
+    refusal(&Failure::of(names, error))
+}
+
+fn refusal(failure: &Failure) -> Refusal {
+    match failure {
         Failure::Missing => "550 there is no such file or folder",
         Failure::Refused => "550 the server may not do this",
         Failure::IsFolder => "550 it is a folder",
         Failure::Exists => "550 there is something of this name",
         Failure::NotEmpty => "550 the folder is not empty",
         Failure::Impossible => "550 this is not possible",
-        Failure::InUse => "450 somebody else is writing to the file",
+        Failure::InUse => "450 it is in use",
         Failure::NoRoom => "452 there is no room for it",
         Failure::TooLarge => upload::TOO_LARGE,
         Failure::Busy => "451 the file cannot be used now",

@@ -298,6 +298,10 @@ impl AsyncChat for Session {
             return Ok(());
         }
         let command = Command::parse(line);
+        self.close_refused_transfer();
+        if self.chat.is_closing() {
+            return Ok(());
+        }
         let is_immediate = match &*command.name {
             "ABOR" => true,
             "STAT" => command.argument.is_empty(),
@@ -343,7 +347,7 @@ impl AsyncChat for Session {
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         if self.last_transfer == Some(timer) {
-            self.cut_transfer("426 the server shuts down");
+            self.close_transfer("426 the server shuts down");
             return Ok(());
         }
         if self.login_timer == Some(timer) {

@@ -25,6 +25,8 @@ pub struct Transfer {
     /// For STAT.
     text: String,
     record: Record,
+    /// The reply, if it was sent while the client still sends its file.
+    refusal: Option<Refusal>,
 }
 
 /// What a command has asked for.
@@ -205,6 +207,7 @@ impl Session {
             work: Some((work, self.connection.transfer(length))),
             text,
             record,
+            refusal: None,
         });
         self.transfer_data();
     }
@@ -233,13 +236,15 @@ impl Session {
         Record::new(&options.status, protocol, command, 426, line)
     }
 
-    /// Whether there was a transfer. It is counted and logged with this reply.
+    /// Whether there was a transfer without a reply. It is counted and logged with this one.
     pub fn end_transfer(&mut self, reply: &str) -> bool {
-        let transfer = self.transfer.take();
+        let Some(transfer) = self.transfer.take() else {
+            return false;
+        };
         let bytes = self.connection.done.get();
-        transfer
-            .map(|transfer| transfer.record.finish(code(reply), bytes))
-            .is_some()
+        let (record, refusal) = (transfer.record, transfer.refusal);
+        record.finish(code(refusal.unwrap_or(reply)), bytes);
+        refusal.is_none()
     }
 
     /// Does nothing until the data connection is here.
@@ -279,22 +284,39 @@ impl Session {
     }
 
     pub fn data_ended(&mut self, number: u64, reply: &str) {
-        if number != self.route.number {
-            return; // it was aborted
+        // If it was aborted, there is another one.
+        if number == self.route.number {
+            self.close_transfer(reply);
         }
+    }
+
+    /// Ends the transfer, if there is one, and closes its data connection.
+    pub fn close_transfer(&mut self, reply: &str) {
         self.route.close();
+        let was_open = self.transfer.is_some();
         if self.end_transfer(reply) {
             self.reply(reply);
+        }
+        if was_open {
             self.transfer_ended();
         }
     }
 
-    /// Ends a transfer before it is complete.
-    pub fn cut_transfer(&mut self, reply: &str) {
-        self.route.close();
-        if self.end_transfer(reply) {
-            self.reply(reply);
-            self.transfer_ended();
+    /// A file is refused while it is received. The transfer lasts until the client has stopped.
+    pub fn transfer_refused(&mut self, number: u64, refusal: Refusal) {
+        if number == self.route.number
+            && let Some(transfer) = &mut self.transfer
+        {
+            transfer.refusal = Some(refusal);
+            self.reply(refusal);
+        }
+    }
+
+    /// A client that sends a command after a refusal sends no more of its file.
+    pub fn close_refused_transfer(&mut self) {
+        let transfer = self.transfer.as_ref();
+        if let Some(refusal) = transfer.and_then(|it| it.refusal) {
+            self.close_transfer(refusal);
         }
     }
 

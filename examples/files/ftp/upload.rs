@@ -76,6 +76,10 @@ impl Upload {
         })
     }
 
+    pub fn max_size(&self) -> u64 {
+        self.max_size
+    }
+
     pub fn write(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         match self.lines.take() {
             None => self.write_bytes(piece),

@@ -62,7 +62,7 @@ impl Sender {
     pub fn refusal(&self, options: &Options, chat: &Chat) -> Reply {
         match self {
             Sender::Unchecked => {
-                Reply::text(503, "too many passwords are being checked").field("Retry-After", "10")
+                Reply::text(503, "the password cannot be checked now").field("Retry-After", "10")
             }
             Sender::TooMany(wait) => {
                 let seconds = wait.as_secs();

@@ -224,11 +224,7 @@ impl Server {
                 data.subscribers.note(&message.channel, number, lost);
             }
             if is_first {
-                worker.post(|server| {
-                    server.take_mailbox(&mut server.shared.lock());
-                    // Without the lock, which other workers may use meanwhile.
-                    server.deliver();
-                });
+                worker.post(Server::deliver_left);
             }
         }
         total
@@ -250,8 +246,14 @@ impl Server {
         }
     }
 
-    /// Delivers what other workers have left, and what the clients of this worker have published before.
-    pub fn deliver_mailbox(&self, data: &mut Data) {
+    /// Delivers what other workers have left. They may use the lock meanwhile: there may be many subscribers.
+    pub fn deliver_left(&self) {
+        self.take_mailbox(&mut self.shared.lock());
+        self.deliver();
+    }
+
+    /// The same while the lock is held: what the clients of this worker have published before goes first.
+    fn deliver_mailbox(&self, data: &mut Data) {
         self.take_mailbox(data);
         self.deliver();
     }

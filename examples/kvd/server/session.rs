@@ -71,6 +71,10 @@ impl Session {
     fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
         let (server, client, chat) = (&self.server, &self.client, &self.chat);
         let Tools { parser, reply } = tools;
+        if client.subscription_count.load() > 0 {
+            // What was published before the requests were sent goes before their replies.
+            server.deliver_left();
+        }
         let mut locked = server.shared.lock();
         let data = &mut *locked;
         let now = server.now();
@@ -81,9 +85,6 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
-        if client.subscription_count.load() > 0 {
-            server.deliver_mailbox(data);
-        }
         let delays_replies = server.delays_replies();
         let mut start = 0;
         let mut turn = TurnTime::new();

@@ -1,4 +1,4 @@
-//! The check of a password. Where passwords are is up to the program that includes this folder.
+//! The check of a password. The program that includes this folder stores the passwords.
 
 use asynchat::Chat;
 
@@ -7,7 +7,7 @@ use asynchat::Chat;
 pub enum Checked {
     Right,
     Wrong,
-    /// There was no check, because too many passwords wait.
+    /// There was no check, because too many passwords wait, or it has failed.
     Busy,
 }
 

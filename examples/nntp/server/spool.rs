@@ -245,6 +245,11 @@ impl Spool {
         self.post_octets -= self.pending.remove(message_id).unwrap_or_default();
     }
 
+    /// Releases what is reserved for all posts that the store is writing.
+    pub fn forget_all(&mut self) {
+        self.post_octets -= self.pending.drain().map(|(_, octets)| octets).sum::<u64>();
+    }
+
     /// Files a post under its reserved numbers.
     pub fn file(&mut self, article: Article, numbers: &[(String, u64)]) {
         self.forget(&article.message_id);

@@ -18,7 +18,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::{self, Read, Seek};
 use std::path::Path;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -81,6 +81,8 @@ pub struct DiskStore {
     work: Option<Sender<Work>>,
     finished: Receiver<Outcome>,
     writer: Option<JoinHandle<()>>,
+    /// The writer has panicked.
+    has_ended: Cell<bool>,
     /// Until when posts are refused after a failed write.
     paused: Arc<Pause>,
 }
@@ -116,6 +118,7 @@ impl DiskStore {
             work: Some(work),
             finished,
             writer: Some(writer),
+            has_ended: Cell::new(false),
             paused,
         })
     }
@@ -179,7 +182,7 @@ impl DiskStore {
 impl Store for DiskStore {
     fn has_room(&self, head: usize, body: u64) -> bool {
         let used = self.used.get().saturating_add(octets(head, body));
-        used <= self.limit && !self.paused.is_on(Instant::now())
+        used <= self.limit && !self.has_ended.get() && !self.paused.is_on(Instant::now())
     }
 
     fn submit(&self, job: Job) {
@@ -193,19 +196,28 @@ impl Store for DiskStore {
     }
 
     fn file_finished(&self, spool: &mut Spool) {
-        while let Ok(outcome) = self.finished.try_recv() {
-            match outcome {
-                Outcome::Written(article, numbers) => spool.file(article, &numbers),
-                Outcome::Failed(message_id, octets) => {
+        loop {
+            match self.finished.try_recv() {
+                Ok(Outcome::Written(article, numbers)) => spool.file(article, &numbers),
+                Ok(Outcome::Failed(message_id, octets)) => {
                     self.used.set(self.used.get().saturating_sub(octets));
                     spool.forget(&message_id);
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    if !self.has_ended.replace(true) {
+                        tracing::error!("the store's thread has ended: no posts before a restart");
+                    }
+                    // There is no outcome of these. A peer can offer them again.
+                    spool.forget_all();
+                    break;
                 }
             }
         }
         if self.database.needs_reopening()
             && let Some(work) = &self.work
         {
-            // If the writer's thread has ended, the next post logs that.
+            // An error means that the writer's thread has ended, which is logged above.
             let _ = work.send(Work::Reopen);
         }
     }
@@ -406,7 +418,9 @@ mod tests {
     #[test]
     fn every_job_is_answered_when_the_writer_panics() {
         let dir = tempfile::tempdir().unwrap();
-        let store = DiskStore::open(&dir.path().join("store"), u64::MAX).unwrap();
+        let mut store = DiskStore::open(&dir.path().join("store"), u64::MAX).unwrap();
+        let mut spool = Spool::default();
+        spool.reserve("<1@x>", &[], 1000);
         let (gate, opened) = mpsc::channel();
         store.submit(job(move |_| {
             opened.recv().unwrap();
@@ -421,5 +435,12 @@ mod tests {
         let deadline = Duration::from_secs(60);
         assert_eq!(answers.recv_timeout(deadline), Ok(false));
         assert_eq!(answers.recv_timeout(deadline), Ok(false));
+
+        // The article can be offered again, and the next POST is refused before the client sends the article.
+        assert!(store.has_room(0, 0));
+        assert!(store.writer.take().unwrap().join().is_err());
+        store.file_finished(&mut spool);
+        assert!(!spool.is_pending("<1@x>"));
+        assert!(!store.has_room(0, 0));
     }
 }

@@ -35,8 +35,9 @@ pub struct Socks {
     proxy: Rc<Proxy>,
     timer: TimerId,
     step: Step,
+    /// Until the log-in.
     name: Vec<u8>,
-    /// For the log.
+    /// Who has logged in. For the log.
     user: Option<String>,
     to: Option<Destination>,
 }
@@ -102,8 +103,7 @@ impl Socks {
     }
 
     fn log_in(&mut self, password: &[u8]) {
-        let (name, proxy) = (mem::take(&mut self.name), Rc::clone(&self.proxy));
-        self.user = Some(String::from_utf8_lossy(&name).into_owned());
+        let (name, proxy) = (self.name.clone(), Rc::clone(&self.proxy));
         let then = |socks: &mut Socks, login| {
             socks.checked(login);
             Ok(())
@@ -126,15 +126,23 @@ impl Socks {
     }
 
     fn end_login(&mut self, login: Login) {
+        let name = mem::take(&mut self.name);
         if login == Login::Right {
+            self.user = Some(String::from_utf8_lossy(&name).into_owned());
             self.chat.push_slice(&[1, 0]);
             return self.expect(4, Step::Request);
         }
         self.chat.push_slice(&[1, 1]);
         match login {
-            Login::Busy => self.end(false, "too many passwords are being checked"),
+            Login::Busy => self.end(false, "the password cannot be checked now"),
             Login::TooMany(_) => self.end(false, "too many wrong passwords from this address"),
-            _ => self.end(true, "the name or the password is wrong"),
+            Login::Right | Login::Wrong => {
+                // The name may be a password, in the wrong field.
+                tracing::debug!(name = %name.escape_ascii(), "wrong password");
+                // Those that are prohibited have a limit of their own.
+                tracing::warn!("SOCKS: the name or the password is wrong");
+                self.close();
+            }
         }
     }
 
@@ -190,7 +198,7 @@ impl Socks {
         self.end(reply == Failure::Prohibited.socks(), why);
     }
 
-    /// What is `prohibited`, and a wrong password, are of interest to whoever runs the proxy.
+    /// What is `prohibited` is of interest to whoever runs the proxy.
     fn end(&mut self, prohibited: bool, why: &str) {
         let user = self.user.as_deref();
         let to = self.to.as_ref().map(tracing::field::display);
@@ -198,6 +206,11 @@ impl Socks {
             true => tracing::warn!(user, to, "SOCKS: {why}"),
             false => tracing::info!(user, to, "SOCKS: {why}"),
         }
+        self.close();
+    }
+
+    /// Closes behind the last reply.
+    fn close(&mut self) {
         self.step = Step::Ended;
         self.chat.close_when_done();
     }

@@ -5,7 +5,7 @@
 //! worker that has finished the task fulfills it. Until then the loop continues to
 //! read commands, and replies to them are queued behind it. So replies stay in the
 //! order of the commands, and several tasks of one client can run at the same time.
-//! A task that panics drops its promise, which ends the connection.
+//! A task that panics gets a reply of its own: a server does not close before it has replied (RFC 5321 section 3.8).
 
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -23,6 +23,9 @@ pub struct Workers {
 }
 
 type Task = Box<dyn FnOnce() + Send>;
+
+/// The reply to a task that has panicked (RFC 3463 section 3.4: the system, not the message).
+const FAILED: &str = "451 4.3.0 local error\r\n";
 
 impl Workers {
     /// Starts `count` threads. With 0, [`run`](Workers::run) runs each task at once
@@ -44,7 +47,11 @@ impl Workers {
     /// Runs a task on a worker thread, and queues the reply that it returns.
     pub fn run(&self, chat: &Chat, task: impl FnOnce() -> String + Send + 'static) {
         let promise = chat.promise();
-        let task = move || promise.fulfill(task());
+        let task = move || {
+            // The panic hook has reported a panic. The thread continues with the other tasks.
+            let reply = panic::catch_unwind(AssertUnwindSafe(task));
+            promise.fulfill(reply.unwrap_or_else(|_| FAILED.to_owned()));
+        };
         match &self.tasks {
             // `send` cannot fail: the threads receive as long as the sender exists.
             Some(tasks) => drop(tasks.send(Box::new(task))),
@@ -58,8 +65,7 @@ fn run_tasks(queue: &Mutex<Receiver<Task>>) {
         // A statement of its own, so that the lock is released before the task runs.
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match next {
-            // The panic hook has reported a panic. The thread continues with the other tasks.
-            Ok(task) => drop(panic::catch_unwind(AssertUnwindSafe(task))),
+            Ok(task) => task(),
             Err(_) => return,
         }
     }

@@ -4,9 +4,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use asynchat::Result;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::{Layer, fmt};
 
 use crate::subscribing::with_subscriber;
 
@@ -44,4 +46,26 @@ pub(crate) fn captured(act: impl FnOnce() -> Result) -> Result<String> {
         .lines()
         .map(|line| format!("{}\n", line.trim_start()))
         .collect())
+}
+
+/// The calls in the program that log warnings while `act` runs. The log limits the warnings of each of them.
+pub(crate) fn warning_calls(act: impl FnOnce() -> Result) -> Result<Vec<Identifier>> {
+    let calls = Calls::default();
+    let subscriber = tracing_subscriber::registry().with(calls.clone());
+    with_subscriber(subscriber, act)?;
+    let calls = calls.0.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(calls.clone())
+}
+
+#[derive(Clone, Default)]
+struct Calls(Arc<Mutex<Vec<Identifier>>>);
+
+impl<S: Subscriber> Layer<S> for Calls {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() == Level::WARN {
+            let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.push(metadata.callsite());
+        }
+    }
 }

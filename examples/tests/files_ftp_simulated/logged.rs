@@ -1,6 +1,7 @@
 //! The access log and the figures of transfers.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,8 +9,11 @@ use asynchat::Result;
 use tempfile::TempDir;
 
 use crate::access_log::AccessLog;
+use crate::captured::captured;
+use crate::failure::Failure;
 use crate::folder::now;
 use crate::ftp::Options;
+use crate::names::Names;
 use crate::site::{Site, options};
 use crate::status::Status;
 
@@ -83,5 +87,19 @@ fn each_transfer_is_logged_and_counted() -> Result {
         "{log}"
     );
     assert_eq!(outcomes[7..], ["\"STOR /z FTP\" 426 14"]);
+    Ok(())
+}
+
+/// Either may be the reason.
+#[test]
+fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
+    let name = |path| Names::parse(path).ok_or("a name");
+    let (from, to) = (name("/dir/old")?, name("/new")?);
+    let error = io::Error::from(io::ErrorKind::StorageFull);
+    let log = captured(|| {
+        Failure::of_rename(&from, &to, &error);
+        Ok(())
+    })?;
+    assert!(log.contains(" path=/dir/old -> /new error="), "{log}");
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::{fs, io};
 use asynchat::Result;
 
 use crate::captured::captured;
+#[cfg(unix)]
+use crate::captured::warning_calls;
 use crate::site::Site;
 #[cfg(unix)]
 use crate::site::{ANN, parse};
@@ -84,6 +86,8 @@ fn each_error_has_its_status() -> Result {
         (Errno::ROFS, 403, true),
         (Errno::NOENT, 404, false),
         (Errno::ISDIR, 409, false),
+        (Errno::BUSY, 503, false),
+        (Errno::TXTBSY, 503, false),
     ] {
         let error = io::Error::from(error);
         let log = captured(|| {
@@ -100,5 +104,23 @@ fn each_error_has_its_status() -> Result {
         Ok(())
     })?;
     assert_eq!(log, "");
+    Ok(())
+}
+
+/// A client can ask for a file that the server may not read as often as it wants.
+#[cfg(unix)]
+#[test]
+fn refused_files_do_not_suppress_errors_of_the_disk() -> Result {
+    use rustix::io::Errno;
+
+    let names = Names::parse("/dir/x").ok_or("a name")?;
+    let calls = warning_calls(|| {
+        for error in [Errno::ACCESS, Errno::IO, Errno::NOSPC] {
+            failed(&names, &error.into());
+        }
+        Ok(())
+    })?;
+    assert_eq!(calls.len(), 3);
+    assert!(!calls[1..].contains(&calls[0]));
     Ok(())
 }

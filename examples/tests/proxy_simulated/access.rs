@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
-use crate::captured::captured;
+use crate::captured::{captured, warning_calls};
 use crate::server::users::{Logins, Users};
 use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
 
@@ -266,12 +266,12 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         (
             b"GET http://www.example/ HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YW5uOndyb25n\r\n\r\n".to_vec(),
             format!("{wrong}\r\n"),
-            format!("WARN GET: 407 {wrong} user=\"ann\""),
+            format!("WARN GET: 407 {wrong}"),
         ),
         (
             socks_log_in(b"wrong!"),
             String::new(),
-            format!("WARN SOCKS: {wrong} user=\"ann\""),
+            format!("WARN SOCKS: {wrong}"),
         ),
         // Each client asks so first.
         (
@@ -290,6 +290,17 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         assert!(received.ends_with(&text), "{received}");
         assert!(log.lines().any(|it| it == line), "{line}\n{log}");
     }
+    // After a wrong password the next request is not that of the user before.
+    let client = world.client()?;
+    let log = captured(|| {
+        let right = format!("TRACE http://a/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
+        world.send(&client, right + &get("www.example"))
+    })?;
+    assert_eq!(
+        log.lines().map(|it| it.contains("ann")).collect::<Vec<_>>(),
+        [true, false],
+        "{log}"
+    );
     // The 403 of a server is none of the proxy.
     let log = captured(|| {
         let input = get("www.example").replace("Host", &format!("{field}\r\nHost"));
@@ -301,6 +312,56 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         "{log}"
     );
     assert!(!log.contains("WARN"), "{log}");
+    Ok(())
+}
+
+/// People type their password into the field for the name.
+#[test]
+fn a_name_is_not_logged_before_its_password_is_right() -> Result {
+    let world = World::with(|options| options.logins = ann())?;
+    // `typed:x`, and a name of 18 KB.
+    let long = "AAAA".repeat(6 * 1024);
+    for credentials in ["dHlwZWQ6eA==", &(long + "OmFh")] {
+        let field = format!("Proxy-Authorization: Basic {credentials}");
+        let input = get("www.example").replace("Host", &format!("{field}\r\nHost"));
+        let log = captured(|| {
+            assert_eq!(status(&world.outcome(&input)?.0), "407");
+            Ok(())
+        })?;
+        assert_eq!(log, "WARN GET: 407 the name or the password is wrong\n");
+    }
+    let log = captured(|| {
+        let client = world.client()?;
+        world.send(&client, b"\x05\x01\x02\x01\x05typed\x01x")
+    })?;
+    assert_eq!(log, "WARN SOCKS: the name or the password is wrong\n");
+    Ok(())
+}
+
+/// Ten warnings of each call are logged in a second.
+#[test]
+fn prohibited_destinations_do_not_suppress_wrong_passwords() -> Result {
+    let world = World::with(|options| options.logins = ann())?;
+    let right = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
+    let wrong = "Proxy-Authorization: Basic YW5uOndyb25n";
+    let request = |field: &str| get("localhost").replace("Host", &format!("{field}\r\nHost"));
+    let socks_log_in = |password: &[u8; 6]| {
+        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+        [&log_in, &socks("localhost", 80)[3..]].concat()
+    };
+    for inputs in [
+        [request(right).into_bytes(), request(wrong).into_bytes()],
+        [socks_log_in(b"secret"), socks_log_in(b"wrong!")],
+    ] {
+        let calls = warning_calls(|| {
+            for input in inputs {
+                world.outcome(input)?;
+            }
+            Ok(())
+        })?;
+        assert_eq!(calls.len(), 2);
+        assert_ne!(calls[0], calls[1]);
+    }
     Ok(())
 }
 

@@ -105,8 +105,8 @@ pub fn end_check(session: &mut Session, checked: Checked) {
             debug!(%name, ?delay, "log-in refused");
             session.reply_later(delay, "481 authentication failed");
         }
-        // RFC 3977 section 3.2.1: the facility is not available now.
-        Checked::Busy => session.reply("403 too many passwords are being checked"),
+        // RFC 3977 section 3.2.1: an "internal fault or problem preventing action being taken".
+        Checked::Busy => session.reply("403 the password cannot be checked now"),
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Client {
     timer: TimerId,
     /// The part of a head that has arrived.
     head: Vec<u8>,
-    /// The name in the latest request, if the proxy has users. For the log.
+    /// Who has sent the latest request, if the proxy has users. Not who it claims to be: people type passwords into the field
+    /// for the name, and the log must have none.
     user: Option<String>,
     state: State,
     /// Whether the next reply is the last one, because of a shutdown or a log-in that has taken too long.
@@ -127,6 +128,7 @@ impl Client {
         if login != Login::Right {
             return self.refuse_login(request, login);
         }
+        self.logged_in(request);
         match request.method {
             "CONNECT" => self.connect(request),
             // It would show a client's credentials to scripts.

@@ -2,22 +2,21 @@
 
 use std::mem;
 
+use tracing::debug;
+
 use super::{Client, State};
 use crate::http1::{self, Request, basic};
-use crate::server::users::Login;
+use crate::server::users::{LONGEST, Login};
 
 impl Client {
     /// Checks the password of a request. `None`: this takes a while.
     pub(super) fn log_in(&mut self, request: &Request<'_>) -> Option<Login> {
+        self.user = None;
         let logins = &self.proxy.options.logins;
         if logins.is_empty() {
             return Some(Login::Right);
         }
-        let field = request.fields.only("proxy-authorization");
-        let credentials = field.and_then(basic::credentials);
-        let name = credentials.as_ref().map(|(name, _)| name);
-        self.user = name.map(|name| String::from_utf8_lossy(name).into_owned());
-        let Some((name, password)) = credentials else {
+        let Some((name, password)) = credentials(request) else {
             return Some(Login::Wrong);
         };
         let then = |client: &mut Client, login| {
@@ -25,6 +24,14 @@ impl Client {
             Ok(())
         };
         logins.check(&self.chat, name, password, then)
+    }
+
+    /// The password of a request was right, or the proxy has no users.
+    pub(super) fn logged_in(&mut self, request: &Request<'_>) {
+        if !self.proxy.options.logins.is_empty() {
+            let name = credentials(request).map(|(name, _)| name);
+            self.user = name.map(|name| String::from_utf8_lossy(&name).into_owned());
+        }
     }
 
     /// Answers a request whose password is not right, or missing.
@@ -37,11 +44,15 @@ impl Client {
                 );
                 self.reply_with_wait(request, 429, &why, wait);
             }
-            Login::Busy => self.reply(request, 503, "too many passwords are being checked"),
-            _ if self.user.is_some() => {
-                self.reply(request, 407, "the name or the password is wrong");
-            }
-            _ => self.reply(request, 407, "this proxy needs a name and a password"),
+            Login::Busy => self.reply(request, 503, "the password cannot be checked now"),
+            Login::Right | Login::Wrong => match credentials(request) {
+                Some((name, _)) => {
+                    let name = &name[..name.len().min(LONGEST)];
+                    debug!(name = %name.escape_ascii(), "wrong password");
+                    self.reply(request, 407, "the name or the password is wrong");
+                }
+                None => self.reply(request, 407, "this proxy needs a name and a password"),
+            },
         }
     }
 
@@ -68,4 +79,10 @@ impl Client {
             Err(rejected) => self.refuse(rejected),
         }
     }
+}
+
+/// The name and the password in a request.
+pub(super) fn credentials(request: &Request<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
+    let field = request.fields.only("proxy-authorization");
+    field.and_then(basic::credentials)
 }

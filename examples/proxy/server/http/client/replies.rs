@@ -7,6 +7,7 @@ use asynchat::Chat;
 use tracing::{info, warn};
 
 use super::super::response::date;
+use super::login::credentials;
 use super::{Client, State};
 use crate::http1::status::reason;
 use crate::http1::{Framing, Rejected, Request, Version};
@@ -40,12 +41,13 @@ impl Client {
             is_head: request.method == "HEAD",
             keep_alive,
         });
+        let interest = match status {
+            403 => Interest::Prohibited,
+            407 if credentials(request).is_some() => Interest::WrongPassword,
+            _ => Interest::None,
+        };
         // The target may contain a password.
-        let is_refusal = status == 403 || status == 407 && self.user.is_some();
-        self.log_line(
-            is_refusal,
-            format_args!("{}: {status} {why}", request.method),
-        );
+        self.log_line(interest, format_args!("{}: {status} {why}", request.method));
     }
 
     /// Answers what is no request, or none that can be understood.
@@ -70,8 +72,11 @@ impl Client {
             }
             _ => (false, false),
         };
-        let is_refusal = why == Failure::Prohibited;
-        self.log_request(is_refusal, why.status(), &why.to_string());
+        let interest = match why {
+            Failure::Prohibited => Interest::Prohibited,
+            _ => Interest::None,
+        };
+        self.log_request(interest, why.status(), &why.to_string());
         let reason = match &self.state {
             State::Forward(it) => self.reason(why, &it.to),
             State::Tunnel(to, _) => self.reason(why, to),
@@ -102,34 +107,42 @@ impl Client {
 
     /// Logs a request. The loop has set a span with the client's address.
     pub(super) fn log(&self, status: u16, remark: &str) {
-        self.log_request(false, status, remark);
+        self.log_request(Interest::None, status, remark);
     }
 
-    fn log_request(&self, is_refusal: bool, status: u16, remark: &str) {
+    fn log_request(&self, interest: Interest, status: u16, remark: &str) {
         match &self.state {
             State::Forward(it) => {
                 let method = &it.exchange.method;
                 self.log_line(
-                    is_refusal,
+                    interest,
                     format_args!("{method} http://{}: {status} {remark}", it.to),
                 );
             }
             State::Tunnel(to, _) => {
-                self.log_line(is_refusal, format_args!("CONNECT {to}: {status} {remark}"));
+                self.log_line(interest, format_args!("CONNECT {to}: {status} {remark}"));
             }
             State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
         }
     }
 
-    /// A client that asks for what is prohibited, or guesses passwords, is of interest to whoever runs the proxy. Each
-    /// client asks once without a password.
-    fn log_line(&self, is_refusal: bool, line: fmt::Arguments<'_>) {
+    /// Ten warnings of one kind are logged in a second. They do not suppress those of the other kind.
+    fn log_line(&self, interest: Interest, line: fmt::Arguments<'_>) {
         let user = self.user.as_deref();
-        match is_refusal {
-            true => warn!(user, "{line}"),
-            false => info!(user, "{line}"),
+        match interest {
+            Interest::None => info!(user, "{line}"),
+            Interest::Prohibited => warn!(user, "{line}"),
+            Interest::WrongPassword => warn!("{line}"),
         }
     }
+}
+
+/// Why a reply is of interest to whoever runs the proxy. Each client asks once without a password, which is of none.
+#[derive(Clone, Copy)]
+enum Interest {
+    None,
+    Prohibited,
+    WrongPassword,
 }
 
 /// A response that the proxy makes itself.
