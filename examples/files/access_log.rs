@@ -68,6 +68,7 @@ impl AccessLog {
 
     /// Opens the file by its name once more, because it may have been renamed (logrotate). If that fails, the lines go to
     /// the file that is open.
+    #[cfg_attr(windows, expect(dead_code))] // Windows has no SIGHUP.
     pub fn reopen(&self) {
         self.0.write();
         match open(&self.0.path) {
