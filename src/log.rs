@@ -86,7 +86,11 @@ struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|char| self.write_char(char))
+        // An address is formatted in a dozen short pieces.
+        match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            true => self.0.write_str(text),
+            false => text.chars().try_for_each(|char| self.write_char(char)),
+        }
     }
 
     fn write_char(&mut self, char: char) -> fmt::Result {

@@ -17,6 +17,9 @@ struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
 
 impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
         for c in text.chars() {
             match is_harmful(c) {
                 true => write!(self.0, "{}", c.escape_default())?,
