@@ -139,11 +139,18 @@ impl EventLoop {
     /// # Errors
     /// As [`run`](EventLoop::run).
     pub fn run_once(&self, timeout: impl Into<Option<Duration>>) -> Result<bool, Error> {
+        let (goes_on, _) = self.take_one_turn(timeout.into())?;
+        Ok(goes_on)
+    }
+
+    /// Returns what [`run_once`](EventLoop::run_once) does, and whether the loop was stopped.
+    pub(crate) fn take_one_turn(&self, timeout: Option<Duration>) -> Result<(bool, bool), Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
-        runtime.turn(timeout.into())?;
+        runtime.turn(timeout)?;
         runtime.run_queued();
-        Ok(runtime.pause())
+        let is_stopped = runtime.agenda.is_stopping();
+        Ok((runtime.pause(), is_stopped))
     }
 
     /// Works for at most `budget`, without sleeping: takes turns until nothing is left to do, or until the time

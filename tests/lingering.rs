@@ -155,7 +155,7 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
     Ok(())
 }
 
-/// It receives what the kernel holds, as from a lingering socket.
+/// The peer receives what the kernel has accepted.
 #[test]
 fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
     let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
@@ -171,7 +171,7 @@ fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
     Ok(())
 }
 
-/// It has broken its word.
+/// A peer that sends after QUIT.
 #[test]
 fn a_peer_that_sends_all_the_same_gets_a_reset() -> Result {
     let scene = Scene::with(Deadlines::default(), REPLY, |chat| {

@@ -1,5 +1,5 @@
-//! A channel that only sends has its turn without its driver. No session and no peer can tell: each random program runs twice,
-//! once with a far timer on every connection, because of which the driver has each turn.
+//! A channel that only sends has its turn without its driver. Each random program runs twice, and both runs must agree. In the
+//! second run every connection has a far timer, so the driver takes every turn.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
@@ -187,7 +187,7 @@ fn run(seed: u64, uses_driver: bool) -> Result<Vec<String>> {
 }
 
 #[test]
-fn nobody_can_tell_whether_the_driver_had_a_turn() -> Result {
+fn sending_without_the_driver_has_the_same_effects() -> Result {
     for seed in 0..500 {
         assert_eq!(run(seed, false)?, run(seed, true)?, "seed {seed}");
     }

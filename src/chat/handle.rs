@@ -155,14 +155,14 @@ impl Chat {
     }
 
     /// The socket is closed as soon as the connection closes, and does not [linger](crate::Deadlines#structfield.linger).
-    /// For a peer that has said that it sends nothing more: with QUIT (RFC 5321 section 4.1.1.10, RFC 3977
+    /// Call it for a peer that has said that it sends nothing more: with QUIT (RFC 5321 section 4.1.1.10, RFC 3977
     /// section 5.4), or with `Connection: close` in a request that has been received whole (RFC 9112 section 9.6). It saves
     /// five system calls.
     ///
     /// A peer that sends something all the same may lose the last output. A lingering socket is closed when its peer
     /// receives nothing for too long; here the kernel alone decides how long it keeps what it has accepted, and
     /// [`run`](crate::run) and [`shutdown`](crate::shutdown) do not wait for it. Has no effect with TLS, where the peer
-    /// answers the end with an alert.
+    /// answers the end with an alert, nor after a producer that has failed: the reset would destroy what was sent before.
     ///
     /// ```
     /// # fn quit(chat: &asynchat::Chat) {

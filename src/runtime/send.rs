@@ -10,8 +10,8 @@ use crate::state::{ChannelState, ToSocket};
 use crate::user_code::in_span;
 
 /// Sends what was pushed to a channel that [only sends](ChannelState::only_sends), in one call. Returns whether its turn is
-/// over. If not, its driver goes on where this has stopped.
-#[inline(never)] // A turn with an event does without.
+/// over. If not, the driver continues.
+#[inline(never)] // Only turns without an event call it.
 pub(super) fn send_pushed(state: &Rc<ChannelState>) -> bool {
     let budget = state.limit(|limits| limits.turn_write).max(1);
     let sent = state

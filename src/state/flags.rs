@@ -86,9 +86,9 @@ impl Flags {
         self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
     }
 
-    /// Whether no condition is set on which a turn depends.
+    /// Whether no flag is set that changes what a turn does.
     #[inline]
-    pub(crate) fn are_plain(&self) -> bool {
+    pub(crate) fn affect_no_turn(&self) -> bool {
         let without_effect = Flag::LIMITS_SET.0 | Flag::DEADLINES_SET.0 | Flag::SKIPS_LINGER.0;
         self.0.get() & !without_effect == 0
     }

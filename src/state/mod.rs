@@ -200,7 +200,7 @@ impl ChannelState {
     pub(crate) fn only_sends(&self) -> bool {
         self.out.borrow().has_only_a_head()
             && self.phase.get() == Phase::Open
-            && self.flags.are_plain()
+            && self.flags.affect_no_turn()
             && self.requests.only_concern_records()
             && !self.has_cold.get()
     }

@@ -10,8 +10,8 @@ pub(crate) fn length_of(parts: &[&[u8]]) -> usize {
         .fold(0, |total: usize, part| total.saturating_add(part.len()))
 }
 
-/// Appends the parts, one after another. A vector that has no buffer gets that of `spare`, which is asked for one with room
-/// for so many bytes.
+/// Appends the parts, one after another. If the vector has no buffer, `spare` is called with the number of bytes, and the
+/// vector takes the buffer that it returns.
 #[inline(always)] // The compiler then knows how many parts there are.
 #[allow(unsafe_code)]
 pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Option<Vec<u8>>) {

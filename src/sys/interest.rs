@@ -73,10 +73,6 @@ pub(crate) struct Ready(u8);
 impl Ready {
     pub(crate) const NONE: Ready = Ready(0);
 
-    pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
     pub(crate) const READ: Ready = Ready(1);
 
     /// Urgent data is waiting.
@@ -87,6 +83,11 @@ impl Ready {
     /// The peer has reset the connection, or both sides have finished sending. The socket is then
     /// readable and writable as well.
     pub(crate) const HUNG_UP: Ready = Ready(8);
+
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
 
     /// This, if the condition holds.
     #[inline]

@@ -44,8 +44,8 @@ impl Acceptor {
 
     /// Whether a worker can take another connection. Without any worker all are refused.
     ///
-    /// If none can, each has noted by now that this acceptor waits. To ask, and to note it without asking again, would miss
-    /// the room that a worker gets in between: the acceptor would wait, and nobody would tell it.
+    /// If no worker can, this acceptor is registered as waiting with each of them. One step checks and registers, because
+    /// a worker may get room between two steps, and would notify nobody.
     fn has_room_or_waits(&self, acceptor: ChannelId) -> bool {
         let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
         arrivals().any(|it| it.has_room())

@@ -12,7 +12,6 @@ use super::crew::Crew;
 use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
-use crate::runtime::current;
 use crate::state::inbox::Inbox;
 use crate::user_code::enter;
 
@@ -170,16 +169,8 @@ fn set_up(event_loop: &EventLoop, worker: &Worker, setup: Arc<Setup>) -> Result<
     event_loop.call_soon(move || {
         returned.set(Some(enter(|| setup(&worker))));
     });
-    let stops = {
-        let running = current::enter(&event_loop.0)?;
-        let runtime = running.runtime();
-        runtime.turn(Some(Duration::ZERO))?;
-        runtime.run_queued();
-        let stops = runtime.agenda.is_stopping();
-        runtime.pause();
-        stops
-    };
-    if stops {
+    let (_, is_stopped) = event_loop.take_one_turn(Some(Duration::ZERO))?;
+    if is_stopped {
         event_loop.stop();
     }
     match outcome.take() {

@@ -173,7 +173,7 @@ fn a_burst_waits_while_all_workers_are_blocked() {
 
 /// The queues of the workers take one connection each, so they are full and empty again all the time.
 #[test]
-fn an_acceptor_that_waits_for_room_is_told_of_it() {
+fn an_acceptor_that_waits_for_room_is_notified() {
     let limits = asynchat::Limits::default().turn_accepts(1);
     let running = start_serving(2, move || any_port().limits(limits));
     for _ in 0..100 {

@@ -2,15 +2,17 @@
 //!
 //! A connection that has its turn gets the buffer of its loop. A broadcast, or a timer, fills the queues of many connections
 //! before any of them has its turn, so each needs a buffer. An idle connection keeps none. To allocate them and to free them
-//! is a fifth of the instructions of a delivery, because a thousand blocks of one size are more than an allocator keeps at
-//! hand.
+//! took a seventh of the instructions of a delivery, because a thousand blocks of one size are more than an allocator keeps
+//! at hand.
 
 use std::cell::RefCell;
 
 use super::COPIED;
 
-/// How many buffers a thread keeps, and how many bytes in them.
+/// How many buffers a thread keeps.
 const MOST: usize = 1024;
+
+/// How many bytes the buffers may have in all.
 const MOST_BYTES: usize = 1 << 20;
 
 struct Spare {
@@ -25,7 +27,8 @@ thread_local! {
     };
 }
 
-/// An empty buffer for so many bytes. One that is too small is freed: what is pushed to the others is as long.
+/// An empty buffer for so many bytes. A buffer that is too small is freed: the other members get the same pushes, which
+/// would not fit either.
 pub(super) fn take(least: usize) -> Option<Vec<u8>> {
     if least > COPIED {
         return None;
@@ -36,7 +39,7 @@ pub(super) fn take(least: usize) -> Option<Vec<u8>> {
         spare.bytes -= buffer.capacity();
         (buffer.capacity() >= least).then_some(buffer)
     });
-    // A thread that is ending has none any more.
+    // The thread ends, and its buffers are freed.
     taken.ok().flatten()
 }
 
@@ -59,27 +62,27 @@ pub(crate) fn keep(mut buffer: Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn kept() -> (usize, usize) {
+    fn spare_count_and_bytes() -> (usize, usize) {
         SPARE.with_borrow(|spare| (spare.buffers.len(), spare.bytes))
     }
 
     #[test]
-    fn what_is_kept_is_bounded_and_used_again() {
+    fn spare_buffers_are_bounded_and_reused() {
         for _ in 0..2 {
             for _ in 0..10_000 {
                 keep(Vec::with_capacity(1024));
             }
-            assert_eq!(kept(), (MOST, MOST * 1024));
+            assert_eq!(spare_count_and_bytes(), (MOST, MOST * 1024));
             for _ in 0..MOST {
                 assert_eq!(take(1000).map(|it| it.capacity()), Some(1024));
             }
             assert_eq!(take(1), None);
-            assert_eq!(kept(), (0, 0));
+            assert_eq!(spare_count_and_bytes(), (0, 0));
         }
         for _ in 0..10_000 {
             keep(Vec::with_capacity(COPIED));
         }
-        assert_eq!(kept(), (MOST_BYTES / COPIED, MOST_BYTES));
+        assert_eq!(spare_count_and_bytes(), (MOST_BYTES / COPIED, MOST_BYTES));
     }
 
     #[test]
@@ -88,7 +91,7 @@ mod tests {
         assert_eq!(take(1), None);
         keep(Vec::from("abc"));
         assert_eq!(take(100), None);
-        assert_eq!(kept(), (0, 0));
+        assert_eq!(spare_count_and_bytes(), (0, 0));
         keep(Vec::from("abc"));
         assert_eq!(take(COPIED + 1), None);
         assert_eq!(take(3).as_deref(), Some(&b""[..]));
