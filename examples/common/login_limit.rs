@@ -32,7 +32,7 @@ pub struct LoginLimit {
     /// The delay after the first failure. Each further failure doubles it.
     first_delay: Duration,
     failures: Rc<RefCell<HashMap<Client, u32>>>,
-    /// When the timer fires. Before the first failure there is none.
+    /// When the timer fires next. `None` before the first failure, and in the past when no failure is left.
     next_forget: Rc<Cell<Option<Instant>>>,
 }
 
@@ -70,7 +70,7 @@ impl LoginLimit {
     }
 
     /// How long no password of the client will be checked, in whole seconds. `None`: one may be checked now.
-    #[allow(dead_code, reason = "not every program tells its clients")]
+    #[allow(dead_code, reason = "not every program reports the wait")]
     pub fn wait(&self, client: Client) -> Option<Duration> {
         (!self.may_try(client)).then(|| {
             let next = self.next_forget.get();

@@ -18,30 +18,30 @@ pub enum Failure {
     Exists,
     NotEmpty,
     Impossible,
-    /// Somebody else writes to the file, or it is a program that runs, or a file system is mounted there.
+    /// Somebody else uses the file, or it is a program that runs, or a file system is mounted there.
     InUse,
     NoRoom,
     /// Larger than the file system permits.
     TooLarge,
     /// No descriptor or no memory is left, which passes.
     Busy,
-    /// Mostly the disk fails.
+    /// Any other error, usually of the disk.
     Broken,
 }
 
 impl Failure {
-    /// Logs the error if it is the server's own.
+    /// Classifies the error, and logs it if whoever runs the server may have to act.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
-        Failure::logged(format_args!("/{}", names.display()), error)
+        Failure::classify_and_log(format_args!("/{}", names.display()), error)
     }
 
-    /// That of a name and its new name, either of which may be the reason.
+    /// The same for a rename. The log has both names, because either can be the cause.
     pub fn of_rename(from: &Names, to: &Names, error: &io::Error) -> Failure {
         let path = format_args!("/{} -> /{}", from.display(), to.display());
-        Failure::logged(path, error)
+        Failure::classify_and_log(path, error)
     }
 
-    fn logged(path: fmt::Arguments<'_>, error: &io::Error) -> Failure {
+    fn classify_and_log(path: fmt::Arguments<'_>, error: &io::Error) -> Failure {
         let failure = Failure::classify(error);
         match failure {
             Failure::NoRoom | Failure::Broken => {
@@ -49,7 +49,8 @@ impl Failure {
             }
             // The system has refused it. This program's own refusal of a pipe has no number.
             Failure::Refused if error.raw_os_error().is_none() => {}
-            // A client can cause these as often as it wants. The log admits ten in a second from here, and ten from above.
+            // A client can cause these as often as it wants. Each `warn!` has a limit of ten a second, so these do not suppress
+            // the errors of the disk.
             Failure::Refused | Failure::TooLarge | Failure::Busy => {
                 warn!(%path, %error, "a file or a folder cannot be used");
             }
@@ -75,6 +76,7 @@ impl Failure {
             ErrorKind::FileTooLarge => Failure::TooLarge,
             ErrorKind::OutOfMemory => Failure::Busy,
             _ if is_without_descriptor(error) => Failure::Busy,
+            _ if is_locked(error) => Failure::InUse,
             _ => Failure::Broken,
         }
     }
@@ -88,10 +90,16 @@ fn is_without_descriptor(error: &io::Error) -> bool {
     matches!(found, Some(Errno::MFILE | Errno::NFILE))
 }
 
-/// Or another program uses the file: `ERROR_TOO_MANY_OPEN_FILES`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
+/// `ERROR_TOO_MANY_OPEN_FILES`.
 #[cfg(not(unix))]
 fn is_without_descriptor(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(4 | 32 | 33))
+    error.raw_os_error() == Some(4)
+}
+
+/// Whether another program has opened or locked the file: `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`. The
+/// errors of Unix have an `ErrorKind`.
+fn is_locked(error: &io::Error) -> bool {
+    cfg!(windows) && matches!(error.raw_os_error(), Some(32 | 33))
 }
 
 /// A producer that reads a file or a folder, and logs its error. The reply has begun by then, and is cut.
@@ -113,5 +121,18 @@ impl<P: Producer> Producer for Logged<P> {
             Failure::of(&self.names, error);
         }
         more
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_another_program_has_opened_is_in_use() {
+        let failure = |number| Failure::classify(&io::Error::from_raw_os_error(number));
+        assert!(matches!(failure(4), Failure::Busy));
+        assert!(matches!(failure(32), Failure::InUse));
+        assert!(matches!(failure(33), Failure::InUse));
     }
 }

@@ -31,17 +31,19 @@
 //! cargo run --release --example files -- /tmp/shared --write --passwords /tmp/users
 //! ```
 //!
-//! SIGHUP reads the file again, on Unix; elsewhere a change needs a restart. bcrypt uses the first 72 bytes of a password only.
+//! bcrypt uses the first 72 bytes of a password only.
 //!
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
-//! wrong passwords of an address are checked, and then two a minute. Until then right ones from there are refused, too, with
-//! the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a user for reading, too.
+//! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
+//! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
+//! user for reading, too.
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
 //!
 //! SIGTERM is like Ctrl-C. On Unix, SIGHUP opens the access log by its name once more, after logrotate has renamed it, and
-//! reads a renewed certificate, and the file of `--passwords` again. Whoever is logged in over FTP stays so.
+//! reads a renewed certificate, and the file of `--passwords` again; elsewhere a change needs a restart. Whoever is logged in
+//! over FTP stays so.
 //!
 //! With a certificate it listens for TLS, too. Make one for tests:
 //!
@@ -417,8 +419,8 @@ fn run(arguments: &Arguments) -> Result {
     }
     if !arguments.proxy_protocol.is_empty() {
         info!(
-            "--proxy-protocol: a connection that is from no such proxy or begins without a PROXY header is closed, also a \
-             health check: curl --haproxy-protocol and HAProxy with check-send-proxy send one"
+            "--proxy-protocol: connections without a PROXY header, or from other hosts, are closed. A health check has to send \
+             one: curl --haproxy-protocol, HAProxy check-send-proxy"
         );
     }
     common::announce(&address);

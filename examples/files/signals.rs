@@ -14,7 +14,7 @@ use crate::access_log::AccessLog;
 use crate::common;
 use crate::status::Status;
 
-/// Shuts the loop down at Ctrl-C and SIGTERM. Transfers have so many seconds to finish, which the program says.
+/// Shuts the loop down at Ctrl-C and SIGTERM. `grace` is the time for transfers in seconds. The program prints it.
 pub fn shutdown_on_ctrl_c(grace: u64, status: &Rc<Status>) -> Result {
     let signals = [
         SIGINT,
@@ -25,7 +25,7 @@ pub fn shutdown_on_ctrl_c(grace: u64, status: &Rc<Status>) -> Result {
     let received = Rc::new(Cell::new(0_u32));
     for number in signals {
         let (status, received) = (Rc::clone(status), Rc::clone(&received));
-        // Registered first, so that it counts what there was before.
+        // This call is registered before the shutdown, so it counts the transfers before they are cut.
         signal::on(number, move || {
             received.set(received.get() + 1);
             if let Some(text) = text(status.transfers(), grace, received.get()) {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_is_said_once() {
+    fn only_the_first_two_signals_print_a_line() {
         let said = |transfers| [1, 2, 3].map(|received| text(transfers, 5, received));
         let first = Some("shutting down: no transfer is under way".to_owned());
         assert_eq!(said(0), [first, None, None]);

@@ -152,7 +152,8 @@ impl Upload {
         let metadata = self.pending.file.metadata()?;
         let name = self.name.clone();
         if let Some(temporary) = &self.temporary {
-            // Somebody else has removed the part, or its folder: nothing that the client did.
+            // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of
+            // the request.
             let renamed = self.pending.rename(temporary, &name);
             renamed.map_err(|error| match error.kind() {
                 ErrorKind::NotFound => io::Error::other(error),

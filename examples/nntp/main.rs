@@ -129,8 +129,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
 
-    /// If there are users, each client has to log in, with TLS on this server or on the proxy in front
-    /// of it. This option accepts passwords also without TLS, where everybody on the way can read them.
+    /// Accept passwords also without TLS, where everybody on the way can read them. Without this option, the
+    /// users of --user and --passwords need TLS, on this server or on the proxy in front of it.
     #[arg(long, help_heading = "Users")]
     insecure_auth: bool,
 
@@ -207,7 +207,7 @@ fn run(arguments: Arguments) -> Result {
 
     let grace = arguments.bounds.grace();
     match arguments.users.passwords {
-        // SIGHUP reads the file again.
+        // With a file, SIGHUP does not end the program: see `reload_on_sighup`.
         Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
         None => arguments.certificate.shutdown_on_ctrl_c(grace)?,
     }

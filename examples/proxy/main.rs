@@ -35,9 +35,9 @@
 //! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
 //!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
 //!   response has begun.
-//! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why,
-//!   and names the destination. What the access list refuses is logged as a warning with the user, and a
-//!   wrong password with the address; `RUST_LOG=debug` also logs the name.
+//! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
+//!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
+//!   and a wrong password with the address; `RUST_LOG=debug` also logs the name.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
 //!
@@ -185,7 +185,7 @@ fn run(args: Args) -> Result {
     }
     let grace = Duration::from_secs(args.grace);
     match args.users.passwords {
-        // SIGHUP reads the file again.
+        // With a file, SIGHUP does not end the program: see `reload_on_sighup`.
         Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
         None => common::shutdown_on_ctrl_c(grace)?,
     }

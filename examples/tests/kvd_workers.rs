@@ -285,7 +285,7 @@ fn all_subscribers_get_all_messages_in_the_same_order() -> Result {
     running.end()
 }
 
-/// The publisher may have told the subscriber, by another way, that it has published.
+/// The publisher may have notified the subscriber, by another way, that it has published.
 #[test]
 fn the_reply_to_a_subscriber_follows_what_was_published_before() -> Result {
     let running = Running::start(Options::default())?;

@@ -1,6 +1,8 @@
 //! The `nntp` example on a simulated network: reading, posting, every segmentation, a barrage, and clients
 //! that disconnect at any point.
 
+#[path = "common/nntp_passwords.rs"]
+mod passwords;
 #[path = "common/scene.rs"]
 mod scene;
 #[path = "../nntp/server/mod.rs"]
@@ -10,23 +12,22 @@ mod scene;
 )]
 mod server;
 
-use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
-use asynchat::{Chat, Producer, Result};
+use asynchat::{Producer, Result};
 use bytes::Bytes;
+use passwords::{ann, pending};
 use scene::Scene;
 use server::article::{Article, Memory, Size, Text};
 use server::head::Head;
-use server::passwords::{CheckPassword, Checked};
+use server::passwords::Checked;
 use server::store::{Job, Store};
 use server::{Options, Session, Spool};
 
@@ -345,14 +346,6 @@ fn an_http_request_closes_the_connection_at_once() -> Result {
     Ok(())
 }
 
-/// The password of the user ann is "secret".
-fn ann() -> Box<CheckPassword> {
-    Box::new(|_, name, password| match (name, password) {
-        ("ann", "secret") => Some(Checked::Right),
-        _ => Some(Checked::Wrong),
-    })
-}
-
 /// A server with a user ann, whose password is "secret".
 fn with_a_password() -> Result<News> {
     let options = Options {
@@ -400,13 +393,9 @@ fn failed_logins_are_delayed_and_then_close_the_connection() -> Result {
 /// A check on a thread takes a while. The commands behind it wait.
 #[test]
 fn commands_wait_while_a_password_is_checked() -> Result {
-    let checking: Rc<RefCell<Option<Chat>>> = Rc::default();
-    let started = Rc::clone(&checking);
+    let (check, checking) = pending();
     let options = Options {
-        check_password: Some(Box::new(move |chat, _, _| {
-            started.replace(Some(chat.clone()));
-            None
-        })),
+        check_password: Some(check),
         insecure_auth: true,
         ..Options::default()
     };

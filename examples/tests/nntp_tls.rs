@@ -1,6 +1,8 @@
 //! The `nntp` example with TLS, on a simulated network: STARTTLS, passwords, commands that somebody has inserted,
 //! and a port for TLS from the beginning.
 
+#[path = "common/nntp_passwords.rs"]
+mod passwords;
 #[path = "common/scene.rs"]
 mod scene;
 #[path = "../nntp/server/mod.rs"]
@@ -14,18 +16,17 @@ mod tls;
 #[path = "common/with_tls.rs"]
 mod with_tls;
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::proxy_protocol::{Header, Version, tlv};
 use asynchat::sim::{self, Conditions, Ended, Network, Peer};
 use asynchat::tls::rustls::version::{TLS12, TLS13};
 use asynchat::{Chat, Result};
+use passwords::{ann, pending};
 use scene::Scene;
-use server::passwords::{CheckPassword, Checked};
+use server::passwords::Checked;
 use server::{Options, Service, Session, Spool};
 use tls::{TlsPeer, client_config_of, server_config};
 use with_tls::is_refusal;
@@ -42,14 +43,6 @@ impl Deref for News {
     fn deref(&self) -> &Scene {
         &self.0
     }
-}
-
-/// The password of the user ann is "secret".
-fn ann() -> Box<CheckPassword> {
-    Box::new(|_, name, password| match (name, password) {
-        ("ann", "secret") => Some(Checked::Right),
-        _ => Some(Checked::Wrong),
-    })
 }
 
 /// Options with a certificate, and with a user ann, whose password is "secret".
@@ -141,13 +134,9 @@ fn starttls_waits_while_a_password_is_checked() -> Result {
         (Checked::Busy, ["403", "382"]),
         (Checked::Wrong, ["481", "382"]),
     ] {
-        let checking: Rc<RefCell<Option<Chat>>> = Rc::default();
-        let started = Rc::clone(&checking);
+        let (check, checking) = pending();
         let options = Options {
-            check_password: Some(Box::new(move |chat, _, _| {
-                started.replace(Some(chat.clone()));
-                None
-            })),
+            check_password: Some(check),
             insecure_auth: true,
             ..anonymous()
         };

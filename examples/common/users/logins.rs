@@ -14,8 +14,8 @@ use asynchat::{AsyncChat, Chat, Result};
 
 use super::Users;
 use super::accepted::Accepted;
+use super::check_thread::on_a_thread;
 use super::login_limit::{Client, LoginLimit};
-use super::off_the_loop::on_a_thread;
 
 /// The most checks that wait, in all and of one address.
 const QUEUE: usize = 1024;
@@ -53,7 +53,7 @@ impl Default for Logins {
 
 struct Shared {
     is_empty: bool,
-    current: RefCell<Rc<Current>>,
+    current: RefCell<Rc<UserSet>>,
     /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
     threads: usize,
     limit: LoginLimit,
@@ -61,7 +61,7 @@ struct Shared {
 }
 
 /// The users, and the passwords that were right for them. Both are replaced together.
-struct Current {
+struct UserSet {
     check: Arc<Check>,
     accepted: Accepted,
 }
@@ -99,7 +99,7 @@ impl Logins {
     ) -> Logins {
         Logins(Rc::new(Shared {
             is_empty,
-            current: RefCell::new(Current::new(check)),
+            current: RefCell::new(UserSet::new(check)),
             threads,
             // A client that fails waits for the check anyway.
             limit: LoginLimit::new(Duration::ZERO),
@@ -110,7 +110,7 @@ impl Logins {
     /// The users of log-ins that follow. Whoever is logged in stays so. If there were users before, nobody can do without a
     /// password afterwards.
     pub fn replace(&self, users: Users) {
-        self.0.current.replace(Current::new(check_of(users)));
+        self.0.current.replace(UserSet::new(check_of(users)));
     }
 
     /// Whether there is nobody who could log in.
@@ -155,9 +155,9 @@ fn check_of(users: Users) -> impl Fn(&[u8], &[u8]) -> bool {
     move |name, password| users.admit(name, password)
 }
 
-impl Current {
-    fn new(check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Rc<Current> {
-        Rc::new(Current {
+impl UserSet {
+    fn new(check: impl Fn(&[u8], &[u8]) -> bool + Send + Sync + 'static) -> Rc<UserSet> {
+        Rc::new(UserSet {
             check: Arc::new(check),
             accepted: Accepted::new(),
         })
@@ -201,21 +201,21 @@ impl Shared {
     }
 
     fn run(self: &Rc<Self>, request: Request) {
-        let (current, shared) = (Rc::clone(&self.current.borrow()), Rc::clone(self));
-        let check = Arc::clone(&current.check);
+        let (users, shared) = (Rc::clone(&self.current.borrow()), Rc::clone(self));
+        let check = Arc::clone(&users.check);
         let (name, password) = (request.name.clone(), request.password.clone());
         let check = move || check(&name, &password);
         if self.threads == 0 {
-            asynchat::call_soon(move || shared.finish(request, &current, Some(check())));
+            asynchat::call_soon(move || shared.finish(request, &users, Some(check())));
         } else {
             on_a_thread(check, move |is_right| {
-                shared.finish(request, &current, is_right);
+                shared.finish(request, &users, is_right);
             });
         }
     }
 
-    /// `current` are the users of the check. A result for replaced users is not remembered.
-    fn finish(self: &Rc<Self>, request: Request, current: &Current, is_right: Option<bool>) {
+    /// `users` is the set that the check used. If it was replaced meanwhile, its remembered passwords are dropped with it.
+    fn finish(self: &Rc<Self>, request: Request, users: &UserSet, is_right: Option<bool>) {
         self.release(request.client);
         let login = match is_right {
             Some(true) => Login::Right,
@@ -224,7 +224,7 @@ impl Shared {
         };
         match login {
             Login::Right => {
-                let accepted = &current.accepted;
+                let accepted = &users.accepted;
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
             Login::Wrong => drop(self.limit.record_failure(request.client)),

@@ -1,7 +1,7 @@
 //! Users and their passwords, and the options of the command line that name them. Several examples include this folder by
 //! its path.
 //!
-//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (who is checked when), `off_the_loop.rs` (a check on a
+//! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (who is checked when), `check_thread.rs` (a check on a
 //! thread), `accepted.rs` (passwords that were checked a short while ago).
 
 #![allow(
@@ -11,12 +11,12 @@
 )]
 
 mod accepted;
+mod check_thread;
 mod hash;
 #[path = "../login_limit.rs"]
 #[allow(clippy::duplicate_mod, reason = "the server of `nntp` has one, too")]
 mod login_limit;
 mod logins;
-mod off_the_loop;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;

@@ -8,10 +8,10 @@ use super::session::Session;
 use super::upload::Upload;
 use crate::status::Progress;
 
-/// The most that is received behind a refusal: so many times the largest file. The deadlines of the connection demand
-/// progress, and a session has one data connection.
+/// The rest of a refused upload is dropped up to this multiple of the largest permitted file. The deadlines of the data
+/// connection bound the time.
 const MOST_DROPPED: u64 = 16;
-/// And at least so many bytes.
+/// The rest is dropped up to this many bytes in any case.
 const LEAST_DROPPED: u64 = 1 << 30;
 
 pub struct Data {
@@ -38,7 +38,7 @@ enum Incoming {
     /// The transfer is a download, or has not begun. They are dropped.
     Nothing,
     Upload(Box<(Upload, Progress)>),
-    /// The file was refused. So many of them are still dropped.
+    /// The file was refused. This many bytes are still received and dropped.
     Refused(u64),
     Complete,
 }
@@ -62,13 +62,13 @@ impl Data {
         self.chat.resume_reading();
     }
 
-    /// The client can read the refusal at once, and stop. Most clients send the rest of the file before, which is dropped.
-    /// A reset is an error of the data connection, after which most clients read no reply.
+    /// Sends the refusal at once, and drops what the client still sends. A reset would be an error of the data connection,
+    /// after which most clients read no reply.
     fn refuse(&mut self, refusal: Refusal, dropped: u64) {
         self.refusal = Some(refusal);
         self.incoming = Incoming::Refused(dropped);
         let number = self.number;
-        // Fails if the client has left.
+        // `post` fails if the control connection has ended.
         let _ = self.control.post(move |session: &mut Session| {
             session.transfer_refused(number, refusal);
             Ok(())

@@ -236,7 +236,7 @@ impl Session {
         Record::new(&options.status, protocol, command, 426, line)
     }
 
-    /// Whether there was a transfer without a reply. It is counted and logged with this one.
+    /// Ends the transfer, counts it and logs it. Returns whether `reply` has to be sent.
     pub fn end_transfer(&mut self, reply: &str) -> bool {
         let Some(transfer) = self.transfer.take() else {
             return false;
@@ -284,7 +284,7 @@ impl Session {
     }
 
     pub fn data_ended(&mut self, number: u64, reply: &str) {
-        // If it was aborted, there is another one.
+        // `Route::close` has changed the number if the transfer was aborted.
         if number == self.route.number {
             self.close_transfer(reply);
         }
@@ -312,7 +312,7 @@ impl Session {
         }
     }
 
-    /// A client that sends a command after a refusal sends no more of its file.
+    /// Closes a refused transfer: a client that sends a command after the refusal has stopped sending its file.
     pub fn close_refused_transfer(&mut self) {
         let transfer = self.transfer.as_ref();
         if let Some(refusal) = transfer.and_then(|it| it.refusal) {

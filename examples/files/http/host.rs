@@ -56,7 +56,7 @@ impl Hosts {
     }
 }
 
-/// What to say of a request with another name. Whoever runs the server behind a reverse proxy reads it first.
+/// The text of the 421. It names the option, because a reverse proxy that was just set up gets this reply.
 pub fn refusal(request: &Request<'_>) -> String {
     let host = authority(request).map(|authority| split_port(authority).0);
     match host.and_then(|host| name(host).ok()) {

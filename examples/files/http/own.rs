@@ -44,7 +44,7 @@ pub fn own(
     if !may_watch(&service.options.viewers, client, request.fields) {
         return Reply::text(
             403,
-            "the status is for clients on the server's host and those of --status-from, without a proxy between",
+            "only clients on the server's host or in --status-from may see its status, and not through a proxy",
         );
     }
     // DNS rebinding, from the browser of a client that may see it: see `host.rs`.

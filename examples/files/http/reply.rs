@@ -13,7 +13,8 @@ use crate::http1::{Rejected, Version, status};
 use crate::names::Names;
 use crate::status::{Connection, Record};
 
-/// The connection of a longer reply lingers in any case: the system may hold much of it, and only the loop limits how long.
+/// The longest reply after which a socket skips the linger. The kernel may queue much of a longer one, and only a lingering
+/// socket has a deadline.
 const SHORT: u64 = 128 * 1024;
 
 /// What a session has to know of a request when it replies.

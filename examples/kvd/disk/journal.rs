@@ -76,7 +76,7 @@ impl Journal {
         reply.has_written && self.writer.status.is_behind()
     }
 
-    /// Pushes the replies, or a promise of them if they wait for the disk. `has_to_wait` is whether the client has to.
+    /// Pushes the replies, or a promise of them if they wait for the disk. `has_to_wait`: the client waits for a slow disk.
     pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply, has_to_wait: bool) {
         let has_written = std::mem::take(&mut reply.has_written);
         // A client that wants no replies waits for a slow disk, too.

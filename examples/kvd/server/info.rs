@@ -66,7 +66,7 @@ impl Server {
             if number != self.number {
                 worker.post(|server| {
                     server.counts_before.set(Counts::now());
-                    // For INFO it may have reported the old ones meanwhile.
+                    // For an INFO, this worker may have reported the old figures before this post.
                     server.report(&mut server.shared.lock());
                 });
             }

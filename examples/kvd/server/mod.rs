@@ -206,7 +206,7 @@ impl Server {
             reply.flush(chat);
             return false;
         };
-        // The thread that writes changes the answer at any time.
+        // The answer is read once: the thread that writes may change it.
         let has_to_wait = journal.has_to_wait(reply);
         journal.push(client, chat, reply, has_to_wait);
         if has_to_wait && !journal.delays_replies() {

@@ -224,7 +224,7 @@ impl Server {
                 data.subscribers.note(&message.channel, number, lost);
             }
             if is_first {
-                worker.post(Server::deliver_left);
+                worker.post(Server::deliver_mailbox);
             }
         }
         total
@@ -246,14 +246,14 @@ impl Server {
         }
     }
 
-    /// Delivers what other workers have left. They may use the lock meanwhile: there may be many subscribers.
-    pub fn deliver_left(&self) {
+    /// Delivers the mailbox, without the lock: a delivery to many subscribers takes long.
+    pub fn deliver_mailbox(&self) {
         self.take_mailbox(&mut self.shared.lock());
         self.deliver();
     }
 
-    /// The same while the lock is held: what the clients of this worker have published before goes first.
-    fn deliver_mailbox(&self, data: &mut Data) {
+    /// Delivers the mailbox while the caller holds the lock, after the undelivered messages of this worker's own clients.
+    fn deliver_mailbox_locked(&self, data: &mut Data) {
         self.take_mailbox(data);
         self.deliver();
     }
@@ -290,7 +290,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver_mailbox(data);
+        self.deliver_mailbox_locked(data);
         let name = Bytes::copy_from_slice(name);
         let mut own = lock(&client.subscriptions);
         let is_new = own.of_mut(kind).insert(name.clone(), ()).is_none();
@@ -312,7 +312,7 @@ impl Server {
         kind: Kind,
         name: &[u8],
     ) {
-        self.deliver_mailbox(data);
+        self.deliver_mailbox_locked(data);
         let mut own = lock(&client.subscriptions);
         let was_subscribed = own.of_mut(kind).remove(name).is_some();
         client.subscription_count.store(own.len());

@@ -73,7 +73,7 @@ impl Session {
         let Tools { parser, reply } = tools;
         if client.subscription_count.load() > 0 {
             // What was published before the requests were sent goes before their replies.
-            server.deliver_left();
+            server.deliver_mailbox();
         }
         let mut locked = server.shared.lock();
         let data = &mut *locked;

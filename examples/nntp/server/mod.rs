@@ -72,8 +72,8 @@ pub struct Options {
     pub max_failed_logins: usize,
     /// The delay of the reply to the first failed log-in of an address. Each further failure doubles it.
     pub login_delay: Duration,
-    /// If set, clients must log in. This is a function because it may need threads, and crates that some programs that
-    /// include this module are built without.
+    /// If set, clients must log in. It is a function because it may start threads and may use crates that other programs
+    /// with this module do not have.
     pub check_password: Option<Box<CheckPassword>>,
     /// Whether passwords are accepted without TLS.
     pub insecure_auth: bool,

@@ -82,7 +82,7 @@ pub struct DiskStore {
     finished: Receiver<Outcome>,
     writer: Option<JoinHandle<()>>,
     /// The writer has panicked.
-    has_ended: Cell<bool>,
+    has_panicked: Cell<bool>,
     /// Until when posts are refused after a failed write.
     paused: Arc<Pause>,
 }
@@ -118,7 +118,7 @@ impl DiskStore {
             work: Some(work),
             finished,
             writer: Some(writer),
-            has_ended: Cell::new(false),
+            has_panicked: Cell::new(false),
             paused,
         })
     }
@@ -182,7 +182,7 @@ impl DiskStore {
 impl Store for DiskStore {
     fn has_room(&self, head: usize, body: u64) -> bool {
         let used = self.used.get().saturating_add(octets(head, body));
-        used <= self.limit && !self.has_ended.get() && !self.paused.is_on(Instant::now())
+        used <= self.limit && !self.has_panicked.get() && !self.paused.is_on(Instant::now())
     }
 
     fn submit(&self, job: Job) {
@@ -205,10 +205,12 @@ impl Store for DiskStore {
                 }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
-                    if !self.has_ended.replace(true) {
-                        tracing::error!("the store's thread has ended: no posts before a restart");
+                    if !self.has_panicked.replace(true) {
+                        tracing::error!(
+                            "the store's thread has panicked: posts are refused until a restart"
+                        );
                     }
-                    // There is no outcome of these. A peer can offer them again.
+                    // The pending posts get no outcome. A peer can offer them again.
                     spool.forget_all();
                     break;
                 }

@@ -93,7 +93,7 @@ impl Socks {
         };
         if !offered.contains(&method) {
             self.chat.push_slice(&[VERSION, NONE_IS_ACCEPTABLE]);
-            return self.end(false, "the client offers no acceptable method");
+            return self.end("the client offers no acceptable method");
         }
         self.chat.push_slice(&[VERSION, method]);
         match method {
@@ -134,12 +134,12 @@ impl Socks {
         }
         self.chat.push_slice(&[1, 1]);
         match login {
-            Login::Busy => self.end(false, "the password cannot be checked now"),
-            Login::TooMany(_) => self.end(false, "too many wrong passwords from this address"),
+            Login::Busy => self.end("the password cannot be checked now"),
+            Login::TooMany(_) => self.end("too many wrong passwords from this address"),
             Login::Right | Login::Wrong => {
                 // The name may be a password, in the wrong field.
                 tracing::debug!(name = %name.escape_ascii(), "wrong password");
-                // Those that are prohibited have a limit of their own.
+                // A separate call, so that prohibited destinations do not suppress it.
                 tracing::warn!("SOCKS: the name or the password is wrong");
                 self.close();
             }
@@ -195,17 +195,23 @@ impl Socks {
     /// Sends a reply that is an error, and closes: section 6.
     fn refuse(&mut self, reply: u8, why: &str) {
         self.chat.push(reply_with(reply, None));
-        self.end(reply == Failure::Prohibited.socks(), why);
+        self.end(why);
     }
 
-    /// What is `prohibited` is of interest to whoever runs the proxy.
-    fn end(&mut self, prohibited: bool, why: &str) {
+    /// A prohibited destination is logged as a warning.
+    fn refuse_prohibited(&mut self) {
+        let why = Failure::Prohibited;
+        self.chat.push(reply_with(why.socks(), None));
         let user = self.user.as_deref();
         let to = self.to.as_ref().map(tracing::field::display);
-        match prohibited {
-            true => tracing::warn!(user, to, "SOCKS: {why}"),
-            false => tracing::info!(user, to, "SOCKS: {why}"),
-        }
+        tracing::warn!(user, to, "SOCKS: {why}");
+        self.close();
+    }
+
+    fn end(&mut self, why: &str) {
+        let user = self.user.as_deref();
+        let to = self.to.as_ref().map(tracing::field::display);
+        tracing::info!(user, to, "SOCKS: {why}");
         self.close();
     }
 
@@ -246,7 +252,7 @@ impl AsyncChat for Socks {
             (Step::NameLength, &[1, length]) => self.expect(usize::from(length) + 1, Step::Name),
             (Step::NameLength, _) => {
                 self.chat.push_slice(&[1, 1]);
-                self.end(false, "the log-in is not that of RFC 1929");
+                self.end("the log-in is not that of RFC 1929");
             }
             (Step::Name, [name @ .., length]) => {
                 self.name = name.to_vec();
@@ -315,7 +321,10 @@ impl Opens for Socks {
     }
 
     fn failed(&mut self, why: Failure) -> Result {
-        self.refuse(why.socks(), &why.to_string());
+        match why {
+            Failure::Prohibited => self.refuse_prohibited(),
+            why => self.refuse(why.socks(), &why.to_string()),
+        }
         Ok(())
     }
 }

@@ -90,7 +90,7 @@ fn each_transfer_is_logged_and_counted() -> Result {
     Ok(())
 }
 
-/// Either may be the reason.
+/// Either name can be the cause of the error.
 #[test]
 fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
     let name = |path| Names::parse(path).ok_or("a name");

@@ -1,4 +1,4 @@
-//! Errors of the file system. The log has the path and the error, and the client is told what it can do.
+//! Errors of the file system. The log has the path and the error, and the reply says what the client can do.
 
 #[cfg(unix)]
 use std::{fs, io};

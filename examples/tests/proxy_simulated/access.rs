@@ -232,14 +232,16 @@ fn a_client_above_the_limits_gets_a_503() -> Result {
     Ok(())
 }
 
+/// A log-in over SOCKS, and a request for a destination that is prohibited.
+fn socks_log_in(password: &[u8; 6]) -> Vec<u8> {
+    let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
+    [&log_in, &socks("localhost", 80)[3..]].concat()
+}
+
 /// Whoever runs the proxy learns who has asked for what, and the client reads which destination is meant.
 #[test]
 fn a_refusal_names_the_destination_and_the_user() -> Result {
     let field = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
-    let socks_log_in = |password: &[u8; 6]| {
-        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
-        [&log_in, &socks("localhost", 80)[3..]].concat()
-    };
     let why = "the proxy does not allow this destination";
     let wrong = "the name or the password is wrong";
     let cases = [
@@ -290,7 +292,7 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         assert!(received.ends_with(&text), "{received}");
         assert!(log.lines().any(|it| it == line), "{line}\n{log}");
     }
-    // After a wrong password the next request is not that of the user before.
+    // The user of a request is not the user of the next one, which has no password.
     let client = world.client()?;
     let log = captured(|| {
         let right = format!("TRACE http://a/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n");
@@ -301,7 +303,7 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         [true, false],
         "{log}"
     );
-    // The 403 of a server is none of the proxy.
+    // A 403 of the server is forwarded, and is no refusal of the proxy.
     let log = captured(|| {
         let input = get("www.example").replace("Host", &format!("{field}\r\nHost"));
         let (_client, server) = world.begin(input)?;
@@ -345,10 +347,6 @@ fn prohibited_destinations_do_not_suppress_wrong_passwords() -> Result {
     let right = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
     let wrong = "Proxy-Authorization: Basic YW5uOndyb25n";
     let request = |field: &str| get("localhost").replace("Host", &format!("{field}\r\nHost"));
-    let socks_log_in = |password: &[u8; 6]| {
-        let log_in = [b"\x05\x01\x02\x01\x03ann\x06", &password[..]].concat();
-        [&log_in, &socks("localhost", 80)[3..]].concat()
-    };
     for inputs in [
         [request(right).into_bytes(), request(wrong).into_bytes()],
         [socks_log_in(b"secret"), socks_log_in(b"wrong!")],

@@ -36,8 +36,8 @@ pub struct Client {
     timer: TimerId,
     /// The part of a head that has arrived.
     head: Vec<u8>,
-    /// Who has sent the latest request, if the proxy has users. Not who it claims to be: people type passwords into the field
-    /// for the name, and the log must have none.
+    /// The user of the latest request, set once its password was right. A claimed name may be a password that was typed into
+    /// the wrong field, so it is logged at debug level only.
     user: Option<String>,
     state: State,
     /// Whether the next reply is the last one, because of a shutdown or a log-in that has taken too long.

@@ -41,13 +41,13 @@ impl Client {
             is_head: request.method == "HEAD",
             keep_alive,
         });
-        let interest = match status {
-            403 => Interest::Prohibited,
-            407 if credentials(request).is_some() => Interest::WrongPassword,
-            _ => Interest::None,
+        let warning = match status {
+            403 => Warning::Prohibited,
+            407 if credentials(request).is_some() => Warning::WrongPassword,
+            _ => Warning::None,
         };
         // The target may contain a password.
-        self.log_line(interest, format_args!("{}: {status} {why}", request.method));
+        self.log_line(warning, format_args!("{}: {status} {why}", request.method));
     }
 
     /// Answers what is no request, or none that can be understood.
@@ -72,11 +72,11 @@ impl Client {
             }
             _ => (false, false),
         };
-        let interest = match why {
-            Failure::Prohibited => Interest::Prohibited,
-            _ => Interest::None,
+        let warning = match why {
+            Failure::Prohibited => Warning::Prohibited,
+            _ => Warning::None,
         };
-        self.log_request(interest, why.status(), &why.to_string());
+        self.log_request(warning, why.status(), &why.to_string());
         let reason = match &self.state {
             State::Forward(it) => self.reason(why, &it.to),
             State::Tunnel(to, _) => self.reason(why, to),
@@ -91,8 +91,7 @@ impl Client {
         });
     }
 
-    /// Why there is no connection to a destination, for the client. A user may have another name than that of the person who
-    /// reads the reply.
+    /// The text of a refusal. It names the user, because the reader may be logged in under another name.
     pub(super) fn reason(&self, why: Failure, to: &Destination) -> String {
         match (why, &self.user) {
             (Failure::Prohibited, Some(user)) => format!("{to}: {why} to {user}"),
@@ -107,39 +106,39 @@ impl Client {
 
     /// Logs a request. The loop has set a span with the client's address.
     pub(super) fn log(&self, status: u16, remark: &str) {
-        self.log_request(Interest::None, status, remark);
+        self.log_request(Warning::None, status, remark);
     }
 
-    fn log_request(&self, interest: Interest, status: u16, remark: &str) {
+    fn log_request(&self, warning: Warning, status: u16, remark: &str) {
         match &self.state {
             State::Forward(it) => {
                 let method = &it.exchange.method;
                 self.log_line(
-                    interest,
+                    warning,
                     format_args!("{method} http://{}: {status} {remark}", it.to),
                 );
             }
             State::Tunnel(to, _) => {
-                self.log_line(interest, format_args!("CONNECT {to}: {status} {remark}"));
+                self.log_line(warning, format_args!("CONNECT {to}: {status} {remark}"));
             }
             State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
         }
     }
 
     /// Ten warnings of one kind are logged in a second. They do not suppress those of the other kind.
-    fn log_line(&self, interest: Interest, line: fmt::Arguments<'_>) {
+    fn log_line(&self, warning: Warning, line: fmt::Arguments<'_>) {
         let user = self.user.as_deref();
-        match interest {
-            Interest::None => info!(user, "{line}"),
-            Interest::Prohibited => warn!(user, "{line}"),
-            Interest::WrongPassword => warn!("{line}"),
+        match warning {
+            Warning::None => info!(user, "{line}"),
+            Warning::Prohibited => warn!(user, "{line}"),
+            Warning::WrongPassword => warn!("{line}"),
         }
     }
 }
 
-/// Why a reply is of interest to whoever runs the proxy. Each client asks once without a password, which is of none.
+/// Which warning a reply causes. A request without a password causes none: every client sends one first.
 #[derive(Clone, Copy)]
-enum Interest {
+enum Warning {
     None,
     Prohibited,
     WrongPassword,

@@ -15,7 +15,8 @@ thread_local! {
     static NUMBER: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Calls `check` on a thread of its own, and then `follow` on the loop. There is no result if the system has no thread.
+/// Calls `check` on a thread of its own, and then `follow` on the loop. `follow` gets `None` if `check` panics or the system
+/// has no thread.
 pub fn on_a_thread(
     check: impl FnOnce() -> bool + Send + 'static,
     follow: impl FnOnce(Option<bool>) + 'static,
