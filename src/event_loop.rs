@@ -144,6 +144,7 @@ impl EventLoop {
     }
 
     /// Returns what [`run_once`](EventLoop::run_once) does, and whether the loop was stopped.
+    #[inline(always)] // A program that draws frames calls it for each frame.
     pub(crate) fn take_one_turn(&self, timeout: Option<Duration>) -> Result<(bool, bool), Error> {
         let running = current::enter(&self.0)?;
         let runtime = running.runtime();
