@@ -40,6 +40,15 @@ impl Scene {
         })
     }
 
+    /// The client has said that it sends nothing more.
+    fn that_skips_linger() -> Result<Self> {
+        Scene::with(Deadlines::default(), REPLY, |chat| {
+            chat.close_when_done();
+            chat.skip_linger();
+            Ok(())
+        })
+    }
+
     /// The server calls `close` after it has pushed its reply.
     fn with(
         deadlines: Deadlines,
@@ -158,11 +167,7 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
 /// The peer receives what the kernel has accepted.
 #[test]
 fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
-    let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
-        chat.close_when_done();
-        chat.skip_linger();
-        Ok(())
-    })?;
+    let scene = Scene::that_skips_linger()?;
     let client = scene.client()?;
     assert_eq!(scene.lingering(), 0);
     client.start_reading(usize::MAX);
@@ -174,11 +179,7 @@ fn the_socket_of_a_peer_that_sends_nothing_more_is_closed_at_once() -> Result {
 /// A peer that sends after QUIT.
 #[test]
 fn a_peer_that_sends_all_the_same_gets_a_reset() -> Result {
-    let scene = Scene::with(Deadlines::default(), REPLY, |chat| {
-        chat.close_when_done();
-        chat.skip_linger();
-        Ok(())
-    })?;
+    let scene = Scene::that_skips_linger()?;
     let client = scene.client()?;
     client.send("DATE\r\n");
     assert_eq!(client.ended(), Some(Ended::Reset));

@@ -30,7 +30,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Classifies the error, and logs it if whoever runs the server may have to act.
+    /// Classifies the error, and logs it if the operator of the server may have to act.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
         Failure::classify_and_log(format_args!("/{}", names.display()), error)
     }
