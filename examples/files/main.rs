@@ -101,6 +101,7 @@
 )]
 
 mod access_log;
+mod author;
 #[path = "../common/certificate.rs"]
 mod certificate;
 mod clock;
@@ -299,7 +300,7 @@ impl Arguments {
 }
 
 fn main() {
-    common::log_to_stderr("info");
+    common::log_events_to_stderr("info");
     let arguments = Arguments::parse();
     let outcome = match &arguments.users.hash_password {
         Some(name) => users::read_entry(name).map(common::say),

@@ -70,19 +70,19 @@ impl Session {
     }
 
     pub fn dele(&self, path: &[u8]) -> Result<&'static str, Refusal> {
-        let (user, names) = (self.writer()?, self.resolve(path)?);
+        let (author, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove(&names);
         removed.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), user, "deleted");
+        info!(names = %names.display(), %author, "deleted");
         Ok("250 deleted")
     }
 
     pub fn mkd(&self, path: &[u8]) {
         let create = || -> Result<Names, Refusal> {
-            let (user, names) = (self.writer()?, self.resolve(path)?);
+            let (author, names) = (self.writer()?, self.resolve(path)?);
             let created = self.service.tree.create_folder(&names);
             created.map_err(|error| failed(&names, &error))?;
-            info!(names = %names.display(), user, "created");
+            info!(names = %names.display(), %author, "created");
             Ok(names)
         };
         match create() {
@@ -92,10 +92,10 @@ impl Session {
     }
 
     pub fn rmd(&self, path: &[u8]) -> Result<&'static str, Refusal> {
-        let (user, names) = (self.writer()?, self.resolve(path)?);
+        let (author, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove_folder(&names);
         removed.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), user, "deleted");
+        info!(names = %names.display(), %author, "deleted");
         Ok("250 deleted")
     }
 
@@ -110,10 +110,10 @@ impl Session {
 
     pub fn rnto(&self, from: Option<Names>, path: &[u8]) -> Result<&'static str, Refusal> {
         let from = from.ok_or("503 RNFR first")?;
-        let (user, to) = (self.writer()?, self.resolve_new(path)?);
+        let (author, to) = (self.writer()?, self.resolve_new(path)?);
         let renamed = self.service.tree.rename(&from, &to);
         renamed.map_err(|error| refusal(&Failure::of_rename(&from, &to, &error)))?;
-        info!(from = %from.display(), to = %to.display(), user, "renamed");
+        info!(from = %from.display(), to = %to.display(), %author, "renamed");
         Ok("250 renamed")
     }
 }

@@ -5,6 +5,7 @@ use tracing::{debug, info};
 use super::Refusal;
 use super::command::Command;
 use super::session::Session;
+use crate::author::Author;
 use crate::names::Names;
 use crate::users;
 
@@ -118,7 +119,8 @@ impl Session {
     pub fn end_login(&mut self, name: String, login: users::Login) {
         match login {
             users::Login::Right => {
-                info!(name, "logged in over FTP");
+                let author = Author::new(&name, self.connection.peer.as_ref());
+                info!(%author, "logged in over FTP");
                 self.login.who = Who::User(name);
                 self.logged_in();
                 self.reply("230 logged in");
@@ -155,9 +157,11 @@ impl Session {
     }
 
     /// The user, if it may write.
-    pub fn writer(&self) -> Result<&str, Refusal> {
+    pub fn writer(&self) -> Result<Author, Refusal> {
         match &self.login.who {
-            Who::User(name) if self.service.options.write => Ok(name),
+            Who::User(name) if self.service.options.write => {
+                Ok(Author::new(name, self.connection.peer.as_ref()))
+            }
             _ => Err("550 writing needs a user and a password"),
         }
     }

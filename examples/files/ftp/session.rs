@@ -378,7 +378,8 @@ impl AsyncChat for Session {
         Ok(AtShutdown::CloseWhenDone)
     }
 
-    fn handle_close(&mut self, _: &Close) {
+    fn handle_close(&mut self, why: &Close) {
+        self.connection.closed(why);
         self.route.close();
         self.end_transfer("426 the client has left");
     }

@@ -104,10 +104,10 @@ impl Session {
     }
 
     fn upload(&self, path: &[u8], start: Option<u64>, append: bool) -> Result<Begun, Refusal> {
-        let user = self.writer()?;
+        let author = self.writer()?;
         let names = self.resolve_new(path)?;
         let text = format!("to receive /{}", names.display());
-        let upload = Upload::begin(&self.service, names, user, self.is_ascii, start, append)?;
+        let upload = Upload::begin(&self.service, names, author, self.is_ascii, start, append)?;
         Ok(Begun {
             work: Work::Receive(upload),
             text,

@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::ascii::Lines;
 use super::{Refusal, Service, failed};
+use crate::author::Author;
 use crate::names::Names;
 use crate::tree;
 
@@ -16,7 +17,7 @@ pub const TOO_LARGE: Refusal = "552 the file is too large";
 pub struct Upload {
     target: Target,
     names: Names,
-    user: String,
+    author: Author,
     /// TYPE A, and a buffer.
     lines: Option<(Lines, Vec<u8>)>,
     /// The length of the file so far.
@@ -36,7 +37,7 @@ impl Upload {
     pub fn begin(
         service: &Rc<Service>,
         names: Names,
-        user: &str,
+        author: Author,
         is_ascii: bool,
         start: Option<u64>,
         append: bool,
@@ -69,7 +70,7 @@ impl Upload {
         Ok(Upload {
             target,
             names,
-            user: user.to_owned(),
+            author,
             lines: is_ascii.then(Default::default),
             size,
             max_size: service.options.max_upload,
@@ -113,7 +114,7 @@ impl Upload {
         let Upload {
             target,
             names,
-            user,
+            author,
             size,
             ..
         } = self;
@@ -129,7 +130,7 @@ impl Upload {
             }
         };
         outcome.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), user, size, "uploaded");
+        info!(names = %names.display(), %author, size, "uploaded");
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use super::Service;
 use super::conditions::{self, Outcome, Validators};
 use super::get::{failed, modified, path_of};
 use super::reply::{Content, Reply};
+use crate::author::Author;
 use crate::http1::{Framing, Request};
 use crate::names::Names;
 use crate::tree::{self, Found};
@@ -17,13 +18,13 @@ use crate::tree::{self, Found};
 pub struct Upload {
     file: tree::Upload,
     names: Names,
-    user: String,
+    author: Author,
     /// What the conditions of the request were evaluated with, if it has any. It must not have changed at the end.
     condition: Option<Option<Validators>>,
 }
 
 /// Begins an upload. Everything that can be checked is checked before the client sends the body.
-pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upload, Reply> {
+pub fn begin(service: &Service, request: &Request<'_>, author: Author) -> Result<Upload, Reply> {
     let names = target(request)?;
     if names.is_folder {
         return Err(Reply::text(409, "it is the name of a folder"));
@@ -62,7 +63,7 @@ pub fn begin(service: &Service, request: &Request<'_>, user: &str) -> Result<Upl
     Ok(Upload {
         file,
         names,
-        user: user.to_owned(),
+        author,
         condition,
     })
 }
@@ -86,8 +87,8 @@ impl Upload {
             Ok(metadata) => metadata,
             Err(error) => return failed(&self.names, &error),
         };
-        let (names, user, size) = (self.names.display(), self.user, metadata.len());
-        info!(%names, user, size, "uploaded");
+        let (names, author, size) = (self.names.display(), self.author, metadata.len());
+        info!(%names, %author, size, "uploaded");
         let tag = Validators::new(modified(&metadata), size, "").tag;
         match before {
             Some(_) => Reply::new(204, Content::None),
@@ -99,7 +100,7 @@ impl Upload {
     }
 }
 
-pub fn delete(service: &Service, request: &Request<'_>, user: &str) -> Reply {
+pub fn delete(service: &Service, request: &Request<'_>, author: &Author) -> Reply {
     let delete = || -> Result<Reply, Reply> {
         let names = target(request)?;
         let current = current(service, &names)?;
@@ -111,7 +112,7 @@ pub fn delete(service: &Service, request: &Request<'_>, user: &str) -> Reply {
             .tree
             .remove(&names)
             .map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), user, "deleted");
+        info!(names = %names.display(), %author, "deleted");
         Ok(Reply::new(204, Content::None))
     };
     delete().unwrap_or_else(|reply| reply)

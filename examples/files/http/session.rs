@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Eof, Overflow, RecordLimit, Result, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, RecordLimit, Result, TimerId};
 use tracing::debug;
 
 use super::auth::{self, Sender};
@@ -13,6 +13,7 @@ use super::incoming::{Incoming, MOST_DISCARDED};
 use super::reply::{self, Content, Exchange, Reply};
 use super::{Service, get, host, put};
 use crate::access_log;
+use crate::author::Author;
 use crate::http1::{self, Framing, Rejected, Request, Version};
 use crate::status::{Connection, Record};
 
@@ -187,6 +188,7 @@ impl Session {
             false => "GET, HEAD, OPTIONS",
         };
         let expects = request.expects_continue();
+        let author = |user| Author::new(user, self.connection.peer.as_ref());
         let reply = match (request.method, user) {
             _ if !self.is_host(request) => Reply::text(421, host::refusal(request)),
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
@@ -197,7 +199,7 @@ impl Session {
                 get::get(&service, request, client, self.is_last)
             }
             ("PUT", Some(user)) if service.options.write => {
-                match put::begin(&service, request, user) {
+                match put::begin(&service, request, author(user)) {
                     Ok(upload) => {
                         if expects == Ok(true) {
                             self.chat.push("HTTP/1.1 100 Continue\r\n\r\n");
@@ -207,7 +209,9 @@ impl Session {
                     Err(reply) => reply,
                 }
             }
-            ("DELETE", Some(user)) if service.options.write => put::delete(&service, request, user),
+            ("DELETE", Some(user)) if service.options.write => {
+                put::delete(&service, request, &author(user))
+            }
             ("OPTIONS", _) => Reply::new(204, Content::None).field("Allow", allowed),
             ("PUT" | "DELETE" | "POST" | "PATCH" | "TRACE" | "CONNECT", _) => {
                 Reply::text(405, format_args!("{allowed} are possible")).field("Allow", allowed)
@@ -444,5 +448,9 @@ impl AsyncChat for Session {
             true => AtShutdown::Stay,
             false => AtShutdown::CloseWhenDone,
         })
+    }
+
+    fn handle_close(&mut self, why: &Close) {
+        self.connection.closed(why);
     }
 }

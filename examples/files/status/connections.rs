@@ -5,7 +5,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Instant;
 
-use asynchat::{Addr, More, Producer};
+use asynchat::{Addr, Close, More, Producer};
+use tracing::warn;
 
 use super::Status;
 
@@ -113,6 +114,14 @@ impl Connection {
         self.total.set(total.map(|(before, bytes)| before + bytes));
         self.transfers.set(self.transfers.get() + 1);
         Progress(Rc::clone(self))
+    }
+
+    /// Logs what the operator of the server ought to know. The event of the crate does not say which connection it was.
+    pub fn closed(&self, why: &Close) {
+        if let Close::Handler(_) | Close::Panic(_) = why {
+            let (protocol, peer) = (self.protocol.get(), self.peer.as_ref().map(Addr::to_string));
+            warn!(protocol, peer, %why, "a connection has failed");
+        }
     }
 
     pub fn is_transferring(&self) -> bool {

@@ -103,3 +103,28 @@ fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
     assert!(log.contains(" path=/dir/old -> /new error="), "{log}");
     Ok(())
 }
+
+#[test]
+fn each_change_is_logged_with_its_author() -> Result {
+    let site = Site::ann()?;
+    let log = captured(|| {
+        site.upload("STOR new", "text")?;
+        site.expect("MKD folder", "257")?;
+        site.expect("RNFR new", "350")?;
+        site.expect("RNTO other", "250")?;
+        site.expect("DELE other", "250")?;
+        site.expect("RMD folder", "250")
+    })?;
+    let author = "author=ann at 192.0.2.7:49152";
+    assert_eq!(
+        log,
+        format!(
+            "INFO uploaded names=new {author} size=4\n\
+             INFO created names=folder {author}\n\
+             INFO renamed from=new to=other {author}\n\
+             INFO deleted names=other {author}\n\
+             INFO deleted names=folder {author}\n"
+        )
+    );
+    Ok(())
+}

@@ -8,9 +8,9 @@ use asynchat::Result;
 use crate::captured::captured;
 #[cfg(unix)]
 use crate::captured::warning_calls;
-use crate::site::Site;
 #[cfg(unix)]
-use crate::site::{ANN, parse};
+use crate::site::parse;
+use crate::site::{ANN, Site, put, request};
 #[cfg(unix)]
 use crate::{http::get::failed, names::Names};
 
@@ -47,6 +47,25 @@ fn an_upload_that_gets_no_name_is_a_500_and_logged() -> Result {
     Ok(())
 }
 
+#[test]
+fn each_change_is_logged_with_its_author() -> Result {
+    let site = Site::new()?;
+    let log = captured(|| {
+        site.one(put("/new", "text"))?;
+        site.one(request("DELETE", "/new", ANN, ""))?;
+        Ok(())
+    })?;
+    let lines: Vec<&str> = log.lines().collect();
+    let [uploaded, deleted] = lines[..] else {
+        return Err(log.into());
+    };
+    for (line, event) in [(uploaded, "uploaded"), (deleted, "deleted")] {
+        let expected = format!("INFO {event} names=new author=ann at 127.0.0.1:");
+        assert!(line.starts_with(&expected), "{line}");
+    }
+    Ok(())
+}
+
 /// The file becomes shorter while it is sent.
 #[test]
 fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
@@ -64,6 +83,10 @@ fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
     assert!(client.has_ended());
     assert!(
         log.contains("WARN a file or a folder cannot be used path=/large error="),
+        "{log}"
+    );
+    assert!(
+        log.contains("WARN a connection has failed protocol=\"http\" peer="),
         "{log}"
     );
     Ok(())

@@ -10,6 +10,8 @@
 mod access;
 #[path = "../../files/access_log.rs"]
 mod access_log;
+#[path = "../../files/author.rs"]
+mod author;
 #[path = "../common/captured.rs"]
 mod captured;
 #[path = "../../files/clock.rs"]
