@@ -4,6 +4,7 @@
 //! or once a second, and of many changes some at a time. `writer.rs` writes them on a thread of its own, in one
 //! transaction for all workers. `loader.rs` reads them when the server starts.
 
+mod clear;
 pub mod journal;
 pub mod loader;
 pub mod rows;

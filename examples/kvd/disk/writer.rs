@@ -15,12 +15,13 @@ use std::time::Duration;
 use asynchat::Promise;
 use redb::{Database, ReadableTable, TableDefinition};
 
+use super::clear::clear;
 use super::loader::Loader;
 use super::rows::{Op, each_row};
 use crate::resp::reply::{Part, encode};
 use crate::store::keyspace::Keyspace;
 
-const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// After a failure it tries again after this time, which doubles each time up to the second one.
 const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(8);
@@ -335,9 +336,7 @@ fn transact(database: &Database, ops: &[Op]) -> Result<(), Error> {
         let mut table = transaction.open_table(ROWS)?;
         for op in ops {
             match op {
-                Op::Clear(names) => {
-                    table.retain_in(names.start.as_slice()..names.end.as_slice(), |_, _| false)?;
-                }
+                Op::Clear(names) => table = clear(&transaction, table, names)?,
                 Op::Put(name, content) => drop(table.insert(name.as_slice(), &content[..])?),
                 Op::PutString(name, head, text) => {
                     let content = [&head[..], &text[..]].concat();
