@@ -72,11 +72,10 @@ fn remove_rows(table: &mut Rows<'_>, names: &Range<Vec<u8>>) -> Result<(), Stora
 
 #[cfg(test)]
 mod tests {
-    use std::error::Error;
-
     use redb::Database;
 
     use super::*;
+    use crate::disk::writer::Error;
 
     const COUNT: u32 = 4_000;
 
@@ -85,7 +84,7 @@ mod tests {
     }
 
     /// Removes a range of rows. Returns the names of those that are left, and the growth of the file.
-    fn left(names: Range<Vec<u8>>) -> Result<(Vec<Vec<u8>>, u64), Box<dyn Error>> {
+    fn left(names: Range<Vec<u8>>) -> Result<(Vec<Vec<u8>>, u64), Error> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("rows");
         let database = Database::builder().set_cache_size(1 << 20).create(&path)?;
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_of_a_range_are_removed_and_no_others() -> Result<(), Box<dyn Error>> {
+    fn the_rows_of_a_range_are_removed_and_no_others() -> Result<(), Error> {
         let (first, last) = (name(3, 0), name(3, COUNT));
         let others = [first.clone(), last.clone(), ORDER.to_vec()];
         for (names, expected) in [
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn removed_rows_use_no_more_of_the_file_than_before() -> Result<(), Box<dyn Error>> {
+    fn removed_rows_use_no_more_of_the_file_than_before() -> Result<(), Error> {
         for names in [name(1, 0)..name(2, 0), vec![0]..vec![4]] {
             let grown = left(names)?.1;
             assert!(grown < 1 << 20, "{grown} bytes");

@@ -1,14 +1,16 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
-//! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
-//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `targets.rs`:
-//! commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
+//! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
+//! there. `client.rs`: what others see of it. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
+//! clients that wait for elements. `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and
+//! figures.
 
 pub mod client;
 pub mod config;
 pub mod info;
 pub mod mailbox;
 pub mod pubsub;
+pub mod rest;
 pub mod session;
 pub mod shared;
 pub mod targets;

@@ -52,28 +52,6 @@ fn a_pipelined_script_has_the_same_outcome_under_every_segmentation() -> Result 
 }
 
 #[test]
-fn a_large_value_arrives_in_pieces_and_leaves_as_it_came() -> Result {
-    let scene = Scene::new()?;
-    let client = scene.client()?;
-    let value: String = (0..300_000)
-        .map(|number| char::from(b'a' + (number % 26) as u8))
-        .collect();
-    client.send(format!(
-        "*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n",
-        value.len()
-    ));
-    for piece in value.as_bytes().chunks(70_001) {
-        client.send(piece);
-        scene.network.settle(&scene.event_loop)?;
-    }
-    assert_eq!(
-        scene.ask(&client, "\nGET k\nPING\n")?,
-        format!("+OK $300000 {value} +PONG ")
-    );
-    Ok(())
-}
-
-#[test]
 fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Result {
     let scene = Scene::new()?;
     let clients = [scene.client()?, scene.client()?, scene.client()?];
