@@ -55,3 +55,28 @@ fn small_and_large_arguments_of_a_request_are_the_same_in_pieces_of_any_size() -
     }
     Ok(())
 }
+
+#[test]
+fn a_reply_with_a_string_that_was_appended_to_contains_no_copy_of_it() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let value = "x".repeat(15_000);
+    client.start_reading(usize::MAX);
+    scene.ask(&client, &format!("SET p {value}\nSETRANGE g 3999999 x\n"))?;
+    client.stop_reading();
+    client.send(format!("MGET{}{}\r\n", " p".repeat(6), " g".repeat(3)));
+    client.start_reading(200_000);
+    scene.network.settle(&scene.event_loop)?;
+    let is_shared = {
+        let mut data = scene.shared.lock();
+        let value = data.keyspace.database(0).find(b"g");
+        value.is_some_and(|value| value.is_shared())
+    };
+    assert!(is_shared);
+    client.start_reading(usize::MAX);
+    scene.network.settle(&scene.event_loop)?;
+    let reply = received(&client);
+    assert_eq!(reply.matches(" $4000000 \0").count(), 3);
+    assert!(reply.starts_with("*9 $15000 ") && reply.ends_with("\0x "));
+    Ok(())
+}
