@@ -3,6 +3,7 @@
 use asynchat::Result;
 
 use crate::scene::{Scene, received};
+use crate::store::value::Value;
 
 #[test]
 fn a_large_value_arrives_in_pieces_and_leaves_as_it_came() -> Result {
@@ -70,7 +71,7 @@ fn a_reply_with_a_string_that_was_appended_to_contains_no_copy_of_it() -> Result
     let is_shared = {
         let mut data = scene.shared.lock();
         let value = data.keyspace.database(0).find(b"g");
-        value.is_some_and(|value| value.is_shared())
+        value.is_some_and(Value::is_shared)
     };
     assert!(is_shared);
     client.start_reading(usize::MAX);

@@ -17,6 +17,7 @@ mod large;
 mod long;
 mod messages;
 mod parts;
+mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
 mod scene;
