@@ -32,7 +32,7 @@ pub struct Shared {
     pub started: Instant,
     pub clock: fn() -> i64,
     /// `None` without a disk.
-    disk: Option<Arc<Writer>>,
+    pub disk: Option<Arc<Writer>>,
 }
 
 /// What is behind the lock.
@@ -103,12 +103,6 @@ impl Shared {
     /// The journal of a worker.
     pub fn journal(&self) -> Option<Journal> {
         self.disk.as_ref().map(Journal::new)
-    }
-
-    /// Whether there are changes that are not in the log.
-    pub fn is_pending(&self) -> bool {
-        let disk = self.disk.as_ref();
-        disk.is_some_and(|writer| writer.status.is_pending())
     }
 
     /// Writes what is left to the disk. The workers have ended. An error means that changes are not on disk.

@@ -135,7 +135,8 @@ impl Disk {
 
     /// Lets the loop run until all changes are in the log.
     fn until_logged(&self) -> Result {
-        self.until(|| Ok(!self.scene.shared.is_pending()))
+        let disk = self.scene.shared.disk.as_ref();
+        self.until(|| Ok(disk.is_some_and(|writer| !writer.status.is_pending())))
     }
 
     /// Waits until a client has received exactly this.
