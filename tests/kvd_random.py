@@ -11,6 +11,7 @@ set. Traffic stays on the loopback interface, and every started process is ended
 """
 
 import contextlib
+import itertools
 import os
 import random
 import re
@@ -378,13 +379,13 @@ def random_writes(rng, prefix):
 def crash():
     """After kill -9 in the middle of writes, everything that was acknowledged is there, and of what was not, each
     transaction as a whole or not at all."""
-    for workers in (1, 2):
+    for workers, policy in itertools.product((1, 2), ("always", "everysec", "no")):
         kvd_client.workers = workers
         rng = random.Random(SEED)
         with tempfile.TemporaryDirectory() as folder, kvd() as (model_port, _):
             model = Client(model_port)
-            for _ in range(3 * ROUNDS):
-                with kvd("--dir", folder, "--appendfsync", "always") as (port, process):
+            for _ in range(ROUNDS):
+                with kvd("--dir", folder, "--appendfsync", policy) as (port, process):
                     writers = {f"writer{number}:": Client(port) for number in range(6)}
                     for _ in range(rng.randrange(10, 60)):
                         sent = {prefix: random_writes(rng, prefix) for prefix in writers}

@@ -166,10 +166,12 @@ fn run(arguments: &Arguments) -> Result {
         Some(dir) => {
             let remote = asynchat::remote()?;
             // An error means that the loop has already ended.
-            let opened = Writer::open(dir, move || drop(remote.shutdown(GRACE)));
+            let opened = Writer::open(dir, arguments.appendfsync, move || {
+                drop(remote.shutdown(GRACE))
+            });
             let (writer, keyspace) =
                 opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
-            Some((writer, arguments.appendfsync, keyspace))
+            Some((writer, keyspace))
         }
     };
     let options = Options {

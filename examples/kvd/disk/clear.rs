@@ -3,12 +3,10 @@
 //! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
 //! about 20 KB of file for a row, so that deleting a large set could fill the disk.
 
-use std::ops::Range;
-
 use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
 
 use super::rows::ORDER;
-use super::writer::ROWS;
+use super::saver::ROWS;
 
 pub type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
 
@@ -19,10 +17,11 @@ const NAMES: usize = 64 * 1024;
 pub fn clear<'a>(
     transaction: &'a WriteTransaction,
     mut table: Rows<'a>,
-    names: &Range<Vec<u8>>,
+    start: &[u8],
+    end: &[u8],
 ) -> Result<Rows<'a>, TableError> {
-    if !is_everything(&table, names)? {
-        remove_rows(&mut table, names)?;
+    if !is_everything(&table, start, end)? {
+        remove_rows(&mut table, start, end)?;
         return Ok(table);
     }
     let order = table.get(ORDER)?.map(|it| it.value().to_vec());
@@ -35,9 +34,9 @@ pub fn clear<'a>(
 }
 
 /// Whether the range has the rows of all keys.
-fn is_everything(table: &Rows<'_>, names: &Range<Vec<u8>>) -> Result<bool, StorageError> {
+fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
     // The range of one key is not worth a look at the others.
-    if names.start.len() > 1 {
+    if start.len() > 1 {
         return Ok(false);
     }
     let mut rows = table.range::<&[u8]>(..ORDER)?;
@@ -45,15 +44,15 @@ fn is_everything(table: &Rows<'_>, names: &Range<Vec<u8>>) -> Result<bool, Stora
         return Ok(false);
     };
     let last = rows.next_back().transpose()?;
-    let has = |name: &[u8]| *names.start <= *name && *name < *names.end;
+    let has = |name: &[u8]| start <= name && name < end;
     Ok(has(first.0.value()) && last.is_none_or(|it| has(it.0.value())))
 }
 
-fn remove_rows(table: &mut Rows<'_>, names: &Range<Vec<u8>>) -> Result<(), StorageError> {
+fn remove_rows(table: &mut Rows<'_>, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
     loop {
         let mut found = Vec::new();
         let mut size = 0;
-        for row in table.range(&names.start[..]..&names.end[..])? {
+        for row in table.range(start..end)? {
             let name = row?.0.value().to_vec();
             size += name.len();
             found.push(name);
@@ -72,10 +71,12 @@ fn remove_rows(table: &mut Rows<'_>, names: &Range<Vec<u8>>) -> Result<(), Stora
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use redb::Database;
 
     use super::*;
-    use crate::disk::writer::Error;
+    use crate::disk::Error;
 
     const COUNT: u32 = 4_000;
 
@@ -103,7 +104,7 @@ mod tests {
         let before = path.metadata()?.len();
         let transaction = database.begin_write()?;
         let table = transaction.open_table(ROWS)?;
-        let table = clear(&transaction, table, &names)?;
+        let table = clear(&transaction, table, &names.start, &names.end)?;
         let mut left = Vec::new();
         for row in table.range::<&[u8]>(..)? {
             left.push(row?.0.value().to_vec());

@@ -78,7 +78,8 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
-        let delays_replies = server.delays_replies();
+        // A reply that has to wait is pushed by itself, because it may become an error.
+        let is_durable = server.is_durable();
         let (mut start, mut end) = (0, input.len());
         let mut large = None;
         let mut turn = TurnTime::new();
@@ -104,11 +105,7 @@ impl Session {
                     if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
-                    if delays_replies
-                        || self.server.has_to_wait(reply)
-                        || reply.len() > MOST_OUTPUT / 4
-                        || !reply.parts.is_empty()
-                    {
+                    if is_durable || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
                         self.send(reply);
                     }
                     if turn.is_over(may_take_long) || server.deliveries.get() > MOST_DELIVERIES {
