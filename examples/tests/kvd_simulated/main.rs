@@ -18,6 +18,7 @@ mod messages;
 mod parts;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
+mod restarted;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;
