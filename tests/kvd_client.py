@@ -168,7 +168,7 @@ multi|set m 1|incr m|get m|exec|multi|multi|discard|discard|exec|multi|foo|set m
 multi|set m 1|exec x|exec|exec x|multi|discard x|exec|multi|watch|exec|multi|multi|exec|multi|watch a|exec|multi|set a|discard|multi|client reply foo|exec
 multi|subscribe ch|unsubscribe ch|exec
 set last 1 pxat 9223372036854775807|pexpiretime last|pexpireat last 9223372036854775499|pexpiretime last|pexpireat last 4102444800500|expiretime last
-set f 0.1|incrbyfloat f 0.2|incrbyfloat f 12|hincrbyfloat hf g 0.1|hincrbyfloat hf g 0.2|zadd zero -0 a|zscore zero a|info nosuch|command getkeys object encoding a|command getkeys object nosuch a
+set f 0.1|incrbyfloat f 0.2|incrbyfloat f 12|hincrbyfloat hf g 0.1|hincrbyfloat hf g 0.2|zadd zero -0 a|zscore zero a|info nosuch|command getkeys object encoding a|command getkeys object nosuch a|command getkeys sort k store d|command getkeys sort k by w* get store limit 0 1 store d store e|command getkeys sort k store|command getkeys sintercard 2 a b limit 1|command getkeys sintercard 3 a b|command getkeys sintercard x a|command getkeys sintercard 0 a|command getkeys zrangestore a b 0 1|multi|watch str|discard|watch str|getex str persist|multi|get str|exec|watch str|persist str|multi|get str|exec
 zadd zf 1e400 a|zadd zf 1e-400 a|zadd zf inf a 0e5 b|hset hf f 1|hincrbyfloat hf f inf|hincrbyfloat hf f nan|set px 1 px 100000 px 200000|set px 1 ex 100 px 200|set px 1 px 1 keepttl
 lindex nokey x|lindex str x|rpush li a|lindex li x|zpopmin nokey x|zpopmin nokey -1|client kill id 0|client kill id -1|client list id 0|scan -1 match nope*|scan 18446744073709551616|sscan nokey -1
 config set timeout x|config set timeout -1|config set timeout 100|config get timeout|config set timeout 0|config set save|config set save "" timeout|config set timeout 0 timeout 0|config set save ""|config set maxmemory 0|config set appendonly no|config set nosuch 1 save ""|config set save "" nosuch 1|config set databases 20|config set protected-mode x
@@ -218,7 +218,24 @@ def texts():
     with kvd() as (ours, _), redis() as (theirs, _):
         for version in (2, 3):
             compare(script(ours, version), script(theirs, version))
+        compare(described(ours), described(theirs))
     return True
+
+
+def described(port):
+    """What COMMAND INFO says of the keys of some commands and subcommands."""
+    client = Client(port)
+    replies = []
+    for name in ("client|kill", "CONFIG|get", "client|nosuch", "nosuch|x", "get|x", "sort", "sintercard", "zrangestore"):
+        kind, info = client.call("command", "info", name)
+        assert kind == b"*" and len(info) == 1, info
+        kind, fields = info[0]
+        if kind == b"*":
+            is_movable = b"movablekeys" in {flag for _, flag in fields[2][1]}
+            fields = [value for _, value in (fields[:2] + fields[3:6])] + [is_movable]
+        replies.append((name, fields))
+    client.close()
+    return replies
 
 
 # Expiry is absolute here. The servers get a command at different times, and two times to live would differ whenever
@@ -381,7 +398,19 @@ def large_elements():
 
 def security():
     """POST and Host: end the connection, and a password is asked for."""
-    with kvd("--requirepass", "secret") as (port, _):
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "password")
+        path.write_text("secret\nnot this\n")
+        guarded("--requirepass-file", path)
+        path.write_text("\n")
+        started = subprocess.run([KVD, "--requirepass-file", path], capture_output=True, text=True, timeout=DEADLINE)
+        assert started.returncode == 1 and "its first line is empty" in started.stderr, started
+    guarded("--requirepass", "secret")
+    return True
+
+
+def guarded(*options):
+    with kvd(*options) as (port, _):
         for request in (b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n"):
             with socket.create_connection(("127.0.0.1", port), DEADLINE) as browser:
                 browser.sendall(request)
@@ -395,7 +424,6 @@ def security():
         assert client.call("hello", 3, "auth", "default", "secret")[0] == b"%"
         assert client.call("get", "a") == (b"_", b"")
         client.close()
-    return True
 
 
 def blocking():

@@ -82,12 +82,24 @@ pub mod flag {
     pub const STALE: u32 = 1 << 8;
     pub const FAST: u32 = 1 << 9;
     pub const NO_AUTH: u32 = 1 << 10;
+    /// Which arguments are keys depends on others: see `describe.rs`.
+    pub const MOVABLEKEYS: u32 = 1 << 11;
     /// As short as those that are fast. COMMAND INFO does not say so, because Redis does not.
-    pub const SHORT: u32 = 1 << 11;
+    pub const SHORT: u32 = 1 << 12;
 
-    pub const NAMES: [&str; 11] = [
-        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading",
-        "stale", "fast", "no_auth",
+    pub const NAMES: [&str; 12] = [
+        "write",
+        "readonly",
+        "denyoom",
+        "admin",
+        "pubsub",
+        "noscript",
+        "blocking",
+        "loading",
+        "stale",
+        "fast",
+        "no_auth",
+        "movablekeys",
     ];
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
-use super::flag::{DENYOOM, READONLY, WRITE};
+use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::long::{Chunks, Snapshot};
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
@@ -49,7 +49,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sintercard",
         -3,
-        READONLY,
+        READONLY | MOVABLEKEYS,
         (0, 0, 0),
         "set",
         "Returns the number of members of the intersect of multiple sets.",

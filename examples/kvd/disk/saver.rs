@@ -19,6 +19,7 @@ use super::log::Log;
 use super::rows::{Op, each_row};
 use super::status::Status;
 use super::unsaved::{Row, Unsaved};
+use super::writer::Save;
 use crate::store::keyspace::Keyspace;
 
 pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
@@ -48,7 +49,7 @@ pub struct Logged {
 
 /// Returns when no more can come. An error means that the last changes are in the log only.
 pub fn save_batches(
-    save: &mut dyn FnMut(u64, &Unsaved) -> Result<(), Error>,
+    save: &mut Save,
     interval: Duration,
     logged: &Receiver<Logged>,
     status: &Status,
@@ -114,14 +115,23 @@ pub struct Saved {
 }
 
 impl Saved {
-    pub fn new(path: PathBuf) -> Saved {
-        Saved {
+    pub fn open(path: PathBuf) -> Result<Saved, Error> {
+        let mut saved = Saved {
             path,
             database: None,
+        };
+        match saved.database() {
+            Ok(_) => Ok(saved),
+            Err(error) => Err(saved.named(&error)),
         }
     }
 
-    pub(super) fn open(&mut self) -> Result<&Database, Error> {
+    /// The error, with the name of the file.
+    fn named(&self, error: &Error) -> Error {
+        format!("{}: {error}", self.path.display()).into()
+    }
+
+    fn database(&mut self) -> Result<&Database, Error> {
         let database = match self.database.take() {
             Some(database) => database,
             None => Database::builder()
@@ -135,11 +145,11 @@ impl Saved {
     pub fn load(&mut self, log: &mut Log) -> Result<(Keyspace, u64), Error> {
         self.replay(log)
             .and_then(|last| Ok((self.load_rows()?, last)))
-            .map_err(|error| format!("{}: {error}", self.path.display()).into())
+            .map_err(|error| self.named(&error))
     }
 
     fn replay(&mut self, log: &mut Log) -> Result<u64, Error> {
-        let transaction = self.open()?.begin_write()?;
+        let transaction = self.database()?.begin_write()?;
         transaction.open_table(ROWS)?;
         let saved = transaction
             .open_table(SAVED)?
@@ -158,7 +168,7 @@ impl Saved {
     }
 
     fn load_rows(&mut self) -> Result<Keyspace, Error> {
-        let transaction = self.open()?.begin_read()?;
+        let transaction = self.database()?.begin_read()?;
         let table = transaction.open_table(ROWS)?;
         let mut loader = Loader::default();
         for row in table.range::<&[u8]>(..)? {
@@ -171,7 +181,7 @@ impl Saved {
     /// Does all of it, durably, or nothing. `number` is that of the last frame of the log.
     pub fn save(&mut self, number: u64, unsaved: &Unsaved) -> Result<(), Error> {
         let outcome = self
-            .open()
+            .database()
             .and_then(|database| transact(database, number, unsaved));
         if outcome.is_err() {
             self.database = None;

@@ -38,12 +38,16 @@ impl Batch {
     }
 }
 
+/// Appends changes to the log. The number is that of the last frame in the database. Returns that of the new one.
+pub type Append = dyn FnMut(&[Op], u64) -> Result<u64, Error> + Send;
+
+/// Puts what is in the log up to this frame into the database, durably.
+pub type Save = dyn FnMut(u64, &Unsaved) -> Result<(), Error> + Send;
+
 /// What the threads write to. Each does all of it, or nothing.
 pub struct Files {
-    /// Appends changes to the log. The number is that of the last frame in the database. Returns that of the new one.
-    pub append: Box<dyn FnMut(&[Op], u64) -> Result<u64, Error> + Send>,
-    /// Puts what is in the log up to this frame into the database, durably.
-    pub save: Box<dyn FnMut(u64, &Unsaved) -> Result<(), Error> + Send>,
+    pub append: Box<Append>,
+    pub save: Box<Save>,
     /// The number of the last frame.
     pub last: u64,
     /// How long changes may be in the log only.
@@ -73,8 +77,7 @@ impl Writer {
     ) -> Result<(Writer, Keyspace), Error> {
         std::fs::create_dir_all(dir)?;
         // redb locks its file, so another server does not touch the log.
-        let mut saved = Saved::new(dir.join("kvd.redb"));
-        saved.open()?;
+        let mut saved = Saved::open(dir.join("kvd.redb"))?;
         let mut log = Log::open(dir, sync == AppendFsync::Always)?;
         let (keyspace, last) = saved.load(&mut log)?;
         let files = Files {
@@ -158,7 +161,7 @@ fn spawn(
 
 /// Returns when no batch can come any more. What could not be written may still be saved in the database.
 fn log_batches(
-    append: &mut dyn FnMut(&[Op], u64) -> Result<u64, Error>,
+    append: &mut Append,
     mut number: u64,
     waiting: &Receiver<Batch>,
     logged: &Sender<Logged>,

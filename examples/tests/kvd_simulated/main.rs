@@ -20,6 +20,7 @@ mod parts;
 mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
+mod restarted;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;
