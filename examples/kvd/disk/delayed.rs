@@ -1,13 +1,19 @@
 //! Replies that wait for the log.
 
-use asynchat::Promise;
+use std::mem;
 
-use crate::resp::reply::{Part, Reply, encode};
+use asynchat::bytes::Bytes;
+use asynchat::{Chat, Promise};
+
+use super::later::Later;
+use crate::resp::reply::{Part, Reply};
 
 /// Replies of a client, one after another, behind a promise.
 pub struct Delayed {
     pub client: u64,
-    pub promise: Promise,
+    promise: Promise,
+    /// Where the replies go if they are long.
+    later: Option<Later>,
     pub answers: Vec<Answers>,
     /// Whether they wait for the database, too, because the disk is slower than all clients.
     pub waits_for_database: bool,
@@ -22,14 +28,18 @@ pub struct Answers {
     parts: Vec<Part>,
 }
 
-/// The replies of a client that have waited are in memory as a whole, so they have a maximum.
-const MOST: usize = 1 << 30;
-
 impl Delayed {
-    pub fn new(client: u64, promise: Promise) -> Delayed {
+    /// Begins with no replies. Whether they are long is whether they have parts.
+    pub fn new(client: u64, chat: &Chat, is_long: bool) -> Delayed {
+        let promise = chat.promise();
+        let later = is_long.then(Later::default);
+        if let Some(later) = &later {
+            chat.push_with_producer(later.clone());
+        }
         Delayed {
             client,
             promise,
+            later,
             answers: Vec::new(),
             waits_for_database: false,
             size: 0,
@@ -56,39 +66,49 @@ impl Delayed {
         }
     }
 
-    /// Sends the replies, with everything that their producers make. They are made on the calling thread, because a
-    /// client may get many elements of a list that it has removed, and the others of its loop must not wait for that.
-    pub fn send(self) {
-        let parts = self.answers.into_iter().flat_map(|it| it.parts);
-        send(self.client, self.promise, parts.collect());
+    /// Sends the replies.
+    pub fn send(mut self) {
+        let answers = mem::take(&mut self.answers).into_iter();
+        self.provide(answers.flat_map(|it| it.parts));
     }
 
     /// Sends this error instead of each reply to a command that has written.
-    pub fn refuse(self, error: &str) {
-        let answers = self.answers.into_iter();
-        let parts = answers.flat_map(|it| match it.written {
+    pub fn refuse(mut self, error: &str) {
+        let answers = mem::take(&mut self.answers).into_iter();
+        self.provide(answers.flat_map(|it| match it.written {
             0 => it.parts,
             written => {
                 let mut reply = Reply::default();
                 (0..written).for_each(|_| reply.error(error));
                 reply.take_parts()
             }
-        });
-        send(self.client, self.promise, parts.collect());
+        }));
+    }
+
+    fn provide(self, parts: impl Iterator<Item = Part>) {
+        let replies = match self.later {
+            Some(later) => {
+                later.provide(parts);
+                Bytes::new()
+            }
+            None => join(parts),
+        };
+        self.promise.fulfill(replies);
     }
 }
 
-fn send(client: u64, promise: Promise, parts: Vec<Part>) {
-    match encode(parts, MOST) {
-        Some(replies) => promise.fulfill(replies),
-        None => {
-            tracing::warn!(
-                client,
-                "the replies to commands that write are too long, connection closed"
-            );
-            promise.fail("the replies are too long");
+/// Short replies in one piece.
+fn join(parts: impl Iterator<Item = Part>) -> Bytes {
+    let mut all = Vec::new();
+    for part in parts {
+        if let Part::Copied(data) = part {
+            match all.is_empty() {
+                true => all = data,
+                false => all.extend_from_slice(&data),
+            }
         }
     }
+    all.into()
 }
 
 /// Appends a reply to others.

@@ -106,17 +106,18 @@ impl Journal {
         let mut delayed = self.delayed.borrow_mut();
         // A long reply is sent a part at a time, behind a promise of nothing. One to a command that has written may
         // become an error.
-        if !has_written && !reply.parts.is_empty() {
-            delayed.push(Delayed::new(client.id, chat.promise()));
+        let is_long = !reply.parts.is_empty();
+        if is_long && !has_written {
+            delayed.push(Delayed::new(client.id, chat, false));
             client.delays_replies.store(false);
             reply.flush(chat);
             return false;
         }
-        // Nothing else was pushed to this client since its last promise: both are one.
+        // Nothing else was pushed to this client since its last promise: both are one, unless one of them is long.
         let is_next = |it: &&mut Delayed| it.client == client.id && client.delays_replies.load();
-        if delayed.last_mut().filter(is_next).is_none() {
-            delayed.push(Delayed::new(client.id, chat.promise()));
-            client.delays_replies.store(true);
+        if is_long || delayed.last_mut().filter(is_next).is_none() {
+            delayed.push(Delayed::new(client.id, chat, is_long));
+            client.delays_replies.store(!is_long);
         }
         let Some(last) = delayed.last_mut() else {
             return false;

@@ -9,6 +9,7 @@
 mod clear;
 pub mod delayed;
 pub mod journal;
+mod later;
 pub mod loader;
 pub mod log;
 pub mod rows;

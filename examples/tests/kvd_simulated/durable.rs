@@ -269,6 +269,37 @@ fn many_removed_elements_are_sent_when_their_removal_is_on_disk() -> Result {
     Ok(())
 }
 
+/// A small transaction may ask for a large string many times.
+#[test]
+fn a_long_reply_to_a_transaction_that_has_written_contains_no_copies() -> Result {
+    let disk = Disk::log()?;
+    let client = disk.scene.client()?;
+    disk.outcomes.send(Ok(()))?;
+    client.send("SETRANGE k 3999999 x\r\n");
+    disk.expect(&client, ":4000000 ")?;
+    disk.until_logged()?;
+    client.stop_reading();
+    let script = format!("MULTI\nSET n 1\n{}EXEC\nINCR n\n", "GET k\n".repeat(9));
+    assert_eq!(disk.scene.ask(&client, &script)?, "");
+    disk.outcomes.send(Ok(()))?;
+    disk.until_logged()?;
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    let queued = disk.scene.queued();
+    assert!(queued < 8 << 20, "{queued} bytes");
+    client.start_reading(usize::MAX);
+    disk.outcomes.send(Ok(()))?;
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&client);
+        Ok(reply.ends_with("x :2 "))
+    })?;
+    let begin = format!("+OK {}*10 +OK $4000000 \0", "+QUEUED ".repeat(10));
+    assert!(reply.starts_with(&begin), "{reply:.200}");
+    assert_eq!(reply.matches("x $4000000 \0").count(), 8);
+    assert_eq!(reply.matches('\0').count(), 9 * 3_999_999);
+    Ok(())
+}
+
 #[test]
 fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
     let disk = Disk::log()?;
