@@ -68,7 +68,7 @@
 //! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor DEBUG,
 //! MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
-//! LCS, LMPOP, BLMPOP, ZMPOP and BZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF with what stores or counts their results.
+//! LCS, ZRANDMEMBER.
 //! A parameter of one of these features can be set to its present value only.
 //!
 //! Reading order:
