@@ -124,8 +124,8 @@ def is_comparable(args):
     # kvd takes several ids.
     if args[:3] == ["client", "kill", "id"] and len(args) % 2 == 1 and len(args) > 3:
         return False
-    # ZINCRBY takes the options of ZADD in Redis, and a score of -0 is 0 in kvd. 20 digits are more than Redis calculates with. A cursor that SCAN has
-    # not returned may be any place. The others depend on the time, or are large.
+    # ZINCRBY takes the options of ZADD in Redis, and a score of -0 is 0 in kvd. 20 digits are more than Redis calculates
+    # with. A cursor that SCAN has not returned may be any place. The others depend on the time, or are large.
     is_large = any(len(it) > 17 and it.strip("-").isdigit() for it in rest)
     is_cursor = name.endswith("scan") and any(it not in ("0", "") for it in rest[:2] if not it.startswith("k"))
     is_option = name == "zincrby" and any(it in ("nx", "ch") for it in rest)
