@@ -31,8 +31,8 @@
 //! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was executed:
 //! the change is in memory, others read it, and it is written when there is room. A client that repeats the command does
 //! it twice. The error takes the place of the whole reply, of EXEC as well. When there is room again, the server goes on
-//! by itself. It loses such a change only if it ends before, and then it says so. If a thread that writes ends, the server
-//! ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
+//! by itself. It loses such a change only if it ends before: unless it is killed, it reports that, and its exit code is 1.
+//! If a thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
 //! lock, which a worker has while it executes the requests of one read. It gives the lock back when a millisecond has
@@ -45,9 +45,8 @@
 //! count, APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
 //! that of the command at its end. These have the lock for as long as they take: commands in a transaction, one with many
 //! arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose key has changed during each of three
-//! attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is
-//! any key. Large values are dropped by a thread of their own. INFO waits for the figures of all workers, so one that is
-//! busy delays it.
+//! attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by
+//! a thread of their own. INFO waits for the figures of all workers, so one that is busy delays it.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
@@ -68,8 +67,7 @@
 //! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor DEBUG,
 //! MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
-//! LCS, LMPOP, BLMPOP, ZMPOP and BZMPOP, ZRANDMEMBER, ZUNION, ZINTER and ZDIFF with what stores or counts their results.
-//! A parameter of one of these features can be set to its present value only.
+//! LCS, ZRANDMEMBER. A parameter of one of these features can be set to its present value only.
 //!
 //! Reading order:
 //!

@@ -15,6 +15,7 @@ mod list_moves;
 mod list_search;
 mod lists;
 mod long;
+mod pops;
 mod pubsub;
 mod sample;
 mod scan;
@@ -22,6 +23,7 @@ mod server;
 mod set_operations;
 mod sets;
 mod sort;
+mod sorted_operations;
 mod sorted_ranges;
 mod sorted_removal;
 mod sorted_sets;
@@ -157,12 +159,14 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             list_moves::TABLE,
             list_search::TABLE,
             lists::TABLE,
+            pops::TABLE,
             pubsub::TABLE,
             scan::TABLE,
             server::TABLE,
             set_operations::TABLE,
             sets::TABLE,
             sort::TABLE,
+            sorted_operations::TABLE,
             sorted_ranges::TABLE,
             sorted_sets::TABLE,
             strings::TABLE,

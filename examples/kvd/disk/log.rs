@@ -89,7 +89,11 @@ impl Log {
             while let Some(this) = number {
                 match reader.changes(this) {
                     // All that is behind it depends on what is missing.
-                    _ if this > self.last + 1 => break,
+                    _ if this > self.last + 1 => {
+                        let (path, wanted) = (reader.path.display(), self.last + 1);
+                        tracing::warn!(%path, frame = this, wanted, "frames are missing before this one, which is ignored");
+                        break;
+                    }
                     Ok(ops) if this == self.last + 1 => {
                         ops.into_iter().for_each(&mut *change);
                         self.last = this;
