@@ -23,6 +23,7 @@ mod server;
 mod set_operations;
 mod sets;
 mod sort;
+mod sorted_combined;
 mod sorted_operations;
 mod sorted_ranges;
 mod sorted_removal;

@@ -7,17 +7,17 @@ use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
-use super::long::{Chunks, Snapshot};
+use super::long::Chunks;
+use super::sorted_combined::{Aggregate, Combine, Job, Source};
 use super::sorted_removal::encode;
 use super::stored::{self, Making};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::{Database, WrongType};
 use crate::store::number;
-use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
-use crate::store::value::{Set, Value};
+use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -85,39 +85,9 @@ pub(super) const TABLE: &[Command] = &[
     ),
 ];
 
-/// How many segments are combined, and how many members are sent, at a time.
-const SEGMENTS_AT_ONCE: usize = 2;
+/// How many parts are made, and how many members are sent, at a time.
+const PARTS_AT_ONCE: usize = 2;
 const PART: usize = 250;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Combine {
-    Difference,
-    Intersection,
-    Union,
-}
-
-/// Which score a member of several sets gets.
-#[derive(Clone, Copy)]
-enum Aggregate {
-    Sum,
-    Min,
-    Max,
-}
-
-impl Aggregate {
-    fn of(self, a: f64, b: f64) -> f64 {
-        match self {
-            Aggregate::Sum => number_or_zero(a + b),
-            Aggregate::Min => a.min(b),
-            Aggregate::Max => a.max(b),
-        }
-    }
-}
-
-/// As in Redis: the sum of both infinities, and 0 times one of them, are 0. A score of -0 is 0.
-fn number_or_zero(score: f64) -> f64 {
-    if score.is_nan() { 0.0 } else { score + 0.0 }
-}
 
 /// What a command combines.
 struct Query {
@@ -217,141 +187,17 @@ impl Query {
         for (key, weight) in self.keys.iter().zip(&self.weights) {
             sources.push((Source::find(db, key.as_bytes())?, *weight));
         }
-        if self.combine != Combine::Difference {
-            // The smallest set has the fewest candidates. Sums depend on the order, and this is that of Redis.
-            sources.sort_by_key(|(source, _)| source.len());
-        }
-        Ok(Job {
-            sources,
-            combine: self.combine,
-            aggregate: self.aggregate,
-            limit: self.limit,
-            source: 0,
-            segment: 0,
-            result: Snapshot(SortedSet::default()),
-        })
-    }
-}
-
-/// A snapshot of a set or of a sorted set.
-enum Source {
-    Set(Snapshot<Set>),
-    Sorted(Snapshot<SortedSet>),
-}
-
-impl Source {
-    /// A key that is not there is an empty set.
-    fn find(db: &mut Database, key: &[u8]) -> Result<Source, WrongType> {
-        match db.find(key) {
-            None => Ok(Source::Set(Snapshot(Set::default()))),
-            Some(Value::Set(set)) => Ok(Source::Set(Snapshot(Set::clone(set)))),
-            Some(Value::Sorted(set)) => Ok(Source::Sorted(Snapshot(SortedSet::clone(set)))),
-            Some(_) => Err(WrongType),
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Source::Set(set) => set.len(),
-            Source::Sorted(set) => set.len(),
-        }
-    }
-
-    fn score(&self, member: &[u8]) -> Option<f64> {
-        match self {
-            Source::Set(set) => set.contains(member).then_some(1.0),
-            Source::Sorted(set) => set.score(member),
-        }
-    }
-
-    fn segment(&self, at: usize) -> Option<Vec<(Text, f64)>> {
-        match self {
-            Source::Set(set) => {
-                let members = set.segment(at)?;
-                Some(members.map(|it| (it.clone(), 1.0)).collect())
-            }
-            Source::Sorted(set) => {
-                let members = set.scores.segment(at)?;
-                Some(members.map(|it| (it.member.clone(), it.score)).collect())
-            }
-        }
-    }
-}
-
-/// Combines snapshots, a part at a time.
-struct Job {
-    /// With their weights.
-    sources: Vec<(Source, f64)>,
-    combine: Combine,
-    aggregate: Aggregate,
-    limit: usize,
-    /// The source that is gone through, and its next segment.
-    source: usize,
-    segment: usize,
-    result: Snapshot<SortedSet>,
-}
-
-impl Job {
-    /// Combines one more segment. Returns false if there is none.
-    fn combine_next(&mut self) -> bool {
-        if self.result.len() >= self.limit {
-            return false;
-        }
-        let rest = self.sources.get(self.source..);
-        let Some(((source, weight), others)) = rest.and_then(<[_]>::split_first) else {
-            return false;
-        };
-        let Some(members) = source.segment(self.segment) else {
-            // Only a union goes through all sets.
-            self.source += 1;
-            self.segment = 0;
-            return self.combine == Combine::Union;
-        };
-        self.segment += 1;
-        let aggregate = self.aggregate;
-        for (member, score) in members {
-            let name = member.as_bytes();
-            let score = number_or_zero(score * weight);
-            let combined = match self.combine {
-                Combine::Union => match self.result.score(name) {
-                    Some(before) => Some(aggregate.of(before, score)),
-                    None => Some(score),
-                },
-                Combine::Intersection => others.iter().try_fold(score, |all, (other, weight)| {
-                    let score = number_or_zero(other.score(name)? * weight);
-                    Some(aggregate.of(all, score))
-                }),
-                Combine::Difference => {
-                    let is_other = others.iter().any(|(other, _)| other.score(name).is_some());
-                    (!is_other).then_some(score)
-                }
-            };
-            if let Some(score) = combined {
-                self.result.insert(name, score);
-            }
-        }
-        true
-    }
-
-    fn is_long(&self) -> bool {
-        let number = self.sources.iter().map(|(source, _)| source.len()).sum();
-        let sizes = self.sources.iter().flat_map(|(source, _)| {
-            let segments = (0..).map_while(|at| source.segment(at));
-            segments
-                .flatten()
-                .map(|(member, _)| member.as_bytes().len())
-        });
-        long::are_many(number, sizes)
+        Ok(Job::new(sources, self.combine, self.aggregate, self.limit))
     }
 }
 
 impl Making for Job {
     fn len(&self) -> usize {
-        self.sources.iter().map(|(source, _)| source.len()).sum()
+        self.len()
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
-        Ok(self.combine_next())
+        Ok(self.combine_some())
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
@@ -391,7 +237,7 @@ fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
         context.reply.produce(sending);
         return Ok(());
     }
-    while sending.job.combine_next() {}
+    while sending.job.combine_some() {}
     sending.begin(context.reply);
     if form == Form::Replies {
         sending.encode(context.reply, 0, usize::MAX);
@@ -444,8 +290,8 @@ impl Producer for Sending {
             ..Reply::default()
         };
         let Some(sent) = self.sent else {
-            for _ in 0..SEGMENTS_AT_ONCE {
-                if !self.job.combine_next() {
+            for _ in 0..PARTS_AT_ONCE {
+                if !self.job.combine_some() {
                     self.begin(&mut reply);
                     self.sent = Some(0);
                     break;
