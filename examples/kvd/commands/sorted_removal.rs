@@ -87,6 +87,10 @@ impl Making for Removal {
             let left = Value::Sorted(Arc::new(std::mem::take(&mut self.set)));
             stored::leave(db, target, left);
         }
+        if self.count == 0 && matches!(self.replies, Replies::Members { with_key: true, .. }) {
+            // Another client has removed the key meanwhile. There is no reply with a key and no member.
+            return reply.null_array();
+        }
         let in_pairs = begin(reply, target, self.count, self.replies);
         if self.replies == Replies::Number {
             return;

@@ -111,18 +111,23 @@ impl Log {
         Ok(self.last)
     }
 
-    /// Empties the log: all of it is in the database.
+    /// Empties the log: all of it is in the database. The system has that on disk, too: behind a gap there may be frames
+    /// that were ignored, and whose numbers are used again.
     pub fn clear(&mut self) -> io::Result<()> {
-        self.files.iter_mut().try_for_each(LogFile::clear)
+        self.files.iter_mut().try_for_each(|it| {
+            it.clear()?;
+            it.file.sync_all()
+        })
     }
 
     /// Appends a frame, or nothing. `saved` is the number of the last frame that is in the database. Returns the number of
     /// the new one.
     pub fn append(&mut self, ops: &[Op], saved: u64) -> Result<u64, Error> {
+        // Before the files may change places: a frame whose sync has failed must not stay, because its number is used again.
+        self.files[self.current].cut()?;
         self.make_room(saved)?;
         let number = self.last + 1;
         let file = &mut self.files[self.current];
-        file.cut()?;
         let written = write_frame(&file.file, number, ops).and_then(|len| {
             if self.is_synced {
                 file.file.sync_data()?;

@@ -4,13 +4,14 @@
 //! and of many changes some at a time. A thread (`writer.rs`) appends them to the log (`log.rs`), and only then the
 //! replies of that turn are sent (`delayed.rs`). A second thread (`saver.rs`) collects what is in the log
 //! (`unsaved.rs`), and puts it into redb from time to time. When the server starts, it puts the rest of the log there,
-//! and reads the keyspace from the rows (`loader.rs`).
+//! and reads the keyspace from the rows (`loader.rs`). Only one server has the folder (`lock.rs`).
 
 mod clear;
 pub mod delayed;
 pub mod journal;
 mod later;
 pub mod loader;
+mod lock;
 pub mod log;
 pub mod rows;
 pub mod saver;

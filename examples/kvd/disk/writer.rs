@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::Error;
 use super::delayed::{Delayed, not_written};
 use super::journal::AppendFsync;
+use super::lock::{create, lock};
 use super::log::Log;
 use super::rows::Op;
 use super::saver::{LONGEST_RETRY, Logged, RETRY, Saved, save_batches};
@@ -75,13 +76,17 @@ impl Writer {
         sync: AppendFsync,
         on_death: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Writer, Keyspace), Error> {
-        std::fs::create_dir_all(dir)?;
-        // redb locks its file, so another server does not touch the log.
+        create(dir)?;
+        let lock = lock(dir)?;
         let mut saved = Saved::open(dir.join("kvd.redb"))?;
         let mut log = Log::open(dir, sync == AppendFsync::Always)?;
         let (keyspace, last) = saved.load(&mut log)?;
         let files = Files {
-            append: Box::new(move |ops, saved| log.append(ops, saved)),
+            append: Box::new(move |ops, saved| {
+                // It is held as long as the log may be written.
+                let _ = &lock;
+                log.append(ops, saved)
+            }),
             save: Box::new(move |number, unsaved| saved.save(number, unsaved)),
             last,
             interval: sync.interval(),

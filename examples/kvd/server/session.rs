@@ -176,7 +176,8 @@ impl Session {
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
         self.chat.resume_reading();
-        if self.rest.is_some() {
+        // The end of a large argument continues by itself.
+        if self.rest.as_ref().is_some_and(|rest| rest.large.is_none()) {
             self.continue_with(&[]);
         }
     }

@@ -81,3 +81,34 @@ fn a_reply_with_a_string_that_was_appended_to_contains_no_copy_of_it() -> Result
     assert!(reply.starts_with("*9 $15000 ") && reply.ends_with("\0x "));
     Ok(())
 }
+
+/// The connection waits because many replies are queued, in the middle of a large argument.
+#[test]
+fn a_large_argument_is_not_lost_when_the_connection_waits_meanwhile() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    client.start_reading(usize::MAX);
+    scene.ask(&client, &format!("SET k {}\n", "x".repeat(12_000)))?;
+    client.stop_reading();
+    let value = "$3\r\nabc\r\n".repeat(12_000);
+    let set = format!(
+        "*3\r\n$3\r\nSET\r\n$1\r\nv\r\n${}\r\n{value}\r\n",
+        value.len()
+    );
+    let (first, second) = set.as_bytes().split_at(1_000);
+    client.send([b"GET k\r\n".repeat(23).as_slice(), first].concat());
+    scene.network.settle(&scene.event_loop)?;
+    client.start_reading(usize::MAX);
+    scene.network.settle(&scene.event_loop)?;
+    client.send(second);
+    client.send("STRLEN v\r\nPING\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    let reply = received(&client);
+    let expected = format!("+OK :{} +PONG ", value.len());
+    assert!(
+        reply.ends_with(&expected),
+        "{}",
+        &reply[reply.len() - 200..]
+    );
+    Ok(())
+}
