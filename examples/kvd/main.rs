@@ -20,19 +20,21 @@
 //! | `everysec` (default) | given to the system | every second | nothing that was acknowledged | the last second |
 //! | `no` | given to the system | every 30 seconds | nothing that was acknowledged | the last 30 seconds |
 //!
-//! The changes of a turn of a loop are appended to a log (`kvd.log.1` and `kvd.log.2`) as a whole, and then the replies of
-//! that turn are sent. While there are changes that are not in the log, all replies wait for it, so nobody reads what a
-//! crash can still undo. Only messages of PUBLISH do not wait. From time to time the log is put into `kvd.redb`, which has
-//! all keys. Stop the server before you copy these files, or copy a snapshot of their file system: a copy of a file that
-//! is being written is damaged. The server does not start with a damaged `kvd.redb`, and names it. The end of the log that
-//! is not complete is ignored, with a warning.
+//! The changes of a turn of a loop are appended to a log (`kvd.log.1` and `kvd.log.2`) as a whole, and then the replies
+//! of that turn are sent. While there are changes that are not in the log, all replies wait for it, so nobody reads
+//! what the end of the process, or with `always` that of the system, can still undo. Only messages of PUBLISH do not
+//! wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the log is put
+//! into `kvd.redb`, which has all keys. Stop the server before you copy these files, or copy a snapshot of their file
+//! system: a copy of a file that is being written is damaged. The server does not start with a damaged `kvd.redb`, and
+//! names it. The end of the log that is not complete is ignored, with a warning.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error, and commands that read are served. A
-//! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was executed:
-//! the change is in memory, others read it, and it is written when there is room. A client that repeats the command does
-//! it twice. The error takes the place of the whole reply, of EXEC as well. When there is room again, the server goes on
-//! by itself. It loses such a change only if it ends before: unless it is killed, it reports that, and its exit code is 1.
-//! If a thread that writes ends, the server ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
+//! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was
+//! executed: the change is in memory, others read it, and it is written when there is room. A client that repeats the
+//! command does it twice. The error takes the place of the whole reply, of EXEC as well. When there is room again, the
+//! server goes on by itself. It loses such a change only if it ends before: unless it is killed, it reports that, and
+//! its exit code is 1. A start needs room in `kvd.redb` for what is only in the log. If a thread that writes ends, the
+//! server ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
 //! lock, which a worker has while it executes the requests of one read. It gives the lock back when a millisecond has
