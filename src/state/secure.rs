@@ -448,7 +448,10 @@ impl ChannelState {
         is_incomplete: bool,
         why: Option<&Close>,
     ) -> bool {
-        let is_incomplete = is_incomplete || secured.holds_output();
+        // Before `handle_connect` the peer could have ended, too. That is no loss of output.
+        let was_never_up = !secured.is_up && secured.then == Phase::Arrived;
+        let is_never_sent = was_never_up && why.is_none_or(Close::is_local);
+        let is_incomplete = is_incomplete || is_never_sent || secured.holds_output();
         secured.end(self, !is_incomplete && self.ends_in_order(why));
         is_incomplete
     }
