@@ -105,7 +105,8 @@ impl Service {
     fn end(&mut self) {
         self.crew.finish();
         for listener in &self.listeners {
-            listener.close();
+            // The loop may have no further turn, and the kernel would go on to accept.
+            self.event_loop.0.end_at_once(&listener.0);
         }
         for inbox in &self.crew.inboxes {
             // One that has ended already is gone.
@@ -335,6 +336,14 @@ mod simulated {
         let most = *scene.loads().iter().max().unwrap();
         assert!(most <= 550, "{:?}", scene.loads());
         assert!(peers.iter().all(|peer| text(peer).ends_with("\r\n")));
+    }
+
+    #[test]
+    fn a_service_that_has_ended_has_no_listener() {
+        let scene = Scene::new(1, Limits::DEFAULT);
+        scene.service.finish().unwrap();
+        // The loop that accepted has had no turn since.
+        assert!(scene.network.listen(ADDR).is_ok(), "the address is free");
     }
 
     /// The descriptors of sockets that linger on a worker are freed when accepting needs them.
