@@ -200,8 +200,14 @@ impl Runtime {
         let next = {
             let sockets = &mut self.lingering.borrow_mut().sockets;
             let lingerer = sockets.get_mut(&key)?;
-            let unsent = lingerer.source.socket().unsent() + lingerer.rest.len();
-            lingerer.delivery.look(now, unsent)
+            let socket = lingerer.source.socket();
+            let unsent = socket.unsent() + lingerer.rest.len();
+            let next = lingerer.delivery.look(now, unsent);
+            if next.is_none() && lingerer.delivery.has_missed_deadline(now, unsent) {
+                // If the system refuses it, nothing is left to reset.
+                let _ = socket.reset_on_close();
+            }
+            next
         };
         if next.is_none() {
             self.close_lingering(key);
