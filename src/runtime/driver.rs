@@ -56,8 +56,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) buffers: &'a mut Buffers,
     /// What the kernel has reported.
     pub(crate) ready: Ready,
-    /// The channel has received in this turn of the loop already: it may only send.
-    pub(crate) only_sends: bool,
+    /// The channel has received in this turn of the loop already, so that it may only send.
+    pub(crate) has_received: bool,
     /// What a session has left of its budgets. Its driver sets it.
     pub(crate) budget: Budget,
     /// Set by the driver: it has work left that the kernel will not report.
