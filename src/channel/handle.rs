@@ -404,7 +404,7 @@ impl Channel {
 
     /// Stops reading, and delivering what was received, until [`resume_reading`](Channel::resume_reading).
     /// The kernel's buffers fill, and TCP's flow control then stops the peer. A listening channel stops
-    /// accepting.
+    /// accepting. Pauses are not counted: one call of `resume_reading` ends them all.
     ///
     /// While a channel is paused, only a reset of the peer ends it, where the system reports one (kqueue and
     /// Windows do not), or the close of a Unix-domain peer when no input is left. Otherwise the end of the

@@ -103,8 +103,8 @@ impl Chat {
     }
 
     /// Stops reading, and delivering what was received, until [`resume_reading`](Chat::resume_reading). The
-    /// kernel's buffers fill, and TCP's flow control then stops the peer. For what ends a connection in the
-    /// meantime see [`Channel::pause_reading`].
+    /// kernel's buffers fill, and TCP's flow control then stops the peer. Pauses are not counted: one `resume_reading` ends
+    /// them all. The end of the input is not noticed in the meantime: see [`Channel::pause_reading`].
     pub fn pause_reading(&self) {
         self.channel().pause_reading();
     }

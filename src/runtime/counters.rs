@@ -115,6 +115,39 @@ pub struct Closes {
 }
 
 impl Closes {
+    /// The reasons, by the names of the fields, with how many channels have ended for each: for a page of figures, which
+    /// then has the reasons of later versions, too.
+    ///
+    /// ```
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// for (reason, count) in event_loop.stats().closes.iter() {
+    ///     println!("closed_total{{reason=\"{reason}\"}} {count}");
+    /// }
+    /// # Ok::<(), asynchat::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        [
+            ("local", self.local),
+            ("dropped", self.dropped),
+            ("eof", self.eof),
+            ("reset", self.reset),
+            ("connect_failed", self.connect_failed),
+            ("timeout", self.timeout),
+            ("input_limit", self.input_limit),
+            ("output_limit", self.output_limit),
+            ("handler", self.handler),
+            ("panic", self.panic),
+            ("shutdown", self.shutdown),
+            ("interrupted", self.interrupted),
+            ("piped", self.piped),
+            ("truncated", self.truncated),
+            ("tls", self.tls),
+            ("proxy_header", self.proxy_header),
+            ("io", self.io),
+        ]
+        .into_iter()
+    }
+
     fn plus(self, other: Self) -> Self {
         Closes {
             local: self.local + other.local,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 
-use super::{Status, closes, loop_stats};
+use super::{Status, loop_stats};
 
 /// The Content-Type of [`Status::metrics`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -135,7 +135,7 @@ impl Status {
             "counter",
             "Sockets that have ended, by reason.",
         );
-        for (reason, count) in closes(&stats.closes) {
+        for (reason, count) in stats.closes.iter() {
             text.sample(
                 "channels_closed_total",
                 format_args!("{{reason=\"{reason}\"}}"),
