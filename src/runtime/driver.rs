@@ -6,11 +6,14 @@ use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::Runtime;
 use crate::error::{Close, Result};
 use crate::output::fifo::spare;
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
+use crate::state::delivered::unused_buffer;
 use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 
@@ -86,6 +89,8 @@ pub(crate) struct Buffers {
     pub(crate) output: Vec<u8>,
     /// For a record that is put together from several reads.
     pub(crate) record: Vec<u8>,
+    /// The long record that was delivered last in this turn. Queues may refer to it until it has been sent.
+    pub(crate) delivered: Option<Bytes>,
 }
 
 impl Buffers {
@@ -115,6 +120,14 @@ impl Buffers {
 
     pub(crate) fn reuse_record(&mut self, buffer: Vec<u8>) {
         drop(reuse(&mut self.record, buffer));
+    }
+
+    /// Keeps the buffer of the long record, if it has been sent by now, for the next one.
+    #[cold]
+    #[inline(never)] // Few records are long.
+    pub(crate) fn reuse_delivered(&mut self) {
+        let buffer = self.delivered.take().and_then(unused_buffer);
+        self.reuse_record(buffer.unwrap_or_default());
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod agenda;
 mod clocks;
 mod cold;
 pub(crate) mod connect;
-mod delivered;
+pub(crate) mod delivered;
 pub(crate) mod early;
 mod failure;
 mod flags;
