@@ -40,6 +40,7 @@
 //!   and a wrong password with the address; `RUST_LOG=debug` also logs the name.
 //!
 //! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
+//! SIGTERM is like Ctrl-C. On Unix, SIGHUP reads the file of `--passwords` again, or does nothing.
 //!
 //! Reading order:
 //!
@@ -82,6 +83,9 @@ use tracing::warn;
 /// A forward proxy for HTTP and SOCKS 5.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the file of --passwords again,
+/// if there is one.
 #[derive(Parser)]
 #[command(version, name = "proxy")]
 struct Args {
@@ -184,11 +188,8 @@ fn run(args: Args) -> Result {
         }
     }
     let grace = Duration::from_secs(args.grace);
-    match args.users.passwords {
-        // With a file, SIGHUP does not end the program: see `reload_on_sighup`.
-        Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
-        None => common::shutdown_on_ctrl_c(grace)?,
-    }
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::ignore_sighup_unless(args.users.passwords.is_some())?;
     #[cfg(unix)]
     args.users.reload_on_sighup(&logins)?;
     common::announce(addr);

@@ -34,7 +34,8 @@
 //!     --mail-from me@x --mail-rcpt ann@localhost -T letter.eml
 //! ```
 //!
-//! SIGHUP reads a renewed certificate.
+//! On Unix, SIGHUP reads a renewed certificate; without one it does nothing. Ctrl-C and
+//! SIGTERM end the server after `--grace`, a second signal at once.
 //!
 //! Reading order:
 //!
@@ -71,6 +72,9 @@ use tracing::info;
 /// A mail server that stores messages in a maildir (RFC 5321).
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate again, if
+/// there is one.
 #[derive(Parser)]
 #[command(version, name = "smtpd")]
 struct Arguments {
@@ -194,7 +198,8 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = Duration::from_secs(arguments.grace);
-    arguments.certificate.shutdown_on_ctrl_c(grace)?;
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::ignore_sighup_unless(arguments.certificate.is_given())?;
 
     common::announce(listener.local_addr().ok_or("the listener has no address")?);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
