@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use asynchat::{EventLoop, Result};
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt;
@@ -35,6 +36,21 @@ pub(crate) fn log_to_stderr(level: &str) {
 /// which connection they belong. To enter a span and to leave it takes about 1,000 instructions.
 pub(crate) fn log_events_to_stderr(level: &str) {
     start(level, false);
+}
+
+/// Logs the end of a server, and what its loop has counted.
+pub(crate) fn log_stopped() -> Result {
+    let stats = EventLoop::current()?.stats();
+    tracing::info!(
+        stats.accepted,
+        stats.refused,
+        stats.handshakes,
+        stats.handshakes_failed,
+        stats.records_in,
+        closes = ?stats.closes,
+        "stopped"
+    );
+    Ok(())
 }
 
 fn start(level: &str, has_spans: bool) {

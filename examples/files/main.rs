@@ -129,7 +129,7 @@ use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
 use asynchat::proxy_protocol::Network;
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Error, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use ftp::arguments::FtpArguments;
@@ -444,9 +444,7 @@ fn run(arguments: &Arguments) -> Result {
         common::say(format_args!("listening for FTP with TLS on {address}"));
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 fn open_tree(arguments: &Arguments) -> Result<Tree> {

@@ -73,7 +73,7 @@ mod users;
 
 use std::path::PathBuf;
 
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Error, Result};
 use bounds::Bounds;
 use certificate::CertificateOptions;
 use clap::Parser;
@@ -239,9 +239,7 @@ fn run(arguments: Arguments) -> Result {
         common::say("posts are in memory only; --store FILE stores them permanently");
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, stats.records_in, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 /// Adds the groups that the options name to the spool, and opens the store.

@@ -72,8 +72,8 @@ mod server;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use asynchat::Result;
 use asynchat::proxy_protocol::Network;
-use asynchat::{EventLoop, Result};
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use numbers::{count, seconds};
@@ -82,7 +82,7 @@ use server::resolver::Resolver;
 use server::under_way::UnderWay;
 use server::users::{self, Logins, UserOptions};
 use server::{Options, Proxy};
-use tracing::{info, warn};
+use tracing::warn;
 
 /// A forward proxy for HTTP and SOCKS 5.
 ///
@@ -200,9 +200,7 @@ fn run(args: Args) -> Result {
     args.users.reload_on_sighup(&logins)?;
     common::announce(addr);
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 /// The pseudonym of a Via field is a token: RFC 9110 section 7.6.3.

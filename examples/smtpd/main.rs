@@ -60,14 +60,13 @@ mod smtp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use asynchat::Result;
 use asynchat::proxy_protocol::Network;
-use asynchat::{EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use numbers::{count, seconds};
 use smtp::{Options, Service, address};
-use tracing::info;
 
 /// A mail server that stores messages in a maildir (RFC 5321).
 ///
@@ -206,9 +205,7 @@ fn run(arguments: Arguments) -> Result {
         common::say(format_args!("listening with TLS on {address}"));
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 fn domain(text: &str) -> Result<String, String> {
