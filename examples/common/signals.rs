@@ -96,7 +96,6 @@ fn ignore_sighup(event_loop: &EventLoop) -> Result {
 
 /// Windows has no SIGHUP.
 #[cfg(not(unix))]
-#[expect(clippy::unnecessary_wraps, reason = "it is so on other systems")]
 fn ignore_sighup(_: &EventLoop) -> Result {
     Ok(())
 }
