@@ -42,8 +42,9 @@
 //! * **Requests that cost a client nothing**: after 32 replies of the proxy itself in a row the connection ends. Of refusals
 //!   of one kind ten are logged in a second, with the number of the others; each response of a server is logged.
 //!
-//! Ctrl-C stops accepting, says how many tunnels and requests are under way, and lets them finish. A second Ctrl-C, or the end of `--grace`, resets them.
-//! SIGTERM is like Ctrl-C. On Unix, SIGHUP reads the file of `--passwords` again, or does nothing.
+//! Ctrl-C stops accepting, says how many tunnels and requests are under way, and lets them finish. A second Ctrl-C, or the
+//! end of `--grace`, resets them. SIGTERM is like Ctrl-C. On Unix, SIGHUP reads the file of `--passwords` again, or does
+//! nothing.
 //!
 //! Reading order:
 //!
