@@ -32,10 +32,10 @@
 //!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
 //!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
-//! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel. It is two minutes at most once one end has finished
-//!   sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
-//!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
-//!   response has begun.
+//! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel. It is two minutes at most once one end has
+//!   finished sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server.
+//!   A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
+//!   `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
 //!   the address and the rule, and a wrong password with the address; `RUST_LOG=debug` also logs the name.
