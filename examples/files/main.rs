@@ -87,7 +87,7 @@
 //!
 //! Reading order:
 //!
-//! * this file: options and start; `signals.rs`: Ctrl-C and SIGHUP; `../common/certificate.rs`: the options of TLS;
+//! * this file: options and start; `../common/signals.rs`: Ctrl-C and SIGHUP; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
@@ -117,7 +117,6 @@ mod http1;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
-mod signals;
 mod size;
 mod sorted;
 mod status;
@@ -130,7 +129,7 @@ use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
 use asynchat::proxy_protocol::Network;
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Error, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use ftp::arguments::FtpArguments;
@@ -146,6 +145,9 @@ use users::{Logins, UserOptions};
 /// Shares a folder over HTTP/1.1 and FTP.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP opens the access log by its name once
+/// more, and reads the certificate and the file of --passwords again, if there are any.
 #[derive(Parser)]
 #[command(version, name = "files")]
 struct Arguments {
@@ -397,9 +399,16 @@ fn run(arguments: &Arguments) -> Result {
             over_ftps = listener.local_addr();
         }
     }
-    signals::shutdown_on_ctrl_c(arguments.grace, &status)?;
+    let grace = Duration::from_secs(arguments.grace);
+    common::shutdown_with_report(grace, "transfer", move || status.transfers() as usize)?;
+    let has_files = access_log.is_some()
+        || arguments.users.passwords.is_some()
+        || arguments.certificate.is_given();
+    common::ignore_sighup_unless(has_files)?;
     #[cfg(unix)]
-    signals::reopen_on_sighup(access_log)?;
+    if let Some(log) = access_log {
+        asynchat::signal::on(asynchat::signal::SIGHUP, move || log.reopen())?;
+    }
     #[cfg(unix)]
     arguments.users.reload_on_sighup(&logins)?;
 
@@ -435,9 +444,7 @@ fn run(arguments: &Arguments) -> Result {
         common::say(format_args!("listening for FTP with TLS on {address}"));
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 fn open_tree(arguments: &Arguments) -> Result<Tree> {
