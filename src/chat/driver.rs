@@ -83,9 +83,6 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         if state.is_up() && !state.flags.has(Flag::BLOCKED) && writes(state) {
             self.send(turn)?;
         }
-        if turn.buffers.delivered.is_some() {
-            turn.buffers.reuse_delivered();
-        }
         // An idle connection keeps no buffer.
         let unused = state.out.borrow_mut().release_buffer();
         turn.buffers.reuse_output(unused);

@@ -89,7 +89,7 @@ pub(crate) struct Buffers {
     pub(crate) output: Vec<u8>,
     /// For a record that is put together from several reads.
     pub(crate) record: Vec<u8>,
-    /// The long record that was delivered last in this turn. Queues may refer to it until it has been sent.
+    /// The long record that was delivered last in this turn, while queues refer to it.
     pub(crate) delivered: Option<Bytes>,
 }
 
@@ -122,7 +122,15 @@ impl Buffers {
         drop(reuse(&mut self.record, buffer));
     }
 
-    /// Keeps the buffer of the long record, if it has been sent by now, for the next one.
+    /// Keeps the buffer of a long record for the next one: now if no queue refers to it, or else when its turn is over.
+    pub(crate) fn keep_delivered(&mut self, record: Bytes) {
+        match record.is_unique() {
+            true => self.reuse_record(unused_buffer(record).unwrap_or_default()),
+            false => self.delivered = Some(record),
+        }
+    }
+
+    /// Keeps the buffer of the long record if it has been sent by now.
     #[cold]
     #[inline(never)] // Few records are long.
     pub(crate) fn reuse_delivered(&mut self) {

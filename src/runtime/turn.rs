@@ -341,6 +341,9 @@ impl Runtime {
             if has_more && !state.flags.replace(Flag::QUEUED, true) {
                 self.next_turn.borrow_mut().push_back(Rc::clone(state));
             }
+            if buffers.delivered.is_some() {
+                buffers.reuse_delivered();
+            }
             self.buffers.set(Some(buffers));
             // It has its next turn before the loop sleeps. To stop watching it until then, and to begin again,
             // would be two system calls.

@@ -1,8 +1,7 @@
 //! The record that is being delivered, if pushes may refer to it.
 //!
 //! A long record that has arrived in parts has a buffer of its own. A push of this record, to any chat of the loop,
-//! queues a reference to the buffer instead of a copy. The copy would cost more than its bytes: memory of this size
-//! comes from the system as fresh pages.
+//! queues a reference to the buffer instead of a copy.
 
 use std::cell::RefCell;
 

@@ -114,7 +114,7 @@ pub struct Deadlines {
     /// within these bounds.
     ///
     /// Linux, Android, Apple's systems, FreeBSD and NetBSD report what a peer has acknowledged. On other
-    /// systems the time starts when the connection is closed.
+    /// systems the time starts when the connection is closed, and ends without a reset.
     pub linger: Duration,
 }
 

@@ -128,7 +128,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         let buffer = self.splitter.take_delivered();
         let call = |record: &[u8]| self.session.found_terminator(record);
         let (called, record) = turn.runtime.agenda.deliver(buffer, call);
-        turn.buffers.delivered = Some(record);
+        turn.buffers.keep_delivered(record);
         called
     }
 
