@@ -101,7 +101,7 @@ impl Default for Options {
             max_failed_logins: 3,
             ports: None,
             address: None,
-            limits: Limits::default(),
+            limits: Limits::default().turn_records(session::MOST_IN_TURN),
             idle: 5 * minute,
             login_time: minute,
             deadlines: Deadlines::default().record(minute).drain(minute),
