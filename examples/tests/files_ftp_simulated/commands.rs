@@ -207,6 +207,26 @@ fn nothing_outside_the_folder_is_reached() -> Result {
 }
 
 #[test]
+fn a_path_has_at_most_a_hundred_names() -> Result {
+    let site = Site::ann()?;
+    let deepest = "/d".repeat(100);
+    fs::create_dir_all(site.dir.path().join(&deepest[1..]))?;
+    site.expect(&format!("CWD {deepest}"), "250")?;
+    for command in ["CWD d", "MKD d", "SIZE d", "RETR d", "MLST d"] {
+        let reply = site.command(command)?;
+        assert_eq!(reply, "550 the path has more than 100 names\r\n");
+    }
+    site.expect("STOR d", "553")?;
+    site.expect("RNFR /a.txt", "350")?;
+    site.expect("RNTO a.txt", "553")?;
+    site.expect("CWD ..", "250")?;
+    site.expect("MKD e", "257")?;
+    // The folders that the path leaves again do not count.
+    site.expect(&format!("SIZE {}/a.txt", "x/../".repeat(500)), "550")?;
+    site.expect(&format!("SIZE /{}a.txt", "x/../".repeat(500)), "213")
+}
+
+#[test]
 fn anonymous_clients_only_read() -> Result {
     let site = Site::anonymous()?;
     for command in [

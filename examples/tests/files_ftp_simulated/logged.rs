@@ -93,7 +93,7 @@ fn each_transfer_is_logged_and_counted() -> Result {
 /// Either name can be the cause of the error.
 #[test]
 fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
-    let name = |path| Names::parse(path).ok_or("a name");
+    let name = |path| Names::parse(path).map_err(|_| "no name");
     let (from, to) = (name("/dir/old")?, name("/new")?);
     let error = io::Error::from(io::ErrorKind::StorageFull);
     let log = captured(|| {

@@ -97,7 +97,7 @@ fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
 fn each_error_has_its_status() -> Result {
     use rustix::io::Errno;
 
-    let names = Names::parse("/dir/x").ok_or("a name")?;
+    let names = Names::parse("/dir/x").map_err(|_| "no name")?;
     for (error, status, is_logged) in [
         (Errno::IO, 500, true),
         (Errno::NOSPC, 507, true),
@@ -136,7 +136,7 @@ fn each_error_has_its_status() -> Result {
 fn refused_files_do_not_suppress_errors_of_the_disk() -> Result {
     use rustix::io::Errno;
 
-    let names = Names::parse("/dir/x").ok_or("a name")?;
+    let names = Names::parse("/dir/x").map_err(|_| "no name")?;
     let calls = warning_calls(|| {
         for error in [Errno::ACCESS, Errno::IO, Errno::NOSPC] {
             failed(&names, &error.into());
