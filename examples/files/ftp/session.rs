@@ -31,6 +31,9 @@ const MOST_BYTES_WAITING: usize = 16 << 10;
 /// port.
 pub const MOST_IN_TURN: usize = 16;
 
+/// A connection on which less was sent is closed at once after QUIT.
+const SHORT: u64 = 128 << 10;
+
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
 
@@ -167,7 +170,10 @@ impl Session {
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
-                self.chat.skip_linger();
+                // Of long listings in replies (STAT) the kernel may still have much, and only a lingering socket has a deadline.
+                if self.chat.stats().bytes_out + (self.chat.queued() as u64) < SHORT {
+                    self.chat.skip_linger();
+                }
             }
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {

@@ -207,6 +207,23 @@ fn nothing_outside_the_folder_is_reached() -> Result {
 }
 
 #[test]
+fn quit_closes_at_once_after_little_output() -> Result {
+    for (listings, lingers) in [(1, false), (20, true)] {
+        let site = Site::anonymous()?;
+        for n in 0..200 {
+            fs::write(site.dir.path().join(format!("dir/{n:0200}")), "")?;
+        }
+        let before = site.network.sockets();
+        let listings = "STAT dir\r\n".repeat(listings);
+        let replies = site.command(&format!("{listings}QUIT"))?;
+        assert!(replies.ends_with("221 the connection is closed\r\n"));
+        assert!(site.control.has_ended());
+        assert_eq!(site.network.sockets() == before, lingers);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_path_has_at_most_a_hundred_names() -> Result {
     let site = Site::ann()?;
     let deepest = "/d".repeat(100);
