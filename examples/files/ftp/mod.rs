@@ -66,7 +66,7 @@ pub struct Options {
     /// that the client has connected to.
     pub address: Option<Ipv4Addr>,
     pub limits: Limits,
-    /// How long a client may be silent between two commands.
+    /// How long a client may be silent between two commands, or take for a command.
     pub idle: Duration,
     /// How long a client may take to log in.
     pub login_time: Duration,
@@ -104,7 +104,8 @@ impl Default for Options {
             limits: Limits::default().turn_records(session::MOST_IN_TURN),
             idle: 5 * minute,
             login_time: minute,
-            deadlines: Deadlines::default().record(minute).drain(minute),
+            // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
+            deadlines: Deadlines::default().drain(minute),
             wait: minute,
             data_deadlines: Deadlines::default()
                 .idle(minute)

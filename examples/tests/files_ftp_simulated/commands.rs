@@ -400,6 +400,32 @@ fn silence_ends_a_session_but_not_during_a_transfer() -> Result {
     Ok(())
 }
 
+/// Also if the silence begins in the middle of a command, or the client sends it byte by byte.
+#[test]
+fn a_command_that_takes_too_long_has_a_last_reply() -> Result {
+    let half = |site: &Site| -> Result<String> {
+        for _ in 0..29 {
+            site.control.send("x");
+            site.advance(Duration::from_secs(10))?;
+        }
+        assert_eq!(site.replies()?, "");
+        site.advance(Duration::from_secs(10))?;
+        assert!(site.control.has_ended());
+        site.replies()
+    };
+    let site = Site::anonymous()?;
+    assert_eq!(half(&site)?, "421 no command for too long\r\n");
+    // With a path that has begun before.
+    let site = Site::anonymous()?;
+    site.control.send("RETR ");
+    assert_eq!(half(&site)?, "421 no command for too long\r\n");
+    let site = Site::with(options())?;
+    site.control.send("US");
+    site.advance(Duration::from_secs(61))?;
+    assert_eq!(site.replies()?, "421 no login for too long\r\n");
+    Ok(())
+}
+
 #[test]
 fn a_session_without_a_login_ends() -> Result {
     // Commands do not prolong it.
