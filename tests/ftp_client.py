@@ -76,6 +76,12 @@ class Server:
         for line in self.process.stderr:
             self.stderr += line
 
+    def wait_for_uploads(self, count):
+        """Until the log, which another thread reads, has so many. It never has more."""
+        end = time.monotonic() + DEADLINE
+        while (logged := self.stderr.count("uploaded names=")) != count:
+            assert logged < count and time.monotonic() < end, f"{logged} uploads"
+
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -481,6 +487,15 @@ def lftp():
         # Several connections for one file, with REST.
         run("lftp", "-c", opening + f"pget -n 4 large -o {other}/large")
         assert checksum(other / "large") == large
+        # The times are those of the originals, so that a file of the same size that was changed is found.
+        changed = other / "mirror" / "dir" / "5.txt"
+        changed.write_text("later")
+        os.utime(changed, (2_000_000_000, 2_000_000_000))
+        run("lftp", "-c", opening + f"mirror -R {other}/mirror /back")
+        assert (server.folder / "back" / "dir" / "5.txt").read_text() == "later"
+        for name in ["large", "dir/5.txt", "dir/299.txt"]:
+            times = [int((folder / name).stat().st_mtime) for folder in (other / "mirror", server.folder / "back")]
+            assert times[0] == times[1], (name, times)
         run("lftp", "-c", opening + "rm -r back")
         assert not (server.folder / "back").exists()
     return True
@@ -501,6 +516,15 @@ def rclone():
         run(*rclone, "sync", other, remote)
         assert checksum(server.folder / "large") == large
         run(*rclone, "check", "--download", other, remote)
+        # A file of the same size that was changed is found by its time, and the others are not sent again.
+        changed = other / "dir" / "ü" / "5 x.txt"
+        changed.write_text("later")
+        os.utime(changed, (1_000_000_000, 1_000_000_000))
+        server.wait_for_uploads(101)
+        run(*rclone, "sync", other, remote)
+        server.wait_for_uploads(102)
+        assert (server.folder / "dir" / "ü" / "5 x.txt").read_text() == "later"
+        assert int((server.folder / "dir" / "ü" / "5 x.txt").stat().st_mtime) == 1_000_000_000
         (server.folder / "large").unlink()
         run(*rclone, "sync", remote, other)
         assert not (other / "large").exists() and len(list((other / "dir" / "ü").iterdir())) == 100

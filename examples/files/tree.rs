@@ -100,6 +100,17 @@ impl Tree {
         system::Root::is_replaced(file)
     }
 
+    /// Sets when a file was changed.
+    pub fn set_modified(&self, names: &Names, time: SystemTime) -> io::Result<()> {
+        let file = match self.find(names)? {
+            // Windows permits it only to those who may write.
+            Found::File(..) if cfg!(windows) => self.open_for_writing(names)?,
+            Found::File(file, _) => file,
+            Found::Folder => return Err(ErrorKind::IsADirectory.into()),
+        };
+        file.set_modified(time)
+    }
+
     pub fn create_folder(&self, names: &Names) -> io::Result<()> {
         match names.last() {
             Some(_) => self.root.create_folder(names.as_path()),

@@ -1,4 +1,4 @@
-//! The folder over FTP (RFC 959, 2228, 2428, 2577, 3659, 4217).
+//! The folder over FTP (RFC 959, 2228, 2428, 2577, 3659, 4217, and MFMT of draft-somers-ftp-mfxx).
 //!
 //! A client has two connections: commands and replies on one, and each file on another, which exists for this file only.
 //! `session.rs` is the handler of the first one, `data.rs` that of the second. They reach each other with

@@ -166,7 +166,7 @@ impl Session {
             "NOOP" => self.reply("200 done"),
             "HELP" => self.reply(
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
-                 PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
+                 PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM MFMT DELE MKD RMD RNFR RNTO",
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
@@ -202,6 +202,7 @@ impl Session {
             "STAT" => self.stat(path),
             "SIZE" => self.size(path),
             "MDTM" => self.mdtm(path),
+            "MFMT" => self.mfmt(path),
             "DELE" => self.reply_or_refuse(self.dele(path)),
             "MKD" | "XMKD" => self.mkd(path),
             "RMD" | "XRMD" => self.reply_or_refuse(self.rmd(path)),

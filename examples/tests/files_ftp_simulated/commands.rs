@@ -53,6 +53,16 @@ fn each_command_has_its_reply() -> Result {
         ("SIZE dir", "550"),
         ("SIZE none", "550"),
         ("MDTM a.txt", "213"),
+        ("MDTM", "550"),
+        ("MDTM 20260102030405 none", "550"),
+        ("MFMT 20260102030405 a.txt", "213"),
+        ("MFMT 20260102030405 none", "550"),
+        ("MFMT 20260102030405 dir", "550"),
+        ("MFMT 20260102030405 ../../x", "550"),
+        ("MFMT 20260102030405", "501"),
+        ("MFMT 20260102030405 ", "501"),
+        ("MFMT 20261302030405 a.txt", "501"),
+        ("MFMT a.txt", "501"),
         ("MLST a.txt", "250"),
         ("MLST", "250"),
         ("STAT", "211"),
@@ -203,6 +213,33 @@ fn nothing_outside_the_folder_is_reached() -> Result {
     site.expect("RNFR a.txt", "350")?;
     site.expect("RNTO ../../../b.txt", "250")?;
     assert!(site.dir.read("b.txt").is_some());
+    Ok(())
+}
+
+/// A client that synchronizes folders compares times.
+#[test]
+fn the_time_of_a_file_can_be_set() -> Result {
+    let site = Site::ann()?;
+    site.dir.store("20260102030405 b", b"b")?;
+    for (command, reply) in [
+        (
+            "MFMT 20260102030405 /dir/../a.txt",
+            "213 Modify=20260102030405; /a.txt\r\n",
+        ),
+        ("MDTM a.txt", "213 20260102030405\r\n"),
+        (
+            "MFMT 20260102030406.789 a.txt",
+            "213 Modify=20260102030406; /a.txt\r\n",
+        ),
+        ("MDTM a.txt", "213 20260102030406\r\n"),
+        ("MDTM 19991231235959 a.txt", "213 the time is set\r\n"),
+        ("MDTM a.txt", "213 19991231235959\r\n"),
+        // A file of this name.
+        ("MDTM 20260102030405 b", "213 19941106084937\r\n"),
+    ] {
+        assert_eq!(site.command(command)?, reply, "{command}");
+    }
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\n");
     Ok(())
 }
 
