@@ -329,7 +329,7 @@ impl AsyncChat for Session {
             return Ok(());
         }
         let is_immediate = match &*command.name {
-            "ABOR" => true,
+            "ABOR" => !self.is_aborting(),
             "STAT" => command.argument.is_empty(),
             _ => false,
         };
