@@ -36,7 +36,13 @@
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
 //! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
 //! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
-//! user for reading, too.
+//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds:
+//!
+//! ```text
+//! 2026-06-15T12:00:00.000000Z  WARN files::author: wrong password peer=192.0.2.7 user="ann"
+//!
+//! failregex = ^\s*WARN \S+ wrong password peer=<ADDR> user=
+//! ```
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.

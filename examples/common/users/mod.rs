@@ -28,7 +28,7 @@ use clap::Args;
 use hash::PasswordHash;
 
 pub use login_limit::Client;
-pub use logins::{LONGEST, Login, Logins};
+pub use logins::{LONGEST, Login, Logins, too_many};
 
 /// Names, and the hashes of passwords.
 #[derive(Clone, Default)]

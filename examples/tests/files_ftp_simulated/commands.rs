@@ -404,7 +404,7 @@ fn passwords_cannot_be_guessed_for_ever() -> Result {
     let client = site.connect(CLIENT, ADDR.parse()?)?;
     let replies = site.ask(&client, "USER ann\r\nPASS secret\r\n".repeat(3))?;
     for code in ["530", "421"] {
-        let why = "too many wrong passwords from your address, try again in 21 seconds";
+        let why = "too many wrong passwords from your address: try again in 21 seconds";
         assert!(replies.contains(&format!("{code} {why}\r\n")), "{replies}");
     }
     assert_eq!(log_in(STRANGER, "secret")?, "220 331 230 221");
