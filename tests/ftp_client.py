@@ -228,6 +228,19 @@ def too_large():
     return True
 
 
+def texts():
+    """What a mistake on the command line is answered with."""
+    for options, given, text in [
+        (["--hash-password", "bob"], b"", b"the standard input has no password"),
+        (["--hash-password", "bob"], b"\n", b"the standard input has no password"),
+        (["--hash-password", "bob"], b"x" * 72, b"a password for bcrypt has at most 71 bytes: use `openssl passwd -6`"),
+        ([".", "--user", "ann:secret"], b"", b"without --write or --no-anonymous nobody has to log in: add one"),
+    ]:
+        done = subprocess.run([FILES, *options], input=given, capture_output=True, timeout=DEADLINE)
+        assert done.returncode == 1 and text in done.stderr, done
+    return True
+
+
 def writers():
     """Nobody else writes."""
     with serve() as (server, _):
@@ -597,6 +610,7 @@ def slow():
 CHECKS = {
     "python_library": python_library,
     "too_large": too_large,
+    "texts": texts,
     "writers": writers,
     "passwords": passwords,
     "bounce": bounce,

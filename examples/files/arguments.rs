@@ -82,8 +82,8 @@ pub struct Arguments {
 
     /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
     /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
-    /// they request. Clients on this host may see them in any case. Requests with the fields of a
-    /// reverse proxy do not get them.
+    /// they request. Clients on this host may see them in any case. With --no-anonymous all of them need
+    /// a user, too. Requests with the fields of a reverse proxy do not get them.
     #[arg(long, value_name = "NETWORK")]
     pub status_from: Vec<Network>,
 
@@ -92,12 +92,13 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "status_from")]
     pub no_status: bool,
 
-    /// How many connections are served at a time. Further ones get a 503 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
+    /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses
+    /// of --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert
+    /// of TLS or a 421.
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
     pub max_connections: usize,
 
-    /// How many connections one address may have. Behind a proxy, all connections have the address of
+    /// How many connections one address may have, of each of these. Behind a proxy, all connections have the address of
     /// the proxy, unless --proxy-protocol is given.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
     pub max_per_address: usize,

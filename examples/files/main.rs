@@ -168,7 +168,7 @@ fn run(arguments: &Arguments) -> Result {
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
             true => "--write and --no-anonymous need --user or --passwords".into(),
-            false => "--user and --passwords are for --write and --no-anonymous".into(),
+            false => "without --write or --no-anonymous nobody has to log in: add one".into(),
         });
     }
     let has_users = !users.is_empty();
