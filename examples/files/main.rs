@@ -76,7 +76,8 @@
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them.
+//! that accept them. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
+//! are removed are closed on a thread.
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
 //! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
