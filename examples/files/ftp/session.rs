@@ -329,7 +329,9 @@ impl AsyncChat for Session {
             return Ok(());
         }
         let is_immediate = match &*command.name {
-            "ABOR" => !self.is_aborting(),
+            // The replies to ABOR come before that to the next command.
+            _ if self.is_aborting() => false,
+            "ABOR" => true,
             "STAT" => command.argument.is_empty(),
             _ => false,
         };

@@ -77,8 +77,8 @@ fn a_client_that_has_aborted_an_upload_can_continue_it_at_once() -> Result {
     site.expect("APPE a.txt", "150")?;
     data.send("first\n");
     site.settle()?;
-    let replies = site.command("ABOR\r\nABOR\r\nEPSV\r\nAPPE a.txt")?;
-    assert_eq!(codes_of(&replies), "426 226 226 229 150");
+    let replies = site.command("ABOR\r\nABOR\r\nSTAT\r\nEPSV\r\nAPPE a.txt")?;
+    assert_eq!(codes_of(&replies), "426 226 226 211 229 150");
     let port = replies
         .lines()
         .find(|line| line.starts_with("229"))
