@@ -112,7 +112,13 @@ fn reload_on_sighup(files: Files, acceptor: &tls::Acceptor) -> Result<(), Error>
     asynchat::signal::on(asynchat::signal::SIGHUP, move || match files.read() {
         Ok(config) => {
             acceptor.replace(config);
-            tracing::info!(file = %files.chain.display(), "the certificate was read again");
+            // A program can have several protocols, each of which reads it.
+            let protocol = files
+                .alpn
+                .first()
+                .map(|name| name.escape_ascii().to_string());
+            let (file, protocol) = (files.chain.display(), protocol.unwrap_or_default());
+            tracing::info!(%file, protocol, "the certificate was read again");
         }
         Err(error) => tracing::error!(%error, "the old certificate stays"),
     })?;

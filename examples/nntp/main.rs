@@ -62,6 +62,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/file_size.rs"]
+mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod server;
@@ -171,6 +173,7 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
     let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
     let users = arguments.users.read()?;

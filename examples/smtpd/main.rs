@@ -53,6 +53,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/file_size.rs"]
+mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod smtp;
@@ -165,6 +167,7 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     let defaults = Options::default();
     let options = Options {
         name: arguments.name,

@@ -9,7 +9,7 @@ use super::{Status, loop_stats};
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Status {
-    pub fn metrics(&self) -> String {
+    pub fn metrics(&self, wrong_passwords: u64) -> String {
         let stats = loop_stats();
         let mut text = Text(String::with_capacity(8 << 10));
         text.family(
@@ -79,6 +79,11 @@ impl Status {
         text.sample("status_watchers", "", self.watchers.get());
 
         for (name, help, count) in [
+            (
+                "wrong_passwords_total",
+                "Passwords and names of users that were wrong, over HTTP and FTP.",
+                wrong_passwords,
+            ),
             (
                 "received_bytes_total",
                 "Bytes received on all connections.",
