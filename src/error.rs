@@ -202,7 +202,7 @@ pub enum Close {
     /// [released](crate::Channel::release).
     Local,
     /// This side closed it before the kernel had accepted everything that was pushed: with `close` while
-    /// output was queued, or with `abort`. An FTP server replies 426 instead of 226 (RFC 959 section 4.2).
+    /// output was queued, or with `abort`; or before it was up, so that nothing was sent. An FTP server replies 426 instead of 226 (RFC 959 section 4.2).
     Dropped,
     /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,
@@ -230,7 +230,7 @@ pub enum Close {
     /// The loop was shut down or dropped, and the kernel has accepted everything that was pushed.
     Shutdown,
     /// The grace of a shutdown ended, and the connection was reset; or the loop was dropped before the kernel
-    /// had accepted everything that was pushed.
+    /// had accepted everything that was pushed; or either was done before the connection was up.
     Interrupted,
     /// The connection at the other end of its [`pipe`](crate::pipe) ended, for this reason.
     Piped(Box<Close>),
@@ -255,8 +255,8 @@ pub enum Close {
 
 impl Close {
     /// Whether the connection ended in good order after the kernel had accepted everything that was pushed:
-    /// true for [`Local`](Close::Local), [`Eof`](Close::Eof) and [`Shutdown`](Close::Shutdown). Whether the
-    /// peer has received it as well, only a reply of the peer can tell.
+    /// true for [`Local`](Close::Local), [`Eof`](Close::Eof) and [`Shutdown`](Close::Shutdown). False for a connection
+    /// that was never up. Whether the peer has received it as well, only a reply of the peer can tell.
     ///
     /// ```
     /// use asynchat::Close;
@@ -328,7 +328,7 @@ impl Display for Close {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Close::Local => f.write_str("closed by this side"),
-            Close::Dropped => f.write_str("closed by this side before its output was sent"),
+            Close::Dropped => f.write_str("closed by this side before everything was sent"),
             Close::Eof => f.write_str("the peer closed the connection"),
             Close::Reset => f.write_str("the peer reset the connection"),
             Close::ConnectFailed(error) => write!(f, "could not connect: {error}"),
@@ -338,7 +338,7 @@ impl Display for Close {
             Close::Handler(error) => write!(f, "its handler failed: {}", WithSources(&**error)),
             Close::Panic(message) => write!(f, "its handler panicked: {message}"),
             Close::Shutdown => f.write_str("the loop shut down"),
-            Close::Interrupted => f.write_str("cut off at the end of the loop's shutdown"),
+            Close::Interrupted => f.write_str("cut off by the shutdown of the loop"),
             Close::Piped(why) => write!(f, "the other end of the pipe ended: {why}"),
             Close::Truncated => f.write_str("the stream ended without a TLS close_notify"),
             Close::Tls(error) => write!(f, "TLS failed: {error}"),

@@ -87,6 +87,8 @@ impl Target {
         }
         let parts = host_and_port.rsplit_once(':');
         match parts.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+            // The resolver would look up the empty name.
+            Some(("", _)) => Target(Kind::Invalid(host_and_port.to_owned())),
             Some((host, port)) => Target(Kind::Host(without_brackets(host).to_owned(), port)),
             None => Target(Kind::Invalid(host_and_port.to_owned())),
         }
@@ -185,6 +187,12 @@ impl Target {
                 io::ErrorKind::InvalidInput,
                 "the address is empty",
             )),
+            Kind::Invalid(text) if is_port_only(text) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "the host is empty: all addresses of this host are 0.0.0.0{text} or [::]{text}"
+                ),
+            )),
             Kind::Invalid(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("not of the form host:port, with a port up to 65535: {text}"),
@@ -196,6 +204,11 @@ impl Target {
 /// The addresses of a host, with port 0. This blocks until the system's resolver answers.
 pub(crate) fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     (host, 0).to_socket_addrs().map(Iterator::collect)
+}
+
+fn is_port_only(text: &str) -> bool {
+    text.strip_prefix(':')
+        .is_some_and(|port| port.parse::<u16>().is_ok())
 }
 
 fn without_brackets(host: &str) -> &str {
@@ -485,6 +498,17 @@ mod tests {
             };
             assert_eq!(addr.to_string(), text);
             assert_eq!(Target::from(&addr).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_empty_host_is_refused() {
+        let error = Target::from(":8080").addrs().unwrap_err().to_string();
+        assert!(error.contains("0.0.0.0:8080 or [::]:8080"), "{error}");
+        assert!(Target::from(":8080").check().is_err());
+        for text in ["::", ":smtp"] {
+            let error = Target::from(text).addrs().unwrap_err().to_string();
+            assert!(error.contains("host:port"), "{error}");
         }
     }
 

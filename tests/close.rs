@@ -199,7 +199,7 @@ fn a_chat_closed_before_its_handler_is_made_gets_handle_close() {
     let chat = event_loop.connect(addr, log.session()).unwrap();
     chat.close();
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["close Local"]);
+    assert_eq!(log.lines(), ["close Dropped"]);
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn a_connection_closed_during_several_attempts_gets_handle_close_only() -> Resul
     assert_eq!(scene.network.sockets(), 2);
     chat.close();
     scene.event_loop.run()?;
-    assert_eq!(scene.log.lines(), ["close Local"]);
+    assert_eq!(scene.log.lines(), ["close Dropped"]);
     assert_eq!(scene.network.sockets(), 0);
     assert_eq!(scene.network.registrations(), 0);
     assert_eq!(scene.network.elapsed(), DELAY);
@@ -369,7 +369,7 @@ fn closing_a_connection_during_its_lookup_leaves_no_timer() -> Result {
     let chat = scene.connect(Connector::new("hung.example:119"))?;
     chat.close();
     scene.network.settle(&scene.event_loop)?;
-    assert_eq!(scene.log.lines(), ["close Local"]);
+    assert_eq!(scene.log.lines(), ["close Dropped"]);
     assert!(scene.event_loop.is_empty());
     assert_eq!(scene.event_loop.next_timeout(), None);
     Ok(())

@@ -413,21 +413,40 @@ def transfers(site):
 
 
 def full_disk(site):
-    """An upload for which there is no room is refused, and leaves nothing."""
+    """An upload for which there is no room is refused, and leaves nothing. So it is with a line of the access log."""
     def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        # Python ignores the signal, and its children would, too. By default it ends a process.
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    with site.writable(preexec_fn=limit) as (port, _):
+    access_log = site.folder / "access.log"
+    access_log.write_bytes(b"x" * 999_990)
+    options = ["--ftp-listen", "127.0.0.1:0", "--access-log", access_log]
+    with site.writable(*options, preexec_fn=limit) as (port, process):
+        line = process.stdout.readline()
+        assert line.startswith("listening for FTP on "), line
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
         for size, status in ((500_000, 201), (2_000_000, 507)):
             client.request("PUT", f"/{size}", b"x" * size, {"Authorization": "Basic YW5uOnNlY3JldA=="})
             reply = client.getresponse()
             assert (reply.status, reply.getheader("Connection") == "close") == (status, status == 507), reply.status
             reply.read()
-        assert sorted(os.listdir(site.shared)) == ["500000", "a.txt", "dir", "small"]
+        with ftplib.FTP(timeout=DEADLINE) as ftp:
+            ftp.connect("127.0.0.1", int(line.rsplit(":", 1)[1]))
+            ftp.login("ann", "secret")
+            try:
+                ftp.storbinary("STOR large", io.BytesIO(b"x" * 2_000_000))
+                raise AssertionError("it was stored")
+            except ftplib.error_perm as error:
+                assert str(error).startswith("552"), error
+            ftp.storbinary("STOR less", io.BytesIO(b"x" * 100))
+        assert sorted(os.listdir(site.shared)) == ["500000", "a.txt", "dir", "less", "small"]
         client.close()
+        end = time.monotonic() + DEADLINE
+        while access_log.stat().st_size < 1_000_000:
+            assert time.monotonic() < end, "the access log was not written"
     assert "WARN" in site.log and "path=/2000000" in site.log and "File too large" in site.log, site.log
+    assert "the access log cannot be written" in site.log, site.log
     return True
 
 

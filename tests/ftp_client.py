@@ -76,6 +76,12 @@ class Server:
         for line in self.process.stderr:
             self.stderr += line
 
+    def wait_for_uploads(self, count):
+        """Until the log, which another thread reads, has so many. It never has more."""
+        end = time.monotonic() + DEADLINE
+        while (logged := self.stderr.count("uploaded names=")) != count:
+            assert logged < count and time.monotonic() < end, f"{logged} uploads"
+
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -219,6 +225,19 @@ def too_large():
             done = subprocess.run(command, capture_output=True, timeout=DEADLINE)
             assert done.returncode == 70 and b"\n< 552 " in done.stderr, (done.returncode, done.stderr[-500:])
         assert server.names() == ["small"]
+    return True
+
+
+def texts():
+    """What a mistake on the command line is answered with."""
+    for options, given, text in [
+        (["--hash-password", "bob"], b"", b"the standard input has no password"),
+        (["--hash-password", "bob"], b"\n", b"the standard input has no password"),
+        (["--hash-password", "bob"], b"x" * 72, b"a password for bcrypt has at most 71 bytes: use `openssl passwd -6`"),
+        ([".", "--user", "ann:secret"], b"", b"without --write or --no-anonymous nobody has to log in: add one"),
+    ]:
+        done = subprocess.run([FILES, *options], input=given, capture_output=True, timeout=DEADLINE)
+        assert done.returncode == 1 and text in done.stderr, done
     return True
 
 
@@ -481,6 +500,15 @@ def lftp():
         # Several connections for one file, with REST.
         run("lftp", "-c", opening + f"pget -n 4 large -o {other}/large")
         assert checksum(other / "large") == large
+        # The times are those of the originals, so that a file of the same size that was changed is found.
+        changed = other / "mirror" / "dir" / "5.txt"
+        changed.write_text("later")
+        os.utime(changed, (2_000_000_000, 2_000_000_000))
+        run("lftp", "-c", opening + f"mirror -R {other}/mirror /back")
+        assert (server.folder / "back" / "dir" / "5.txt").read_text() == "later"
+        for name in ["large", "dir/5.txt", "dir/299.txt"]:
+            times = [int((folder / name).stat().st_mtime) for folder in (other / "mirror", server.folder / "back")]
+            assert times[0] == times[1], (name, times)
         run("lftp", "-c", opening + "rm -r back")
         assert not (server.folder / "back").exists()
     return True
@@ -501,6 +529,15 @@ def rclone():
         run(*rclone, "sync", other, remote)
         assert checksum(server.folder / "large") == large
         run(*rclone, "check", "--download", other, remote)
+        # A file of the same size that was changed is found by its time, and the others are not sent again.
+        changed = other / "dir" / "ü" / "5 x.txt"
+        changed.write_text("later")
+        os.utime(changed, (1_000_000_000, 1_000_000_000))
+        server.wait_for_uploads(101)
+        run(*rclone, "sync", other, remote)
+        server.wait_for_uploads(102)
+        assert (server.folder / "dir" / "ü" / "5 x.txt").read_text() == "later"
+        assert int((server.folder / "dir" / "ü" / "5 x.txt").stat().st_mtime) == 1_000_000_000
         (server.folder / "large").unlink()
         run(*rclone, "sync", remote, other)
         assert not (other / "large").exists() and len(list((other / "dir" / "ü").iterdir())) == 100
@@ -573,6 +610,7 @@ def slow():
 CHECKS = {
     "python_library": python_library,
     "too_large": too_large,
+    "texts": texts,
     "writers": writers,
     "passwords": passwords,
     "bounce": bounce,

@@ -134,11 +134,15 @@ fn the_socket_lingers_while_its_peer_reads_within_each_linger_time() -> Result {
 #[test]
 fn a_peer_that_reads_nothing_is_abandoned_after_the_linger_time() -> Result {
     let scene = Scene::new(Deadlines::default(), REPLY)?;
-    let _client = scene.client()?;
+    let client = scene.client()?;
     scene.advance(LINGER - Duration::from_millis(1))?;
     assert_eq!(scene.lingering(), 1);
     scene.advance(Duration::from_millis(1))?;
     assert_eq!(scene.lingering(), 0);
+    // Without a drain deadline the kernel goes on.
+    client.start_reading(usize::MAX);
+    scene.advance(LINGER)?;
+    assert_complete(&client);
     Ok(())
 }
 
@@ -230,11 +234,16 @@ fn a_drain_deadline_bounds_how_long_a_peer_may_read_nothing() -> Result {
     assert_complete(&client);
     drop(client);
 
-    let _idle = scene.client()?;
+    let idle = scene.client()?;
     scene.advance(LINGER * 30 - Duration::from_millis(1))?;
     assert_eq!(scene.lingering(), 1);
     scene.advance(Duration::from_millis(1))?;
     assert_eq!(scene.lingering(), 0);
+    // The kernel does not keep what was left.
+    idle.start_reading(usize::MAX);
+    scene.advance(LINGER)?;
+    assert_eq!(idle.ended(), Some(Ended::Reset));
+    assert_eq!(idle.received().len(), 0);
     Ok(())
 }
 

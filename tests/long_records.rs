@@ -55,7 +55,7 @@ fn a_record_is_pushed_to_its_own_chat_and_to_others() -> Result {
         }
         Ok(())
     })?;
-    for length in [131_071, 131_072, LONG, 10, LONG] {
+    for length in [32_767, 32_768, 65_536, 131_072, LONG, 10, LONG] {
         let line = send_line(&scene, &peer, length)?;
         let reply = [b"before ", &line[..], b" between ", &line, b" after"].concat();
         assert!(peer.take_received() == reply, "{length}");

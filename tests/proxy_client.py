@@ -43,11 +43,13 @@ def main():
 
 @contextlib.contextmanager
 def proxy(*options, log="warn"):
-    """The port of a proxy, and its process."""
+    """The port of a proxy, and its process, whose `log` returns what it has logged so far."""
     command = [PROXY, "--listen", "127.0.0.1:0", *options]
     environment = {**os.environ, "RUST_LOG": log}
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        # At a position: the process writes at that of the file.
+        process.log = lambda: os.pread(errors.fileno(), 1 << 30, 0).decode()
         try:
             line = process.stdout.readline().decode()
             assert line.startswith("listening on "), line
@@ -58,9 +60,7 @@ def proxy(*options, log="warn"):
                 process.send_signal(signal.SIGTERM)
             process.wait(DEADLINE)
             process.stdout.close()
-            errors.seek(0)
-            text = errors.read().decode()
-            assert "panick" not in text, text
+            assert "panick" not in process.log(), process.log()
 
 
 LOCAL = ("--allow", "127.0.0.0/8")
@@ -259,6 +259,19 @@ def tunnels(port, to):
     yield peer
 
 
+def wait_for_log(process, pattern):
+    """The first match in the log of a proxy, once there is one."""
+    give_up = time.monotonic() + DEADLINE
+    while not (found := re.search(pattern, process.log())):
+        assert time.monotonic() < give_up, (pattern, process.log())
+        time.sleep(0.01)
+    return found
+
+
+# A request that was forwarded with success, and a tunnel that has ended.
+CARRIED = r"GET http://[^ ]+: 200 |CONNECT: (client|server): .* received=[1-9]"
+
+
 def rss(process):
     """Resident memory in bytes."""
     fields = pathlib.Path(f"/proc/{process.pid}/statm").read_text().split()
@@ -408,7 +421,7 @@ def git():
 def pip():
     """Installs a package from a local index by absolute URIs, and one from the registry through CONNECT."""
     command = [sys.executable, "-m", "pip"]
-    with tempfile.TemporaryDirectory() as folder, proxy(*LOCAL) as (port, _), origin(folder) as server:
+    with tempfile.TemporaryDirectory() as folder, proxy(*LOCAL, log="info") as (port, process), origin(folder) as server:
         os.makedirs(os.path.join(folder, "simple", "tiny"))
         wheel = os.path.join(folder, "simple", "tiny", "tiny-1.0-py3-none-any.whl")
         with zipfile.ZipFile(wheel, "w") as archive:
@@ -422,8 +435,10 @@ def pip():
         target = os.path.join(folder, "target")
         run([*command, "install", *through, "--index-url", f"http://127.0.0.1:{server}/simple/", "--target", target, "tiny"], env=environment)
         assert os.path.exists(os.path.join(target, "tiny.py"))
+        # Without the proxy it would work, too.
+        wait_for_log(process, f"GET http://127.0.0.1:{server}: 200 ")
     # The registry may have a private address here.
-    with tempfile.TemporaryDirectory() as folder, proxy("--allow", "0.0.0.0/0", "--allow", "::/0", log="info") as (port, _):
+    with tempfile.TemporaryDirectory() as folder, proxy("--allow", "0.0.0.0/0", "--allow", "::/0", log="info") as (port, process):
         download = [*command, "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, "six==1.16.0"]
         direct = subprocess.run(download, capture_output=True, text=True, timeout=DEADLINE)
         if direct.returncode != 0:
@@ -434,6 +449,7 @@ def pip():
         environment = {name: value for name, value in os.environ.items() if name != "PIP_FIND_LINKS"}
         run([*download, "--proxy", f"http://127.0.0.1:{port}"], env=environment | {"no_proxy": ""})
         assert len(os.listdir(folder)) == 1
+        wait_for_log(process, CARRIED)
     return True
 
 
@@ -441,7 +457,7 @@ def apt():
     """Downloads a small package."""
     if not has("apt-get"):
         return False
-    with tempfile.TemporaryDirectory() as folder, proxy("--allow", "0.0.0.0/0", "--allow", "::/0") as (port, _):
+    with tempfile.TemporaryDirectory() as folder, proxy("--allow", "0.0.0.0/0", "--allow", "::/0", log="info") as (port, process):
         os.chmod(folder, 0o777)
         download = ["apt-get", "-qq", "-o", "Acquire::Retries=0", "download", "hostname"]
         direct = subprocess.run(download, cwd=folder, capture_output=True, text=True, timeout=DEADLINE)
@@ -453,6 +469,7 @@ def apt():
         through = [f"Acquire::{scheme}::Proxy=http://127.0.0.1:{port}" for scheme in ("http", "https")]
         run([*download, *[it for option in through for it in ("-o", option)]], cwd=folder)
         assert len(os.listdir(folder)) == 1
+        wait_for_log(process, CARRIED)
     return True
 
 
@@ -672,11 +689,13 @@ def ctrl_c():
         go.wait(DEADLINE)
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndone")
 
-    with proxy(*LOCAL) as (port, process), raw_server(serve) as server:
+    with proxy(*LOCAL, log="info") as (port, process), raw_server(serve) as server:
         idle = connect(port)
         with connect(port, b"GET http://127.0.0.1:%d/ HTTP/1.1\r\nHost: x\r\n\r\n" % server) as peer:
             tunnel = next(iter(tunnels(port, server)))
             process.send_signal(signal.SIGINT)
+            said = process.stdout.readline()
+            assert said == b"shutting down: 2 connections may go on for 30 s, Ctrl-C again cuts them\n", said
             assert idle.recv(1) == b""
             go.set()
             response = read_to_end(peer)
@@ -686,6 +705,27 @@ def ctrl_c():
                 assert tunnel.recv(MIB).endswith(b"done")
         idle.close()
         assert process.wait(DEADLINE) == 0
+        assert re.search("stopped stats.accepted=3 ", process.log()), process.log()
+    return True
+
+
+def refusals():
+    """A client that floods the proxy with requests that are refused fills no log, and has to connect again."""
+    floods = {
+        b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n": ["--user", "ann:secret"],
+        b"GET http://10.0.0.1:25/ HTTP/1.1\r\nHost: a\r\n\r\n": [],
+        b"GET http://10.0.0.1/ HTTP/1.1\r\nHost: a\r\n\r\n": [],
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\n": [],
+        b"OPTIONS http://a/ HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n": [],
+    }
+    for request, options in floods.items():
+        with proxy(*options, log="info") as (port, process):
+            for _ in range(100):
+                with connect(port, request * 100) as peer:
+                    replies = read_to_end(peer)
+                    assert 0 < replies.count(b"HTTP/1.1 ") <= 32, replies
+            log = process.log()
+            assert 0 < len(log) < 50_000, (request, len(log))
     return True
 
 
@@ -741,6 +781,7 @@ CHECKS = {
     "h11": h11,
     "slow_reader": slow_reader,
     "ctrl_c": ctrl_c,
+    "refusals": refusals,
     "cpu": cpu,
 }
 

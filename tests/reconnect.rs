@@ -224,7 +224,7 @@ fn a_stop_during_an_attempt_cancels_it() -> Result {
     let reconnect = scene.reconnect(backoff())?;
     reconnect.stop();
     scene.event_loop.run()?;
-    assert_eq!(scene.log.lines(), ["close Local"]);
+    assert_eq!(scene.log.lines(), ["close Dropped"]);
     assert_eq!(scene.network.elapsed(), Duration::ZERO);
     Ok(())
 }

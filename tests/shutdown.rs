@@ -297,7 +297,7 @@ fn a_shutdown_ends_a_connection_that_is_connecting() {
     event_loop.connect(addr, log.session()).unwrap();
     event_loop.shutdown(LONG);
     run_to_end(&event_loop);
-    assert_eq!(log.lines(), ["close Shutdown"]);
+    assert_eq!(log.lines(), ["close Interrupted"]);
 }
 
 #[test]

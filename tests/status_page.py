@@ -23,6 +23,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 
 import clients
 
@@ -211,6 +213,7 @@ def browser(site):
             status_page(site, chromium)
             with site.served():
                 chart(site, chromium)
+                silence(site, chromium)
         finally:
             chromium.close()
     return True
@@ -337,14 +340,82 @@ def chart(site, chromium):
         while len(before := times()) < 3:
             pass
         page.clock.fast_forward(120_000)
-        after = times()
+        while (after := times())[-1] == before[-1]:
+            pass
         assert after[:3] == before[:3] and 120 <= after[-1] - before[0] < 180, (before, after)
         page.clock.fast_forward(120_000)
-        later = times()
+        while (later := times())[-1] == after[-1]:
+            pass
         assert not set(later) & set(before) and later[-1] - later[0] < 180, (before, after, later)
         # There is nothing to see between two events that are far apart.
         assert page.locator("#requests-chart polyline").count() >= 2
         assert not errors, errors
+
+
+def silence(site, chromium):
+    """A connection on which nothing comes any more, as after a sleep of the computer, is replaced."""
+    with Relay(site.port) as relay, context(chromium) as session:
+        page = session.new_page()
+        errors = watched(page)
+        page.goto(f"http://127.0.0.1:{relay.port}/-/")
+        page.locator("#state").filter(has_text="Live").wait_for()
+        for _ in range(2):
+            page.evaluate("before = source")
+            relay.silence(b"GET /-/events ")
+            end = time.monotonic() + DEADLINE
+            while page.evaluate("source === before || at('state').dataset.state !== 'live'"):
+                assert time.monotonic() < end, "the page does not connect again"
+        assert not errors, errors
+
+
+class Relay:
+    """Passes connections on to a port. Some of them can be silenced, as by a network that has lost them."""
+
+    def __init__(self, port):
+        self.target = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.connections = []
+        self.lock = threading.Lock()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.close()
+
+    def silence(self, start):
+        """The connections whose last request begins so."""
+        with self.lock:
+            for connection in self.connections:
+                if connection["request"].startswith(start):
+                    connection["silent"] = True
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target))
+            connection = {"request": b"", "silent": False}
+            with self.lock:
+                self.connections.append(connection)
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self.copy, args=(connection, *ends, ends[0] is client), daemon=True).start()
+
+    def copy(self, connection, source, target, is_request):
+        with contextlib.suppress(OSError):
+            while piece := source.recv(1 << 16):
+                with self.lock:
+                    if is_request:
+                        connection["request"] = piece
+                    is_silent = connection["silent"]
+                if not is_silent:
+                    target.sendall(piece)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
 
 
 def looks(page, name):

@@ -32,6 +32,9 @@ WORKLOADS = {
     "churn": ("connection", 200),
     "block": ("block", 500),
     "bulk": ("MiB", 50),
+    "long": ("line of 16 KiB", 500),
+    "cut": ("line of 64 KiB", 50),
+    "pipe": ("block of 64 KiB", 500),
 }
 LIMIT = 1.05
 # For another compiler or processor than that of the stored counts.

@@ -13,7 +13,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Deadlines, EventLoop, Result, SimpleProducer, Terminator};
+use asynchat::{
+    AsyncChat, Chat, Deadlines, EventLoop, Limits, Result, Server, SimpleProducer, Terminator,
+};
 use bytes::Bytes;
 
 const BULK: usize = 1 << 20;
@@ -37,6 +39,9 @@ fn main() -> Result {
         "block" => blocks(count),
         "bulk" => bulk(count),
         "churn" => churn(count),
+        "long" => long_lines(count),
+        "cut" => cut_lines(count),
+        "pipe" => piped(count),
         _ => Err(format!("no such workload: {workload}").into()),
     }
 }
@@ -139,6 +144,61 @@ fn churn(count: usize) -> Result {
     Ok(())
 }
 
+/// `count` lines of 16 KiB, each of which is sent back.
+fn long_lines(count: usize) -> Result {
+    let line = line_of(16 << 10);
+    let (event_loop, addr) = serve_echo()?;
+    let mut peer = Peer::connect(addr)?;
+    for _ in 0..count {
+        peer.ask(&event_loop, &line, line.len())?;
+    }
+    Ok(())
+}
+
+/// `count` lines of 64 KiB, each of which arrives in segments of 1,400 bytes and is sent back.
+fn cut_lines(count: usize) -> Result {
+    let line = line_of(64 << 10);
+    let (event_loop, addr) = serve_echo()?;
+    let mut peer = Peer::connect(addr)?;
+    peer.0.set_nodelay(true)?;
+    for _ in 0..count {
+        for segment in line.chunks(1400) {
+            peer.send(segment)?;
+            turn(&event_loop)?;
+        }
+        peer.receive(&event_loop, line.len())?;
+    }
+    Ok(())
+}
+
+/// `count` blocks of 64 KiB through two connections that are piped.
+fn piped(count: usize) -> Result {
+    let event_loop = EventLoop::new()?;
+    let mut first = None;
+    let listener = event_loop.listen("127.0.0.1:0", move |chat: Chat| {
+        match first.take() {
+            None => first = Some(chat),
+            Some(first) => asynchat::pipe(&first, &chat)?,
+        }
+        Ok(|_: &[u8]| Ok(()))
+    })?;
+    let addr = listener.local_addr().and_then(|addr| addr.inet());
+    let addr = addr.ok_or("no address")?;
+    let (mut near, mut far) = (Peer::connect(addr)?, Peer::connect(addr)?);
+    let block = [b'x'; 64 << 10];
+    for _ in 0..count {
+        near.send(&block)?;
+        far.receive(&event_loop, block.len())?;
+    }
+    Ok(())
+}
+
+fn line_of(length: usize) -> Vec<u8> {
+    let mut line = vec![b'x'; length];
+    line.extend_from_slice(b"\r\n");
+    line
+}
+
 /// One turn of the loop. `check.py` counts the instructions within this function.
 #[inline(never)]
 fn turn(event_loop: &EventLoop) -> Result {
@@ -162,6 +222,20 @@ fn serve() -> Result<(EventLoop, SocketAddr, Room)> {
     })?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     Ok((event_loop, addr.ok_or("no address")?, room))
+}
+
+/// Sends each line back.
+fn serve_echo() -> Result<(EventLoop, SocketAddr)> {
+    let event_loop = EventLoop::new()?;
+    let server = Server::new("127.0.0.1:0").limits(Limits::default().record(1 << 20));
+    let listener = server.listen_on(&event_loop, |chat: Chat| {
+        move |line: &[u8]| {
+            chat.push_slices(&[line, b"\r\n"]);
+            Ok(())
+        }
+    })?;
+    let addr = listener.local_addr().and_then(|addr| addr.inet());
+    Ok((event_loop, addr.ok_or("no address")?))
 }
 
 struct Session {

@@ -13,6 +13,8 @@
 //! When too much output is queued for the device, no client is read until the queue is empty.
 //!
 //! If the device is missing, for example unplugged, the bridge tries to open it every second.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -43,6 +45,7 @@ mod unix {
 
     /// Shares a serial device among TCP clients.
     #[derive(Parser)]
+    #[command(after_help = common::SIGNALS)]
     struct Args {
         /// The device, for example /dev/ttyUSB0, or a pseudo-terminal.
         #[arg(long, value_name = "PATH")]

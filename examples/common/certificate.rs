@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use asynchat::tls::rustls::ServerConfig;
 use asynchat::{Error, Result, tls};
@@ -56,15 +55,10 @@ impl CertificateOptions {
         Ok(Some(acceptor))
     }
 
-    /// Shuts this thread's loop down at Ctrl-C and SIGTERM, as `common::shutdown_on_ctrl_c` does. Without a
-    /// certificate also at SIGHUP, which reads the certificate again if there is one.
-    #[allow(dead_code, reason = "`files` has another use for SIGHUP")]
-    pub(crate) fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result {
-        match self.tls_cert {
-            Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
-            None => crate::common::shutdown_on_ctrl_c(grace)?,
-        }
-        Ok(())
+    /// Whether the options were given, so that SIGHUP reads the files again.
+    #[allow(dead_code, reason = "not every program asks")]
+    pub(crate) fn is_given(&self) -> bool {
+        self.tls_cert.is_some()
     }
 }
 
@@ -118,7 +112,13 @@ fn reload_on_sighup(files: Files, acceptor: &tls::Acceptor) -> Result<(), Error>
     asynchat::signal::on(asynchat::signal::SIGHUP, move || match files.read() {
         Ok(config) => {
             acceptor.replace(config);
-            tracing::info!(file = %files.chain.display(), "the certificate was read again");
+            // A program can have several protocols, each of which reads it.
+            let protocol = files
+                .alpn
+                .first()
+                .map(|name| name.escape_ascii().to_string());
+            let (file, protocol) = (files.chain.display(), protocol.unwrap_or_default());
+            tracing::info!(%file, protocol, "the certificate was read again");
         }
         Err(error) => tracing::error!(%error, "the old certificate stays"),
     })?;

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use asynchat::{EventLoop, Result};
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::field::MakeExt;
@@ -17,6 +18,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Escaped;
+
+/// The end of the target of events that have a lower level and are limited, too: `proxy::throttled`.
+const THROTTLED: &str = "::throttled";
 
 /// How many warnings and errors one call site may log in each [`PERIOD`].
 const MAX_PER_PERIOD: u32 = 10;
@@ -32,6 +36,21 @@ pub(crate) fn log_to_stderr(level: &str) {
 /// which connection they belong. To enter a span and to leave it takes about 1,000 instructions.
 pub(crate) fn log_events_to_stderr(level: &str) {
     start(level, false);
+}
+
+/// Logs the end of a server, and what its loop has counted.
+pub(crate) fn log_stopped() -> Result {
+    let stats = EventLoop::current()?.stats();
+    tracing::info!(
+        stats.accepted,
+        stats.refused,
+        stats.handshakes,
+        stats.handshakes_failed,
+        stats.records_in,
+        closes = ?stats.closes,
+        "stopped"
+    );
+    Ok(())
 }
 
 fn start(level: &str, has_spans: bool) {
@@ -63,8 +82,8 @@ fn start(level: &str, has_spans: bool) {
         .init();
 }
 
-/// Limits how many warnings and errors each call site logs in a second. Otherwise a peer that causes a
-/// log line with each of its messages could fill the disk.
+/// Limits how many warnings and errors each call site logs in a second, and how many events with a target that
+/// ends with [`THROTTLED`]. Otherwise a peer that causes a log line with each of its messages could fill the disk.
 struct Throttled<F> {
     inner: F,
     throttles: Mutex<HashMap<Identifier, Throttle>>,
@@ -84,7 +103,7 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        if *metadata.level() <= Level::WARN {
+        if *metadata.level() <= Level::WARN || metadata.target().ends_with(THROTTLED) {
             let mut throttles = self
                 .throttles
                 .lock()
@@ -126,7 +145,50 @@ impl Throttle {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::Arc;
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn warnings_and_events_that_ask_for_it_are_limited() {
+        let (written, format) = (Written::default(), format::format());
+        let sink = written.clone();
+        let lines = output::layer()
+            .with_writer(move || sink.clone())
+            .event_format(Throttled {
+                inner: format,
+                throttles: Mutex::default(),
+            });
+        let subscriber = tracing_subscriber::registry().with(lines);
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..1000 {
+                tracing::warn!("a warning");
+                tracing::info!(target: "program::throttled", "a refusal");
+                tracing::info!("a response");
+            }
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let count = |what| text.lines().filter(|line| line.ends_with(what)).count();
+        assert_eq!(count("a response"), 1000);
+        // The events may take longer than a second.
+        assert!((10..500).contains(&count("a warning")), "{text}");
+        assert!((10..500).contains(&count("a refusal")), "{text}");
+    }
 
     #[test]
     fn events_above_the_limit_are_suppressed_and_counted() {

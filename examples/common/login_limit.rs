@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,17 @@ impl Client {
             IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
             ip @ IpAddr::V4(_) => ip,
         }))
+    }
+}
+
+/// An address, or the network of one of IPv6.
+impl Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}"),
+            Some(IpAddr::V6(ip)) => write!(f, "{ip}/64"),
+            None => f.write_str("-"),
+        }
     }
 }
 
@@ -99,7 +111,7 @@ impl LoginLimit {
         let delay = self.first_delay.saturating_mul(1 << *count);
         // Once for an address, until one of its failures is forgotten.
         if *count + 1 == MAX_FAILURES {
-            warn!(address = ?client.0, "too many wrong passwords: they are not checked for a while");
+            warn!(peer = %client, "too many wrong passwords: they are not checked for a while");
         }
         *count = MAX_FAILURES.min(*count + 1);
         delay.min(MAX_DELAY)

@@ -3,11 +3,14 @@
 #![allow(dead_code, unused_imports, reason = "no program uses everything here")]
 
 mod announce;
-mod ctrl_c;
 mod escape;
 mod log;
+mod signals;
 
 pub(crate) use announce::{announce, print, print_to_stderr, say};
-pub(crate) use ctrl_c::{shutdown_all_on_ctrl_c, shutdown_on_ctrl_c};
 pub(crate) use escape::Escaped;
-pub(crate) use log::{log_events_to_stderr, log_to_stderr};
+pub(crate) use log::{log_events_to_stderr, log_stopped, log_to_stderr};
+pub(crate) use signals::{
+    ENDING, HELP as SIGNALS, ignore_sighup_unless, shutdown_loop_on_ctrl_c, shutdown_on_ctrl_c,
+    shutdown_with_report,
+};

@@ -6,6 +6,8 @@
 //! ```
 //!
 //! `echo_dispatcher` is the same on layer 1.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,6 +19,7 @@ use clap::Parser;
 
 /// A server that sends every line back.
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]

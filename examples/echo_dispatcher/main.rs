@@ -16,6 +16,8 @@
 //! * one read buffer for all connections: here, each connection has its own input buffer;
 //! * other terminators than CRLF: a byte count, or a block that ends with a dot line;
 //! * producers, which make output while it is sent, and a close that waits until it has been sent.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,6 +29,7 @@ use clap::Parser;
 
 /// A server that sends every line back, on layer 1.
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]

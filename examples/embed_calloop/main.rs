@@ -9,6 +9,8 @@
 //! The outer loop has a timer, and sends its ticks to all clients. The important lines are at the end of
 //! `serve`. It works on Unix only: on other systems an `EventLoop` has no descriptor that another loop could
 //! poll. The example `frames` shows the alternative.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -39,6 +41,7 @@ mod ticker {
 
     /// A timer on calloop, whose ticks are sent to clients on asynchat.
     #[derive(Parser)]
+    #[command(after_help = common::SIGNALS)]
     pub(crate) struct Args {
         /// The address to listen on; port 0 chooses a free port.
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7011")]
@@ -68,7 +71,7 @@ mod ticker {
             clock: Rc::clone(&shared),
         };
         let listener = nested.listen(&args.listen, factory)?;
-        common::shutdown_all_on_ctrl_c(vec![nested.remote()], Duration::from_secs(1))?;
+        common::shutdown_loop_on_ctrl_c(&nested, Duration::from_secs(1))?;
         if let Some(addr) = listener.local_addr() {
             common::announce(addr);
         }

@@ -9,6 +9,8 @@
 //!
 //! The important part is the loop in `serve`. It works on Unix only: on other systems an `EventLoop` has no
 //! descriptor that another loop could poll. The example `frames` shows the alternative.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -40,6 +42,7 @@ mod fan {
 
     /// Sends datagrams that arrive over UDP to all TCP clients.
     #[derive(Parser)]
+    #[command(after_help = common::SIGNALS)]
     pub(crate) struct Args {
         /// The address to listen on, for TCP and UDP; port 0 chooses a free port.
         #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7012")]
@@ -60,7 +63,7 @@ mod fan {
         let addr = addr.ok_or("not an internet address")?;
         let socket = UdpSocket::bind(addr)?;
         socket.set_nonblocking(true)?;
-        common::shutdown_all_on_ctrl_c(vec![event_loop.remote()], Duration::from_secs(1))?;
+        common::shutdown_loop_on_ctrl_c(&event_loop, Duration::from_secs(1))?;
         common::announce(addr);
 
         // `next_timeout` is called last, after everything that pushes output, such as `relay`: queued

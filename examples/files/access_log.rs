@@ -75,7 +75,7 @@ impl AccessLog {
             Ok(file) => drop(self.0.file.replace(file)),
             Err(error) => {
                 let path = self.0.path.display();
-                tracing::error!(%path, %error, "the access log cannot be opened");
+                tracing::error!(%path, %error, "the access log cannot be opened: lines go on to the file that was open");
             }
         }
     }

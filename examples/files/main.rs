@@ -36,7 +36,13 @@
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
 //! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
 //! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
-//! user for reading, too.
+//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds:
+//!
+//! ```text
+//! 2026-06-15T12:00:00.000000Z  WARN files::author: wrong password peer=192.0.2.7 user="ann"
+//!
+//! failregex = ^\s*WARN \S+ wrong password peer=<ADDR> user=
+//! ```
 //!
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
@@ -70,7 +76,8 @@
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them.
+//! that accept them. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
+//! are removed are closed on a thread.
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
 //! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
@@ -87,7 +94,8 @@
 //!
 //! Reading order:
 //!
-//! * this file: options and start; `signals.rs`: Ctrl-C and SIGHUP; `../common/certificate.rs`: the options of TLS;
+//! * this file: the start; `arguments.rs`: options; `../common/signals.rs`: Ctrl-C and SIGHUP;
+//!   `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
@@ -101,6 +109,7 @@
 )]
 
 mod access_log;
+mod arguments;
 mod author;
 #[path = "../common/certificate.rs"]
 mod certificate;
@@ -110,6 +119,8 @@ mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
 mod failure;
+#[path = "../common/file_size.rs"]
+mod file_size;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
@@ -117,7 +128,6 @@ mod http1;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
-mod signals;
 mod size;
 mod sorted;
 mod status;
@@ -125,179 +135,18 @@ mod tree;
 #[path = "../common/users/mod.rs"]
 mod users;
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
-use asynchat::proxy_protocol::Network;
-use asynchat::{Error, EventLoop, Result};
-use certificate::CertificateOptions;
+use arguments::Arguments;
+use asynchat::{Error, Result};
 use clap::Parser;
-use ftp::arguments::FtpArguments;
 use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
-use numbers::{count, seconds};
-use size::size;
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
-use users::{Logins, UserOptions};
-
-/// Shares a folder over HTTP/1.1 and FTP.
-///
-/// The log goes to standard error. RUST_LOG=debug adds connections and replies.
-#[derive(Parser)]
-#[command(version, name = "files")]
-struct Arguments {
-    /// The folder to share.
-    #[arg(value_name = "DIR", required = true)]
-    folder: Option<PathBuf>,
-
-    /// The address to listen on; port 0 chooses a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    listen: String,
-
-    /// Also listen on this address, with TLS.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        requires = "tls_cert",
-        help_heading = "TLS"
-    )]
-    tls_listen: Option<String>,
-
-    /// A name by which clients may call the server, beside `localhost` and addresses (repeatable).
-    /// Requests with another one get a 421, if their connection is one to a loopback address, if
-    /// there is this option, or if they are for the status page: a site must not read the folder
-    /// or the page by a name that leads here.
-    #[arg(long, value_name = "NAME", value_parser = http::host::name)]
-    host: Vec<String>,
-
-    /// Accept only connections of proxies in this network, which send the client's address with the
-    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients. Whoever
-    /// checks the health of the server has to send it, too: `curl --haproxy-protocol`, HAProxy with
-    /// check-send-proxy.
-    #[arg(long, value_name = "NETWORK")]
-    proxy_protocol: Vec<Network>,
-
-    /// Follow symbolic links, also out of the folder. An upload replaces a link. APPE and REST of FTP
-    /// write in the file that it leads to.
-    #[arg(long)]
-    follow_symlinks: bool,
-
-    /// Only users may read, too. Over HTTP and FTP.
-    #[arg(long, help_heading = "Users")]
-    no_anonymous: bool,
-
-    /// Accept passwords, and over FTP the files of users, without TLS although there is TLS.
-    #[arg(long, requires = "tls_cert", help_heading = "Users")]
-    insecure_auth: bool,
-
-    /// Let users upload, replace and delete files. Every user may change every file.
-    #[arg(long, help_heading = "Writing")]
-    write: bool,
-
-    /// The longest upload, in bytes, or with K, M or G behind the number.
-    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "Writing", value_parser = size)]
-    max_upload: u64,
-
-    /// Append a line for each request of HTTP and each transfer of FTP to this file, in the combined
-    /// format of Apache. Lines are written after a second.
-    #[arg(long, value_name = "FILE")]
-    access_log: Option<PathBuf>,
-
-    /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
-    /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
-    /// they request. Clients on this host may see them in any case. Requests with the fields of a
-    /// reverse proxy do not get them.
-    #[arg(long, value_name = "NETWORK")]
-    status_from: Vec<Network>,
-
-    /// Show the status page and the metrics to nobody. For a server behind a reverse proxy that adds
-    /// no field to requests: all its clients would count as clients on the host of the proxy.
-    #[arg(long, conflicts_with = "status_from")]
-    no_status: bool,
-
-    /// How many connections are served at a time. Further ones get a 503 and are closed.
-    /// The address of --tls-listen has a count of its own, and sends an alert of TLS instead.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
-    max_connections: usize,
-
-    /// How many connections one address may have. Behind a proxy, all connections have the address of
-    /// the proxy, unless --proxy-protocol is given.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
-    max_per_address: usize,
-
-    /// How long a connection may be idle between two requests: at least twice --receive-time. Default:
-    /// 75, or that.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds(), help_heading = "Limits")]
-    idle: Option<u64>,
-
-    /// The time for the head of a request, and for each 64 KiB of an upload. Then the client
-    /// gets a 408.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(), help_heading = "Limits")]
-    receive_time: u64,
-
-    /// The time in which a client has to take each 64 KiB of a reply.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(), help_heading = "Limits")]
-    drain_time: u64,
-
-    /// How long clients may finish transfers after Ctrl-C. A second Ctrl-C cuts them.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(), help_heading = "Limits")]
-    grace: u64,
-
-    #[command(flatten)]
-    users: UserOptions,
-
-    #[command(flatten)]
-    ftp: FtpArguments,
-
-    #[command(flatten)]
-    certificate: CertificateOptions,
-}
-
-impl Arguments {
-    fn folder(&self) -> &Path {
-        // It is required, except with --hash-password.
-        self.folder.as_deref().unwrap_or(Path::new(""))
-    }
-
-    fn idle(&self) -> Result<Duration> {
-        // A client that gets a 408 must not have been closed before.
-        let least = self.receive_time.saturating_mul(2);
-        match self.idle {
-            Some(idle) if idle < least => Err(format!(
-                "--idle {idle} is less than twice --receive-time {}",
-                self.receive_time
-            )
-            .into()),
-            idle => Ok(Duration::from_secs(idle.unwrap_or(least.max(75)))),
-        }
-    }
-
-    /// Refuses to share what only the server may read.
-    fn check_secrets(&self) -> Result {
-        let secrets = [
-            ("--passwords", self.users.passwords.as_deref()),
-            ("--tls-key", self.certificate.tls_key.as_deref()),
-        ];
-        // What cannot be found here is reported by those who open it.
-        let Ok(folder) = self.folder().canonicalize() else {
-            return Ok(());
-        };
-        for (option, path) in secrets {
-            if let Some(path) = path
-                && let Ok(found) = path.canonicalize()
-                && found.starts_with(&folder)
-            {
-                return Err(
-                    format!("{option} {} is in the folder to share", path.display()).into(),
-                );
-            }
-        }
-        Ok(())
-    }
-}
+use users::Logins;
 
 fn main() {
     common::log_events_to_stderr("info");
@@ -314,12 +163,13 @@ fn main() {
 
 fn run(arguments: &Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     arguments.check_secrets()?;
     let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
             true => "--write and --no-anonymous need --user or --passwords".into(),
-            false => "--user and --passwords are for --write and --no-anonymous".into(),
+            false => "without --write or --no-anonymous nobody has to log in: add one".into(),
         });
     }
     let has_users = !users.is_empty();
@@ -397,9 +247,16 @@ fn run(arguments: &Arguments) -> Result {
             over_ftps = listener.local_addr();
         }
     }
-    signals::shutdown_on_ctrl_c(arguments.grace, &status)?;
+    let grace = Duration::from_secs(arguments.grace);
+    common::shutdown_with_report(grace, "transfer", move || status.transfers() as usize)?;
+    let has_files = access_log.is_some()
+        || arguments.users.passwords.is_some()
+        || arguments.certificate.is_given();
+    common::ignore_sighup_unless(has_files)?;
     #[cfg(unix)]
-    signals::reopen_on_sighup(access_log)?;
+    if let Some(log) = access_log {
+        asynchat::signal::on(asynchat::signal::SIGHUP, move || log.reopen())?;
+    }
     #[cfg(unix)]
     arguments.users.reload_on_sighup(&logins)?;
 
@@ -435,9 +292,7 @@ fn run(arguments: &Arguments) -> Result {
         common::say(format_args!("listening for FTP with TLS on {address}"));
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 fn open_tree(arguments: &Arguments) -> Result<Tree> {
@@ -477,58 +332,4 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         },
         ..defaults
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(options: &str) -> std::result::Result<Arguments, String> {
-        let words = ["files", "."].into_iter().chain(options.split_whitespace());
-        Arguments::try_parse_from(words).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn sizes_may_have_a_unit() {
-        let size_of = |text: &str| parse(&format!("--max-upload={text}")).map(|it| it.max_upload);
-        assert_eq!(size_of("1000000"), Ok(1_000_000));
-        assert_eq!(size_of("500M"), Ok(500 << 20));
-        assert_eq!(size_of("2G"), Ok(2 << 30));
-        for wrong in ["0", "0K", "G", "1T", "1.5G", "-1", "17179869184G"] {
-            assert!(
-                size_of(wrong).is_err_and(|it| it.contains("such as")),
-                "{wrong}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_name_of_a_host_has_no_scheme_port_or_path() {
-        assert!(parse("--host files.example.org --host box").is_ok());
-        for wrong in ["http://x/", "x:80", "x/", ""] {
-            assert!(parse(&format!("--host={wrong}")).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_connection_may_be_idle_for_twice_the_time_of_a_request() -> Result {
-        let idle = |options: &str| parse(options)?.idle().map_err(|error| error.to_string());
-        assert_eq!(idle(""), Ok(Duration::from_secs(75)));
-        assert_eq!(idle("--receive-time 50"), Ok(Duration::from_secs(100)));
-        assert_eq!(
-            idle("--receive-time 5 --idle 10"),
-            Ok(Duration::from_secs(10))
-        );
-        let error = "--idle 10 is less than twice --receive-time 30";
-        assert_eq!(idle("--idle 10"), Err(error.to_owned()));
-        Ok(())
-    }
-
-    #[test]
-    fn a_file_of_passwords_in_the_folder_is_refused() -> Result {
-        // The tests run in the folder of the package.
-        let inside = parse("--passwords Cargo.toml")?.check_secrets();
-        assert!(inside.is_err_and(|it| it.to_string().contains("in the folder to share")));
-        parse("--passwords ../Cargo.toml")?.check_secrets()
-    }
 }

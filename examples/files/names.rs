@@ -16,6 +16,10 @@ const LONGEST: usize = 4096;
 /// The longest name: in bytes on Unix, and in units of UTF-16 on Windows.
 const LONGEST_NAME: usize = 255;
 
+/// The most names in a path. Each folder on the way is opened, which takes a system call, and a symbolic link to its own
+/// folder makes any path possible (`--follow-symlinks`).
+pub const MOST_NAMES: usize = 100;
+
 /// What is not encoded in a URL (RFC 3986 section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -31,15 +35,24 @@ pub struct Names {
     pub is_folder: bool,
 }
 
+/// Why a path leads to no file.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// No file can have one of the names.
+    Name,
+    /// There are more than [`MOST_NAMES`].
+    TooDeep,
+}
+
 impl Names {
-    /// Parses the path of a URL, which is percent-encoded. `None` if a name cannot be one of a file.
+    /// Parses the path of a URL, which is percent-encoded.
     ///
     /// The path is split before it is decoded, so `%2f` does not separate names: it is in a name, which is refused.
     /// `..` is refused, too: clients remove it before they send the path (RFC 3986 section 5.2.4).
-    pub fn parse(path: &str) -> Option<Names> {
-        let rest = path.strip_prefix('/')?;
+    pub fn parse(path: &str) -> Result<Names, Invalid> {
+        let rest = path.strip_prefix('/').ok_or(Invalid::Name)?;
         if rest.len() > LONGEST || !is_encoded(rest) {
-            return None;
+            return Err(Invalid::Name);
         }
         let mut names = Names {
             path: PathBuf::new(),
@@ -47,20 +60,24 @@ impl Names {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.is_empty() {
-            return (path.len() <= 1).then_some(names);
+            return match path {
+                "/" => Ok(names),
+                _ => Err(Invalid::Name),
+            };
         }
         for name in rest.split('/') {
             let decoded = Cow::from(percent_decode_str(name));
-            names.path.push(checked(decoded.into_owned())?);
+            let name = checked(decoded.into_owned());
+            names.path.push(name.ok_or(Invalid::Name)?);
         }
-        Some(names)
+        names.not_too_deep()
     }
 
     /// A path of FTP, from this folder or with a slash at its start. `..` is one folder up, at most the shared folder:
     /// it is removed from the path, and does not follow what is on the disk.
-    pub fn resolve(&self, path: &[u8]) -> Option<Names> {
+    pub fn resolve(&self, path: &[u8]) -> Result<Names, Invalid> {
         if path.len() > LONGEST {
-            return None;
+            return Err(Invalid::Name);
         }
         let mut names = match path {
             [b'/', ..] => Names::default(),
@@ -70,11 +87,23 @@ impl Names {
             match name {
                 b"" | b"." => {}
                 b".." => drop(names.path.pop()),
-                name => names.path.push(checked(name.to_vec())?),
+                name => names
+                    .path
+                    .push(checked(name.to_vec()).ok_or(Invalid::Name)?),
             }
         }
         names.is_folder = path.ends_with(b"/") || names.path.as_os_str().is_empty();
-        (names.path.as_os_str().len() <= LONGEST).then_some(names)
+        match names.path.as_os_str().len() <= LONGEST {
+            true => names.not_too_deep(),
+            false => Err(Invalid::Name),
+        }
+    }
+
+    fn not_too_deep(self) -> Result<Names, Invalid> {
+        match self.path.iter().count() <= MOST_NAMES {
+            true => Ok(self),
+            false => Err(Invalid::TooDeep),
+        }
     }
 
     /// The path as FTP has it: from the shared folder, with a slash at its start.

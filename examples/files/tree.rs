@@ -9,6 +9,8 @@ use std::time::SystemTime;
 
 use crate::names::{Names, TEMPORARY, is_temporary};
 
+#[path = "tree/closing.rs"]
+mod closing;
 #[cfg(unix)]
 #[path = "tree/parts.rs"]
 mod parts;
@@ -67,9 +69,11 @@ impl Tree {
             match self.root.create(names.as_path(), &temporary) {
                 Ok(pending) => {
                     return Ok(Upload {
-                        pending,
+                        part: Some(Part {
+                            pending,
+                            name: temporary,
+                        }),
                         name: name.to_owned(),
-                        temporary: Some(temporary),
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 5 => tries += 1,
@@ -81,7 +85,11 @@ impl Tree {
     /// Removes a file.
     pub fn remove(&self, names: &Names) -> io::Result<()> {
         match self.find(names)? {
-            Found::File(..) => self.root.remove(names.as_path()),
+            Found::File(file, _) => {
+                self.root.remove(names.as_path())?;
+                closing::close(file);
+                Ok(())
+            }
             Found::Folder => Err(ErrorKind::IsADirectory.into()),
         }
     }
@@ -98,6 +106,17 @@ impl Tree {
     /// Whether a file that was opened for writing has another one in its place, or none.
     pub fn is_replaced(file: &File) -> io::Result<bool> {
         system::Root::is_replaced(file)
+    }
+
+    /// Sets when a file was changed.
+    pub fn set_modified(&self, names: &Names, time: SystemTime) -> io::Result<()> {
+        let file = match self.find(names)? {
+            // Windows permits it only to those who may write.
+            Found::File(..) if cfg!(windows) => self.open_for_writing(names)?,
+            Found::File(file, _) => file,
+            Found::Folder => return Err(ErrorKind::IsADirectory.into()),
+        };
+        file.set_modified(time)
     }
 
     pub fn create_folder(&self, names: &Names) -> io::Result<()> {
@@ -136,42 +155,50 @@ impl Tree {
 /// it when it first receives a file for the folder. Of several uploads to one name each is whole, and the last that completes
 /// stays.
 pub struct Upload {
+    name: OsString,
+    /// Until it has the name.
+    part: Option<Part>,
+}
+
+struct Part {
     pending: system::Pending,
     name: OsString,
-    temporary: Option<OsString>,
 }
 
 impl Upload {
     pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.pending.file.write_all(piece)
+        match &mut self.part {
+            Some(part) => part.pending.file.write_all(piece),
+            None => Err(ErrorKind::NotFound.into()),
+        }
     }
 
     /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
     /// disk: that would stall the loop.
     pub fn finish(mut self) -> io::Result<Metadata> {
-        let metadata = self.pending.file.metadata()?;
-        let name = self.name.clone();
-        if let Some(temporary) = &self.temporary {
-            // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of
-            // the request.
-            let renamed = self.pending.rename(temporary, &name);
-            renamed.map_err(|error| match error.kind() {
-                ErrorKind::NotFound => io::Error::other(error),
-                _ => error,
-            })?;
-        }
-        self.temporary = None;
+        let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        let metadata = part.pending.file.metadata()?;
+        // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
+        // request.
+        let renamed = part.pending.rename(&part.name, &self.name);
+        renamed.map_err(|error| match error.kind() {
+            ErrorKind::NotFound => io::Error::other(error),
+            _ => error,
+        })?;
+        self.part = None;
         Ok(metadata)
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary
-            && let Err(error) = self.pending.remove(temporary)
-        {
-            tracing::warn!(%error, name = %temporary.display(), "an upload that is incomplete cannot be removed");
+        let Some(Part { pending, name }) = self.part.take() else {
+            return;
+        };
+        if let Err(error) = pending.remove(&name) {
+            tracing::warn!(%error, name = %name.display(), "an upload that is incomplete cannot be removed");
         }
+        closing::close(pending.file);
     }
 }
 

@@ -27,7 +27,8 @@
 //! without one may have been cut, so the other end is reset.
 //!
 //! Ctrl-C stops accepting, and lets the existing connections finish. A second Ctrl-C, or the end of
-//! `--grace`, resets them.
+//! `--grace`, resets them. SIGTERM is like Ctrl-C. On Unix, SIGHUP reads the certificate of `--tls-cert` again, or does
+//! nothing.
 //!
 //! Reading order: `proxy/mod.rs`, the proxy; `proxy/bucket.rs`, the rate limit.
 
@@ -57,6 +58,9 @@ use proxy::Options;
 use trust::TrustOptions;
 
 /// Forwards TCP connections to another address.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate again, if
+/// there is one.
 #[derive(Parser)]
 #[command(name = "forward")]
 struct Args {
@@ -143,7 +147,8 @@ fn run(args: &Args) -> Result {
     )?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     let grace = Duration::from_secs(args.grace);
-    args.certificate.shutdown_on_ctrl_c(grace)?;
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::ignore_sighup_unless(args.certificate.is_given())?;
     common::announce(addr);
     asynchat::run()?;
     Ok(())

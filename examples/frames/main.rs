@@ -9,6 +9,8 @@
 //! once, `WATCH` shows it whenever something has moved. In each frame the game calls `run_for`, with the time
 //! that a frame can spare. It never waits for a player: a player who does not read misses pictures, and the
 //! others are not affected.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -27,6 +29,7 @@ const HEIGHT: usize = 10;
 
 /// A field on which players move.
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7013")]
@@ -47,7 +50,7 @@ fn main() -> Result {
         chat,
         field: Rc::clone(&shared),
     })?;
-    common::shutdown_all_on_ctrl_c(vec![event_loop.remote()], Duration::from_secs(1))?;
+    common::shutdown_loop_on_ctrl_c(&event_loop, Duration::from_secs(1))?;
     if let Some(addr) = listener.local_addr() {
         common::announce(addr);
     }

@@ -36,6 +36,8 @@
 //! Ctrl-C waits up to five seconds for pending replies in a queue. A `paused` connection has no pending
 //! reply in its queue, so it is closed at once, and its work is cancelled.
 //!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
+//!
 //! Reading order: `session.rs`, the two modes; `furnace.rs`, the work; `client.rs`, the client.
 
 mod client;
@@ -56,7 +58,7 @@ use session::{Mode, Service, Session};
 ///
 /// The log goes to standard error. RUST_LOG=debug adds cancelled work.
 #[derive(Parser)]
-#[command(name = "gold")]
+#[command(name = "gold", after_help = common::SIGNALS)]
 struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7010")]

@@ -57,10 +57,9 @@ mod trust;
 #[cfg(feature = "tls")]
 mod with_tls;
 
+use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use asynchat::{Channel, Error, Limits, Result};
@@ -138,13 +137,13 @@ fn at_least(min: u64) -> RangedU64ValueParser {
 fn main() -> ExitCode {
     let args = Args::parse();
     common::log_to_stderr("error");
-    let interrupted = Arc::new(AtomicBool::new(false));
+    let interrupted = Rc::new(Cell::new(false));
     let outcome = stop_on_ctrl_c(&interrupted).and_then(|()| run(&args, &interrupted));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             common::print_to_stderr(format_args!("impatient: {error}"));
-            match interrupted.load(Ordering::Relaxed) {
+            match interrupted.get() {
                 true => ExitCode::from(130),
                 false => ExitCode::FAILURE,
             }
@@ -153,7 +152,7 @@ fn main() -> ExitCode {
 }
 
 /// Runs the three steps. Each step runs the loop until a client, a timer or Ctrl-C stops it.
-fn run(args: &Args, interrupted: &AtomicBool) -> Result {
+fn run(args: &Args, interrupted: &Cell<bool>) -> Result {
     let endpoint = endpoint(args)?;
     let plan = Plan::learn(&endpoint, args.group.as_deref(), args.articles)?;
     let plan = Rc::new(plan);
@@ -165,7 +164,7 @@ fn run(args: &Args, interrupted: &AtomicBool) -> Result {
     };
     let run_loop = || {
         asynchat::run()?;
-        match interrupted.load(Ordering::Relaxed) {
+        match interrupted.get() {
             true => Err("interrupted".into()),
             false => tally.result(),
         }
@@ -264,13 +263,13 @@ fn announced(listener: &Channel) -> Result<String> {
     Ok(addr.to_string())
 }
 
-fn stop_on_ctrl_c(interrupted: &Arc<AtomicBool>) -> Result {
-    let remote = asynchat::remote()?;
-    let interrupted = Arc::clone(interrupted);
-    ctrlc::set_handler(move || {
-        interrupted.store(true, Ordering::Relaxed);
-        // `stop` fails only if the loop has ended, and then the program is ending anyway.
-        let _ = remote.stop();
-    })?;
+fn stop_on_ctrl_c(interrupted: &Rc<Cell<bool>>) -> Result {
+    for &number in common::ENDING {
+        let interrupted = Rc::clone(interrupted);
+        asynchat::signal::on(number, move || {
+            interrupted.set(true);
+            asynchat::stop();
+        })?;
+    }
     Ok(())
 }

@@ -71,6 +71,8 @@
 //! MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
 //! LCS, ZRANDMEMBER. A parameter of one of these features can be set to its present value only.
 //!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
+//!
 //! Reading order:
 //!
 //! * this file: options, start, workers and Ctrl-C;
@@ -113,7 +115,7 @@ use server::{Options, Server};
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections.
 #[derive(Parser)]
-#[command(version, name = "kvd")]
+#[command(version, name = "kvd", after_help = common::SIGNALS)]
 struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]

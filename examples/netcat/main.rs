@@ -117,7 +117,7 @@ fn run(args: &Args) -> Result {
         true => listen(args, &failure)?,
         false => connect(args, &failure)?,
     }
-    args.certificate.shutdown_on_ctrl_c(Duration::ZERO)?;
+    asynchat::signal::shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;
     match failure.take() {
         Some(why) => Err(why.into()),

@@ -52,7 +52,8 @@
 //!
 //! The file has hashes of passwords (bcrypt or SHA-crypt), as `htpasswd -B` makes them, too. They are checked on threads.
 //!
-//! SIGHUP reads a renewed certificate, and the file of passwords. Connections that are up continue.
+//! On Unix, SIGHUP reads a renewed certificate, and the file of passwords; without them it does nothing. Connections that
+//! are up continue. Ctrl-C and SIGTERM end the server after `--grace`, a second signal at once.
 
 mod bounds;
 #[path = "../common/certificate.rs"]
@@ -61,6 +62,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/file_size.rs"]
+mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod server;
@@ -72,7 +75,7 @@ mod users;
 
 use std::path::PathBuf;
 
-use asynchat::{Error, EventLoop, Result};
+use asynchat::{Error, Result};
 use bounds::Bounds;
 use certificate::CertificateOptions;
 use clap::Parser;
@@ -89,6 +92,9 @@ use users::{Login, Logins, UserOptions};
 /// for mailboxes, and for posts.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections, posts and refusals.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate and the file of
+/// --passwords again, if there are any.
 #[derive(Parser)]
 #[command(version, name = "nntp")]
 struct Arguments {
@@ -167,6 +173,7 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
     let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
     let users = arguments.users.read()?;
@@ -206,11 +213,9 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = arguments.bounds.grace();
-    match arguments.users.passwords {
-        // With a file, SIGHUP does not end the program: see `reload_on_sighup`.
-        Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
-        None => arguments.certificate.shutdown_on_ctrl_c(grace)?,
-    }
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    let has_files = arguments.users.passwords.is_some() || arguments.certificate.is_given();
+    common::ignore_sighup_unless(has_files)?;
     #[cfg(unix)]
     arguments.users.reload_on_sighup(&logins)?;
 
@@ -237,9 +242,7 @@ fn run(arguments: Arguments) -> Result {
         common::say("posts are in memory only; --store FILE stores them permanently");
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, stats.records_in, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 /// Adds the groups that the options name to the spool, and opens the store.

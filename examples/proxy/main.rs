@@ -32,14 +32,19 @@
 //!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
 //!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
-//! * **Slow peers**: `--idle` bounds the head of a request and the silence of a server. A peer that takes less than 64 KiB a
-//!   minute is cut. A client that sends less than 64 KiB of a body in twice the `--idle` time gets a 408, or is cut if its
-//!   response has begun.
+//! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel. It is two minutes at most once one end has
+//!   finished sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server.
+//!   A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
+//!   `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
-//!   and a wrong password with the address; `RUST_LOG=debug` also logs the name.
+//!   the address and the rule, and a wrong password with the address; `RUST_LOG=debug` also logs the name.
+//! * **Requests that cost a client nothing**: after 32 replies of the proxy itself in a row the connection ends. Of refusals
+//!   of one kind ten are logged in a second, with the number of the others; each response of a server is logged.
 //!
-//! Ctrl-C stops accepting, and lets tunnels and requests finish. A second Ctrl-C, or the end of `--grace`, resets them.
+//! Ctrl-C stops accepting, says how many tunnels and requests are under way, and lets them finish. A second Ctrl-C, or the
+//! end of `--grace`, resets them. SIGTERM is like Ctrl-C. On Unix, SIGHUP reads the file of `--passwords` again, or does
+//! nothing.
 //!
 //! Reading order:
 //!
@@ -75,6 +80,7 @@ use clap::builder::RangedU64ValueParser;
 use numbers::{count, seconds};
 use server::access::Access;
 use server::resolver::Resolver;
+use server::under_way::UnderWay;
 use server::users::{self, Logins, UserOptions};
 use server::{Options, Proxy};
 use tracing::warn;
@@ -82,6 +88,9 @@ use tracing::warn;
 /// A forward proxy for HTTP and SOCKS 5.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the file of --passwords again,
+/// if there is one.
 #[derive(Parser)]
 #[command(version, name = "proxy")]
 struct Args {
@@ -114,7 +123,7 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
     idle: u64,
 
-    /// How long a tunnel may be silent.
+    /// How long a tunnel may be silent. One whose client or server has finished sending may be so for two minutes at most.
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds())]
     tunnel_idle: u64,
 
@@ -157,12 +166,14 @@ fn run(args: Args) -> Result {
     let users = args.users.read()?;
     let is_open = users.is_empty();
     let logins = Logins::new(users);
+    let under_way = UnderWay::default();
     let options = Options {
         access: Access {
             allow: args.allow,
             ports: args.port,
         },
         logins: logins.clone(),
+        under_way: under_way.clone(),
         name: args.name,
         resolver: Resolver::of_the_system(args.resolvers),
         limits: defaults
@@ -184,16 +195,13 @@ fn run(args: Args) -> Result {
         }
     }
     let grace = Duration::from_secs(args.grace);
-    match args.users.passwords {
-        // With a file, SIGHUP does not end the program: see `reload_on_sighup`.
-        Some(_) => drop(asynchat::signal::shutdown_on_ctrl_c(grace)?),
-        None => common::shutdown_on_ctrl_c(grace)?,
-    }
+    common::shutdown_with_report(grace, "connection", move || under_way.count())?;
+    common::ignore_sighup_unless(args.users.passwords.is_some())?;
     #[cfg(unix)]
     args.users.reload_on_sighup(&logins)?;
     common::announce(addr);
     asynchat::run()?;
-    Ok(())
+    common::log_stopped()
 }
 
 /// The pseudonym of a Via field is a token: RFC 9110 section 7.6.3.

@@ -12,6 +12,8 @@
 //! queued for them, and logs it. Other members are not delayed. To see this, stop one client (Ctrl-Z), and
 //! send much text with another: `yes 'tea is ready' | nc 127.0.0.1 7007`, after its `/nick` and `/join`.
 //!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
+//!
 //! Reading order: `house/mod.rs`, the members and the rooms; `house/member.rs`, the handler of a
 //! connection; `house/command.rs`, the parser of lines.
 
@@ -33,7 +35,7 @@ use house::Options;
 
 /// A chat server with rooms.
 #[derive(Parser)]
-#[command(name = "rooms")]
+#[command(name = "rooms", after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7007")]

@@ -34,7 +34,8 @@
 //!     --mail-from me@x --mail-rcpt ann@localhost -T letter.eml
 //! ```
 //!
-//! SIGHUP reads a renewed certificate.
+//! On Unix, SIGHUP reads a renewed certificate; without one it does nothing. Ctrl-C and
+//! SIGTERM end the server after `--grace`, a second signal at once.
 //!
 //! Reading order:
 //!
@@ -52,6 +53,8 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+#[path = "../common/file_size.rs"]
+mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod smtp;
@@ -59,18 +62,20 @@ mod smtp;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use asynchat::Result;
 use asynchat::proxy_protocol::Network;
-use asynchat::{EventLoop, Result};
 use certificate::CertificateOptions;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use numbers::{count, seconds};
 use smtp::{Options, Service, address};
-use tracing::info;
 
 /// A mail server that stores messages in a maildir (RFC 5321).
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate again, if
+/// there is one.
 #[derive(Parser)]
 #[command(version, name = "smtpd")]
 struct Arguments {
@@ -162,6 +167,7 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     let defaults = Options::default();
     let options = Options {
         name: arguments.name,
@@ -194,16 +200,15 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = Duration::from_secs(arguments.grace);
-    arguments.certificate.shutdown_on_ctrl_c(grace)?;
+    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::ignore_sighup_unless(arguments.certificate.is_given())?;
 
     common::announce(listener.local_addr().ok_or("the listener has no address")?);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
         common::say(format_args!("listening with TLS on {address}"));
     }
     asynchat::run()?;
-    let stats = EventLoop::current()?.stats();
-    info!(stats.accepted, stats.refused, stats.handshakes, stats.handshakes_failed, closes = ?stats.closes, "stopped");
-    Ok(())
+    common::log_stopped()
 }
 
 fn domain(text: &str) -> Result<String, String> {

@@ -14,6 +14,8 @@
 //!
 //! It writes each message to standard output as a line with severity, host and text. The reports go to
 //! standard error.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -42,6 +44,7 @@ use stream::Stream;
 
 /// Collects syslog messages (RFC 5424, RFC 3164) over UDP (RFC 5426) and TCP (RFC 6587).
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on for UDP and TCP; port 0 chooses a free port. It has no effect when
     /// sockets are inherited.

@@ -450,6 +450,25 @@ fn commands_wait_while_a_password_is_checked() -> Result {
         assert_eq!(codes(&client), [reply, "205"]);
         assert_eq!(client.ended(), Some(Ended::Finished));
     }
+    // The check takes too long, and its outcome is for nobody.
+    let client = news.client()?;
+    news.ask(&client, guess("secret") + "GROUP misc.test\r\n")?;
+    news.network.advance(&news.event_loop, 29 * second)?;
+    assert_eq!(client.ended(), None);
+    news.network.advance(&news.event_loop, second)?;
+    assert_eq!(
+        text(&client.take_received()),
+        "400 the password was not checked in time\r\n"
+    );
+    assert!(!end(Checked::Right)?);
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    // An ended check leaves no timer behind.
+    let client = news.client()?;
+    news.ask(&client, guess("secret"))?;
+    assert!(end(Checked::Right)?);
+    news.network.advance(&news.event_loop, 60 * second)?;
+    assert_eq!(codes(&client), ["281"]);
+    assert_eq!(client.ended(), None);
     // The client leaves, or the server shuts down.
     let client = news.client()?;
     news.ask(&client, guess("secret"))?;

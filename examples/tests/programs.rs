@@ -228,3 +228,68 @@ fn datagrams_received_by_the_outer_loop_are_sent_to_clients_of_the_nested_loop()
         client.expect("world");
     }
 }
+
+/// The servers, with options that they need. `{folder}` is a new one.
+#[cfg(unix)]
+const SERVERS: &[(&str, &[&str])] = &[
+    ("bridge", &["--device", "/dev/null"]),
+    ("echo", &[]),
+    ("echo_dispatcher", &[]),
+    #[cfg(not(polling_test_poll_backend))]
+    ("embed_calloop", &[]),
+    #[cfg(not(polling_test_poll_backend))]
+    ("embed_poll", &[]),
+    ("files", &["{folder}"]),
+    ("forward", &["--to", "127.0.0.1:1"]),
+    ("frames", &[]),
+    ("gold", &[]),
+    ("kvd", &[]),
+    ("kvd", &["--workers", "2"]),
+    ("nntp", &["--demo", "1"]),
+    ("proxy", &[]),
+    ("rooms", &[]),
+    ("smtpd", &["--maildir", "{folder}/mail"]),
+    ("syslog", &[]),
+    ("threads", &[]),
+];
+
+/// SIGHUP comes when a terminal is closed, and from logrotate. A server that has nothing to read again must not end, also
+/// if `nohup` has started it. SIGTERM ends it as Ctrl-C does.
+#[cfg(unix)]
+#[test]
+fn servers_survive_sighup_and_end_at_sigterm() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    for (name, options) in SERVERS {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().to_str().unwrap();
+        let options = options.iter().map(|it| it.replace("{folder}", folder));
+        let command = [built(name).to_str().unwrap(), "--listen", "127.0.0.1:0"].map(String::from);
+        let command: Vec<_> = command.into_iter().chain(options).collect();
+        for setup in ["", "trap '' HUP;"] {
+            let mut server = Command::new("sh")
+                .args(["-c", &format!("{setup} exec \"$0\" \"$@\"")])
+                .args(&command)
+                .env("RUST_LOG", "info")
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let pid = Pid::from_child(&server);
+            let mut output = BufReader::new(server.stdout.take().unwrap());
+            let log = BufReader::new(server.stderr.take().unwrap());
+            let mut line = String::new();
+            output.read_line(&mut line).unwrap();
+            let addr = line.trim_end().strip_prefix("listening on ");
+            kill_process(pid, Signal::HUP).unwrap();
+            let noticed = log.lines().any(|line| {
+                line.unwrap()
+                    .contains("SIGHUP: there is nothing to read again")
+            });
+            assert!(noticed, "{name}, {setup:?}: {:?}", server.wait());
+            TcpStream::connect(addr.unwrap()).unwrap();
+            kill_process(pid, Signal::TERM).unwrap();
+            assert_eq!(server.wait().unwrap().code(), Some(0), "{name}, {setup:?}");
+        }
+    }
+}

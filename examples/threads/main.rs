@@ -9,6 +9,8 @@
 //! other thread uses. So there is no lock. Each word belongs to one worker. The worker that serves a client posts
 //! the word to the loop of the word's worker, through its `Remote`, together with a `Promise` of the reply. So the
 //! replies are sent in the order of the words.
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,6 +25,7 @@ use clap::Parser;
 
 /// Counts words, on several threads with a loop each.
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7014")]

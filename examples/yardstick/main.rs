@@ -17,6 +17,8 @@
 //! | `SAY x` | `300 x` to all connections in the room, after the replies to other commands that came with it |
 //! | `QUIT` | `205 bye`, then the connection is closed |
 //! | any other line | `200` and the line |
+//!
+//! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -31,8 +33,8 @@ use std::thread;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Chat, Group, Limits, More, Producer, Remote, Result, Server, SharedGroup, Worker,
-    Workers, tls,
+    AsyncChat, Chat, Group, Limits, More, Producer, Result, Server, SharedGroup, Worker, Workers,
+    tls,
 };
 use bytes::Bytes;
 use clap::Parser;
@@ -42,6 +44,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves the benchmark protocol on 127.0.0.1.
 #[derive(Parser)]
+#[command(after_help = common::SIGNALS)]
 struct Args {
     /// The port; 0 chooses a free one.
     port: u16,
@@ -263,38 +266,30 @@ fn serve_on_workers(addr: SocketAddr, count: usize, tls: Option<tls::Acceptor>) 
 }
 
 fn serve_on_threads(addr: SocketAddr, count: u16, tls: Option<&tls::Acceptor>) -> Result {
-    let (addr, remote) = serve(addr, count > 1, tls)?;
-    let mut remotes = vec![remote];
+    let addr = serve(addr, count > 1, tls)?;
     for _ in 1..count {
-        remotes.push(serve_on_new_thread(addr, tls.cloned())?);
+        serve_on_new_thread(addr, tls.cloned())?;
     }
-    common::shutdown_all_on_ctrl_c(remotes, GRACE)?;
     common::announce(addr);
     asynchat::run()?;
     Ok(())
 }
 
-/// Starts the server on this thread's loop. Returns its address, and a `Remote` to stop it.
-fn serve(
-    addr: SocketAddr,
-    shares_port: bool,
-    tls: Option<&tls::Acceptor>,
-) -> Result<(SocketAddr, Remote)> {
+/// Starts the server on this thread's loop. Returns its address.
+fn serve(addr: SocketAddr, shares_port: bool, tls: Option<&tls::Acceptor>) -> Result<SocketAddr> {
     let shared = Shared::new(Room::OfLoop(Rc::default()));
     let server = server(addr, tls).reuse_port(shares_port);
     let listener = server.listen(move |chat| Session {
         chat,
         shared: Rc::clone(&shared),
     })?;
+    common::shutdown_on_ctrl_c(GRACE)?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
-    Ok((
-        addr.ok_or("the listener has no address")?,
-        asynchat::remote()?,
-    ))
+    Ok(addr.ok_or("the listener has no address")?)
 }
 
 /// Starts the server on the loop of a new thread.
-fn serve_on_new_thread(addr: SocketAddr, tls: Option<tls::Acceptor>) -> Result<Remote> {
+fn serve_on_new_thread(addr: SocketAddr, tls: Option<tls::Acceptor>) -> Result {
     let (sender, served) = mpsc::channel();
     thread::spawn(move || {
         let outcome = serve(addr, true, tls.as_ref()).map_err(|error| error.to_string());
@@ -305,6 +300,6 @@ fn serve_on_new_thread(addr: SocketAddr, tls: Option<tls::Acceptor>) -> Result<R
             common::print_to_stderr(format_args!("yardstick: {error}"));
         }
     });
-    let (_, remote) = served.recv()??;
-    Ok(remote)
+    served.recv()??;
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::path::Component;
 
 use command::Command;
-use names::{Names, TEMPORARY};
+use names::{MOST_NAMES, Names, TEMPORARY};
 
 #[path = "../../examples/files/ftp/command.rs"]
 mod command;
@@ -16,18 +16,20 @@ mod names;
 pub fn files(input: &[u8]) {
     let mut folder = Names::default();
     for line in input.split(|byte| *byte == b'\n') {
-        if let Some(names) = std::str::from_utf8(line).ok().and_then(Names::parse) {
+        if let Ok(text) = std::str::from_utf8(line)
+            && let Ok(names) = Names::parse(text)
+        {
             check(&names);
-            assert_eq!(Names::parse(&names.to_string()).as_ref(), Some(&names));
+            assert_eq!(Names::parse(&names.to_string()).as_ref(), Ok(&names));
         }
         let command = Command::parse(line);
         assert!(!command.name.contains(' ') && command.size() <= 3 * line.len());
         let _ = (command::is_http(line), command.text());
-        if let Some(names) = folder.resolve(&command.argument) {
+        if let Ok(names) = folder.resolve(&command.argument) {
             check(&names);
             let path = names.to_ftp_path();
             let again = Names::default().resolve(&path);
-            assert_eq!(again.as_ref().map(Names::as_path), Some(names.as_path()));
+            assert_eq!(again.as_ref().map(Names::as_path), Ok(names.as_path()));
             if command.name == "CWD" {
                 folder = names;
             }
@@ -50,5 +52,6 @@ fn check(names: &Names) {
         assert!((1..=longest).contains(&name.len()), "{path:?}");
     }
     assert_eq!(path.components().count(), path.iter().count());
+    assert!(path.iter().count() <= MOST_NAMES, "{path:?}");
     assert!(path.is_relative() && !names.parent().as_path().starts_with(".."));
 }

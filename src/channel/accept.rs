@@ -31,7 +31,7 @@ pub(crate) fn accept<L>(
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::STARVED);
         !waits && !state.has_ended() && accepts(listener)
     };
-    let mut left = match turn.ready.has(Ready::READ) && !turn.only_sends {
+    let mut left = match turn.ready.has(Ready::READ) && !turn.has_received {
         true => state.limit(|limits| limits.turn_accepts).max(1),
         false => 0,
     };

@@ -30,7 +30,7 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
             state.discard_urgent();
         }
         let reads = !state.flags.has(Flag::PAUSED) && self.0.readable();
-        let may_read = ready.has(Ready::READ) && !state.flags.has(Flag::EOF) && !turn.only_sends;
+        let may_read = ready.has(Ready::READ) && !state.flags.has(Flag::EOF) && !turn.has_received;
         if may_read && reads && state.is_up() {
             make_callback(state, || self.0.handle_read())?;
         } else if ready.has(Ready::HUNG_UP)

@@ -360,7 +360,7 @@ impl Channel {
 
     /// Closes the channel. No event and no record reaches the handler any more, not even of input that was
     /// already received. The loop calls `handle_close` with [`Close::Local`] in its next turn or at the end
-    /// of this one. What [`send`](Channel::send) has accepted is still sent; the queue of a chat is
+    /// of this one, or with [`Close::Dropped`] if the connection was not up yet. What [`send`](Channel::send) has accepted is still sent; the queue of a chat is
     /// dropped ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect,
     /// except in `handle_close` of a connection that is [made again](crate::Connector::reconnect), which it ends.
     pub fn close(&self) {
@@ -404,7 +404,7 @@ impl Channel {
 
     /// Stops reading, and delivering what was received, until [`resume_reading`](Channel::resume_reading).
     /// The kernel's buffers fill, and TCP's flow control then stops the peer. A listening channel stops
-    /// accepting.
+    /// accepting. Pauses are not counted: one call of `resume_reading` ends them all.
     ///
     /// While a channel is paused, only a reset of the peer ends it, where the system reports one (kqueue and
     /// Windows do not), or the close of a Unix-domain peer when no input is left. Otherwise the end of the

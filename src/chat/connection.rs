@@ -69,7 +69,8 @@ impl Chat {
 
     /// Closes the connection. No record reaches the session any more, not even one that was already received.
     /// The loop calls `handle_close` with [`Close::Local`](crate::Close::Local) in its next turn or at the
-    /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued: that is lost.
+    /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued, which is lost,
+    /// or if the connection was not up yet.
     /// [`close_when_done`](Chat::close_when_done) sends it first. A second call has no effect.
     ///
     /// In `handle_close` of a connection that is [made again](crate::Connector::reconnect), it ends that: for a reason that
@@ -103,8 +104,8 @@ impl Chat {
     }
 
     /// Stops reading, and delivering what was received, until [`resume_reading`](Chat::resume_reading). The
-    /// kernel's buffers fill, and TCP's flow control then stops the peer. For what ends a connection in the
-    /// meantime see [`Channel::pause_reading`].
+    /// kernel's buffers fill, and TCP's flow control then stops the peer. Pauses are not counted: one `resume_reading` ends
+    /// them all. The end of the input is not noticed in the meantime: see [`Channel::pause_reading`].
     pub fn pause_reading(&self) {
         self.channel().pause_reading();
     }

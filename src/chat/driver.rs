@@ -52,7 +52,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         let stays = !state.is_replacement_due();
         let reads = stays && state.is_up() && may_read(state);
         let is_at_end = state.flags.has(Flag::EOF);
-        if reads && !turn.only_sends && has_input(state) {
+        if reads && !turn.has_received && has_input(state) {
             let had_backlog = state.flags.has(Flag::BACKLOG);
             self.resume(turn)?;
             // Requests alone do not replace receiving: they may be made in every turn.
@@ -67,7 +67,7 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
             {
                 self.receive(turn)?;
             }
-        } else if reads && !turn.only_sends && ready.has(Ready::READ) && !is_at_end {
+        } else if reads && !turn.has_received && ready.has(Ready::READ) && !is_at_end {
             self.receive(turn)?;
         } else if stays
             && ready.has(Ready::HUNG_UP)

@@ -80,7 +80,7 @@ impl Chat {
     }
 
     /// Queues a copy of `data`. Small pushes are collected in one buffer, so this does not allocate for each
-    /// call. A record of 128 KiB or more that is just being delivered may be queued by reference. Its buffer is at most a
+    /// call. A record of 32 KiB or more that is just being delivered may be queued by reference. Its buffer is at most a
     /// quarter longer.
     #[inline(always)]
     pub fn push_slice(&self, data: &[u8]) {

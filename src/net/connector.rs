@@ -641,7 +641,13 @@ mod tests {
             event_loop.run_once(None)?;
         }
         let late = "late: could not connect: look up late0:119: timed out";
-        assert_eq!(*ends.borrow(), ["closed: closed by this side", late]);
+        assert_eq!(
+            *ends.borrow(),
+            [
+                "closed: closed by this side before everything was sent",
+                late
+            ]
+        );
         event_loop.close_all();
         event_loop.run()?;
         assert_eq!(ends.borrow().len(), 102);

@@ -103,7 +103,7 @@ impl Reconnect {
     }
 
     /// Makes no further connection. A pause ends at once. A connection that is not up yet ends with
-    /// [`Close::Local`]. A connection that is up stays up, and is the last one. To end that one as well,
+    /// [`Close::Dropped`]. A connection that is up stays up, and is the last one. To end that one as well,
     /// close its [`chat`](Reconnect::chat): a local close stops the reconnecting too.
     pub fn stop(&self) {
         let Some(retrier) = self.retrier.upgrade() else {

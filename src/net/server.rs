@@ -136,7 +136,7 @@ impl Server {
     }
 
     /// Sets the limits of each connection, and on the number of connections. Default:
-    /// [the limits of the loop](EventLoop::set_limits) when `listen` is called.
+    /// [the limits of the loop](EventLoop::set_limits) when `listen` is called. A listener that is open keeps its limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.settings.limits = Some(Rc::new(limits));
         self

@@ -35,5 +35,6 @@ impl Runtime {
                 state.schedule();
             }
         }
+        self.resume_accepting_for_worker();
     }
 }

@@ -117,6 +117,12 @@ impl Runtime {
         self.call_between_turns(&state, |driver| driver.call(&state, call));
     }
 
+    /// Ends a channel of the crate's own, outside its turn.
+    pub(crate) fn end_at_once(self: &Rc<Self>, state: &Rc<ChannelState>) {
+        state.end(Close::Local);
+        self.finish(state);
+    }
+
     /// Ends a channel. It leaves the poller and the registry, its socket is closed or lingers, and its handler
     /// is called for the last time and dropped.
     pub(super) fn finish(self: &Rc<Self>, state: &Rc<ChannelState>) {

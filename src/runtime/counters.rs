@@ -115,6 +115,59 @@ pub struct Closes {
 }
 
 impl Closes {
+    /// The reasons, by the names of the fields, with how many channels have ended for each: for a page of figures, which
+    /// then has the reasons of later versions, too.
+    ///
+    /// ```
+    /// let event_loop = asynchat::EventLoop::new()?;
+    /// for (reason, count) in event_loop.stats().closes.iter() {
+    ///     println!("closed_total{{reason=\"{reason}\"}} {count}");
+    /// }
+    /// # Ok::<(), asynchat::Error>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        // A new field does not compile without a name here.
+        let Closes {
+            local,
+            dropped,
+            eof,
+            reset,
+            connect_failed,
+            timeout,
+            input_limit,
+            output_limit,
+            handler,
+            panic,
+            shutdown,
+            interrupted,
+            piped,
+            truncated,
+            tls,
+            proxy_header,
+            io,
+        } = *self;
+        [
+            ("local", local),
+            ("dropped", dropped),
+            ("eof", eof),
+            ("reset", reset),
+            ("connect_failed", connect_failed),
+            ("timeout", timeout),
+            ("input_limit", input_limit),
+            ("output_limit", output_limit),
+            ("handler", handler),
+            ("panic", panic),
+            ("shutdown", shutdown),
+            ("interrupted", interrupted),
+            ("piped", piped),
+            ("truncated", truncated),
+            ("tls", tls),
+            ("proxy_header", proxy_header),
+            ("io", io),
+        ]
+        .into_iter()
+    }
+
     fn plus(self, other: Self) -> Self {
         Closes {
             local: self.local + other.local,

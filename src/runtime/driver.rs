@@ -6,11 +6,14 @@ use std::error::Error as StdError;
 use std::mem;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::Runtime;
 use crate::error::{Close, Result};
 use crate::output::fifo::spare;
 use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
+use crate::state::delivered::unused_buffer;
 use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 
@@ -56,8 +59,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) buffers: &'a mut Buffers,
     /// What the kernel has reported.
     pub(crate) ready: Ready,
-    /// The channel has received in this turn of the loop already: it may only send.
-    pub(crate) only_sends: bool,
+    /// The channel has received in this turn of the loop already, so that it may only send.
+    pub(crate) has_received: bool,
     /// What a session has left of its budgets. Its driver sets it.
     pub(crate) budget: Budget,
     /// Set by the driver: it has work left that the kernel will not report.
@@ -86,6 +89,8 @@ pub(crate) struct Buffers {
     pub(crate) output: Vec<u8>,
     /// For a record that is put together from several reads.
     pub(crate) record: Vec<u8>,
+    /// The long record that was delivered last in this turn, while queues refer to it.
+    pub(crate) delivered: Option<Bytes>,
 }
 
 impl Buffers {
@@ -115,6 +120,22 @@ impl Buffers {
 
     pub(crate) fn reuse_record(&mut self, buffer: Vec<u8>) {
         drop(reuse(&mut self.record, buffer));
+    }
+
+    /// Keeps the buffer of a long record for the next one: now if no queue refers to it, or else when its turn is over.
+    pub(crate) fn keep_delivered(&mut self, record: Bytes) {
+        match record.is_unique() {
+            true => self.reuse_record(unused_buffer(record).unwrap_or_default()),
+            false => self.delivered = Some(record),
+        }
+    }
+
+    /// Keeps the buffer of the long record if it has been sent by now.
+    #[cold]
+    #[inline(never)] // Few records are long.
+    pub(crate) fn reuse_delivered(&mut self) {
+        let buffer = self.delivered.take().and_then(unused_buffer);
+        self.reuse_record(buffer.unwrap_or_default());
     }
 }
 

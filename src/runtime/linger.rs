@@ -33,7 +33,7 @@ use crate::log::log;
 use crate::state::agenda::{Deferred, Task};
 use crate::state::{ChannelState, Flag};
 use crate::sys::interest::{Event, Interest, Ready};
-use crate::sys::socket::Socket;
+use crate::sys::socket::{Fd, Socket};
 use crate::sys::watched_socket::WatchedSocket;
 use crate::time::deadlines::Deadlines;
 use crate::time::timer::TimerId;
@@ -149,8 +149,9 @@ impl Runtime {
         }
         let Some(key) = source.key() else { return };
         let unsent = source.socket().unsent() + rest.len();
-        let Some(deadline) = delivery.look(self.now(), unsent) else {
-            return;
+        let now = self.now();
+        let Some(deadline) = delivery.look(now, unsent) else {
+            return reset_if_overdue(source.socket(), &delivery, now, unsent);
         };
         let timer = self.agenda.set_timer_at(deadline, Task::Linger(key));
         let too_many = {
@@ -200,8 +201,13 @@ impl Runtime {
         let next = {
             let sockets = &mut self.lingering.borrow_mut().sockets;
             let lingerer = sockets.get_mut(&key)?;
-            let unsent = lingerer.source.socket().unsent() + lingerer.rest.len();
-            lingerer.delivery.look(now, unsent)
+            let socket = lingerer.source.socket();
+            let unsent = socket.unsent() + lingerer.rest.len();
+            let next = lingerer.delivery.look(now, unsent);
+            if next.is_none() {
+                reset_if_overdue(socket, &lingerer.delivery, now, unsent);
+            }
+            next
         };
         if next.is_none() {
             self.close_lingering(key);
@@ -316,6 +322,14 @@ enum Class {
     Ended,
     /// The client was refused: it never had a channel.
     Refused,
+}
+
+/// Makes the close a reset if a deadline of the program has passed.
+fn reset_if_overdue(socket: &Fd, delivery: &Delivery, now: Instant, unsent: usize) {
+    if delivery.has_missed_deadline(now, unsent) {
+        // If the system refuses it, nothing is left to reset.
+        let _ = socket.reset_on_close();
+    }
 }
 
 /// The class of an ending channel. An alert is to reach the peer of a handshake that has failed.

@@ -313,40 +313,41 @@ impl Runtime {
             }
             _ => {}
         }
-        let interest = match is_securing {
-            _ if ready.is_none() && state.only_sends() && send_pushed(state) => {
-                Some(Interest::READ)
-            }
+        let interest = if ready.is_none() && state.only_sends() && send_pushed(state) {
+            Some(Interest::READ)
+        } else if is_securing {
             // A handshake is no turn of the driver.
-            true => self.secure(state, ready),
-            false => {
-                let turn = self.turn.get();
-                let only_sends = state.last_turn.replace(turn) == turn;
-                let mut buffers = self.buffers.take().unwrap_or_default();
-                let mut turn = Turn {
-                    runtime: self,
-                    state,
-                    buffers: &mut buffers,
-                    ready,
-                    only_sends,
-                    budget: Budget::default(),
-                    has_more: false,
-                };
-                state.flags.set(Flag::IN_TURN, true);
-                let mut interest = self.call(state, |driver| driver.turn(&mut turn));
-                state.flags.set(Flag::IN_TURN, false);
-                if state.flags.has(Flag::STAGED) {
-                    self.turn_was_secured(state, &mut interest, &mut turn.has_more);
-                }
-                let has_more = turn.has_more;
-                if has_more && !state.flags.replace(Flag::QUEUED, true) {
-                    self.next_turn.borrow_mut().push_back(Rc::clone(state));
-                }
-                self.buffers.set(Some(buffers));
-                // It has its next turn before the loop sleeps. To stop watching it until then, and to begin again,
-                // would be two system calls.
-                interest.filter(|interest| !has_more || interest.reads() || interest.writes())
+            self.secure(state, ready)
+        } else {
+            let turn = self.turn.get();
+            let has_received = state.last_turn.replace(turn) == turn;
+            let mut buffers = self.buffers.take().unwrap_or_default();
+            let mut turn = Turn {
+                runtime: self,
+                state,
+                buffers: &mut buffers,
+                ready,
+                has_received,
+                budget: Budget::default(),
+                has_more: false,
+            };
+            state.flags.set(Flag::IN_TURN, true);
+            let mut interest = self.call(state, |driver| driver.turn(&mut turn));
+            state.flags.set(Flag::IN_TURN, false);
+            if state.flags.has(Flag::STAGED) {
+                self.turn_was_secured(state, &mut interest, &mut turn.has_more);
             }
+            let has_more = turn.has_more;
+            if has_more && !state.flags.replace(Flag::QUEUED, true) {
+                self.next_turn.borrow_mut().push_back(Rc::clone(state));
+            }
+            if buffers.delivered.is_some() {
+                buffers.reuse_delivered();
+            }
+            self.buffers.set(Some(buffers));
+            // It has its next turn before the loop sleeps. To stop watching it until then, and to begin again,
+            // would be two system calls.
+            interest.filter(|interest| !has_more || interest.reads() || interest.writes())
         };
         if let Some(interest) = interest {
             self.watch(state, interest);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Runtime;
 use crate::state::inbox::{Inbox, Post};
+use crate::state::load::AcceptorLink;
 
 /// The workers of a loop, and the service that it works for.
 #[derive(Default)]
@@ -13,8 +14,8 @@ pub(super) struct Workers {
     inboxes: RefCell<Vec<Arc<Inbox>>>,
     /// How many there are. Each turn asks, and a borrow costs more than this.
     count: Cell<usize>,
-    /// On a worker: the inbox of the loop that accepts for it.
-    service: OnceCell<Arc<Inbox>>,
+    /// On a worker: the loop that accepts for it.
+    acceptor: OnceCell<Arc<AcceptorLink>>,
 }
 
 impl Runtime {
@@ -39,17 +40,25 @@ impl Runtime {
     }
 
     /// Makes this the loop of a worker. A shutdown of it is one of the service.
-    pub(crate) fn become_worker(&self, number: u16, service: &Arc<Inbox>) {
+    pub(crate) fn become_worker(&self, number: u16, acceptor: &Arc<AcceptorLink>) {
         self.registry.borrow_mut().set_worker(number);
         // A loop becomes a worker once.
-        let _ = self.workers.service.set(Arc::clone(service));
+        let _ = self.workers.acceptor.set(Arc::clone(acceptor));
+    }
+
+    /// A socket was closed. On a worker, the loop that accepts for it may need the descriptor.
+    #[inline]
+    pub(super) fn resume_accepting_for_worker(&self) {
+        if let Some(acceptor) = self.workers.acceptor.get() {
+            acceptor.resume_accepting();
+        }
     }
 
     /// Passes a shutdown on: to the workers, or, on a worker, to the loop of its service. A loop that is gone needs
     /// none.
     pub(super) fn shut_down_workers(&self, grace: Duration) {
-        if let Some(service) = self.workers.service.get() {
-            let _ = service.send(Post::Shutdown(grace));
+        if let Some(acceptor) = self.workers.acceptor.get() {
+            let _ = acceptor.inbox.send(Post::Shutdown(grace));
         }
         // Cloned: a post may wake a loop, which `polling` logs, and a subscriber is user code.
         let inboxes = self.workers.inboxes.borrow().clone();

@@ -1,8 +1,7 @@
 //! The record that is being delivered, if pushes may refer to it.
 //!
 //! A long record that has arrived in parts has a buffer of its own. A push of this record, to any chat of the loop,
-//! queues a reference to the buffer instead of a copy. The copy would cost more than its bytes: memory of this size
-//! comes from the system as fresh pages.
+//! queues a reference to the buffer instead of a copy.
 
 use std::cell::RefCell;
 
@@ -22,13 +21,8 @@ struct Shared {
 }
 
 impl Agenda {
-    /// Makes a call with a record, to which pushes may refer meanwhile. Returns the buffer of the record if no queue
-    /// refers to it.
-    pub(crate) fn deliver<T>(
-        &self,
-        buffer: Vec<u8>,
-        call: impl FnOnce(&[u8]) -> T,
-    ) -> (T, Option<Vec<u8>>) {
+    /// Makes a call with a record, to which pushes may refer meanwhile. Returns the record, which queues may refer to.
+    pub(crate) fn deliver<T>(&self, buffer: Vec<u8>, call: impl FnOnce(&[u8]) -> T) -> (T, Bytes) {
         /// Ends the delivery, also if the call panics.
         struct End<'a>(&'a Delivered);
         impl Drop for End<'_> {
@@ -45,13 +39,16 @@ impl Agenda {
         let end = End(&self.delivered);
         let outcome = call(&record);
         drop(end);
-        let unused = record.try_into_mut().ok().map(|mut unused| {
-            // Otherwise the conversion would move the bytes.
-            unused.clear();
-            unused.into()
-        });
-        (outcome, unused)
+        (outcome, record)
     }
+}
+
+/// The buffer of a record, if no queue refers to it any more.
+pub(crate) fn unused_buffer(record: Bytes) -> Option<Vec<u8>> {
+    let mut unused = record.try_into_mut().ok()?;
+    // Otherwise the conversion would move the bytes.
+    unused.clear();
+    Some(unused.into())
 }
 
 impl ChannelState {
@@ -69,6 +66,7 @@ impl ChannelState {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use super::unused_buffer;
     use crate::sim::Network;
     use crate::{Connector, Result};
 
@@ -81,16 +79,14 @@ mod tests {
         let state = chat.state();
         let agenda = state.agenda().ok_or("it is registered")?;
         let is_over = || agenda.delivered.0.borrow().is_none();
-        let ((), unused) = agenda.deliver(vec![b'x'; 1000], |record| {
+        let ((), record) = agenda.deliver(vec![b'x'; 1000], |record| {
             let refers = |part: &[u8]| state.shared_part(part).is_some();
             assert!(refers(record) && refers(&record[..800]) && refers(&record[200..]));
             let elsewhere = record.to_vec();
             assert!(!refers(&record[..799]) && !refers(&elsewhere));
         });
-        assert_eq!(
-            unused.map(|buffer| (buffer.len(), buffer.capacity())),
-            Some((0, 1000))
-        );
+        let unused = unused_buffer(record).map(|buffer| (buffer.len(), buffer.capacity()));
+        assert_eq!(unused, Some((0, 1000)));
         assert!(is_over());
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             agenda.deliver(vec![b'x'; 1000], |record| {
@@ -99,7 +95,8 @@ mod tests {
             })
         }));
         assert!(panicked.is_err() && is_over());
-        let ((), unused) = agenda.deliver(vec![b'x'; 1000], |record| chat.push_slice(record));
+        let ((), record) = agenda.deliver(vec![b'x'; 1000], |record| chat.push_slice(record));
+        let unused = unused_buffer(record);
         assert_eq!(
             unused,
             Some(Vec::new()),

@@ -29,7 +29,7 @@ pub(crate) enum Post {
     Shutdown(Duration),
     /// The shutdown of the service that the loop works for.
     ShutdownOfService(Duration),
-    /// A connection of a worker has ended while accepting was paused.
+    /// A worker has closed a socket while accepting was paused.
     ResumeAccepting,
     /// Closes the channels for a shutdown that the loop's own thread began behind the posts before this.
     CloseChannels,

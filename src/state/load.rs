@@ -14,7 +14,7 @@ pub(crate) struct Load {
 /// What a worker knows of the loop that accepts for it.
 pub(crate) struct AcceptorLink {
     pub(crate) inbox: Arc<Inbox>,
-    /// Its listeners wait for descriptors or memory. The end of any connection frees some.
+    /// Its listeners wait for descriptors or memory. Each socket that a worker closes frees some.
     starved: AtomicBool,
 }
 
@@ -29,9 +29,17 @@ impl AcceptorLink {
         })
     }
 
-    /// The next connection that ends lets the listeners try again. If one has ended just before, their timer does.
+    /// The next socket that a worker closes lets the listeners try again. If one was closed just before, their timer does.
     pub(crate) fn note_starved(&self) {
         self.starved.store(true, Ordering::Release);
+    }
+
+    /// A worker has closed a socket.
+    pub(crate) fn resume_accepting(&self) {
+        if self.starved.load(Ordering::Acquire) && self.starved.swap(false, Ordering::AcqRel) {
+            // Without that loop nothing is accepted.
+            let _ = self.inbox.send(Post::ResumeAccepting);
+        }
     }
 }
 
@@ -55,17 +63,8 @@ impl Load {
 
     /// A connection has ended, or was refused.
     pub(super) fn leave(&self) {
-        let Load {
-            connections,
-            acceptor,
-        } = self;
-        connections.fetch_sub(1, Ordering::Relaxed);
-        if acceptor.starved.load(Ordering::Acquire)
-            && acceptor.starved.swap(false, Ordering::AcqRel)
-        {
-            // Without that loop nothing is accepted.
-            let _ = acceptor.inbox.send(Post::ResumeAccepting);
-        }
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.acceptor.resume_accepting();
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) mod agenda;
 mod clocks;
 mod cold;
 pub(crate) mod connect;
-mod delivered;
+pub(crate) mod delivered;
 pub(crate) mod early;
 mod failure;
 mod flags;
@@ -252,7 +252,12 @@ impl ChannelState {
             // The first reason stands. The error in this one may be the user's.
             return discard(why);
         }
-        let why = self.first_reason(why);
+        let mut why = self.first_reason(why);
+        if self.phase.get() == Phase::Connecting {
+            // The session would have pushed in `handle_connect`, so it must not take this for success. `take_apart` knows of
+            // the handshakes.
+            why = why.incomplete();
+        }
         self.phase.set(Phase::Ending);
         // `Local`, the most common reason, is not stored: no reason means `Local`.
         if !matches!(why, Close::Local) {

@@ -450,7 +450,9 @@ impl ChannelState {
     ) -> bool {
         let is_incomplete = is_incomplete || secured.holds_output();
         secured.end(self, !is_incomplete && self.ends_in_order(why));
-        is_incomplete
+        // What the session would have pushed in `handle_connect` was not sent. An end of the peer is no such loss.
+        let was_never_up = !secured.is_up && secured.then == Phase::Arrived;
+        is_incomplete || (was_never_up && why.is_none_or(Close::is_local))
     }
 
     /// The stream of a chat has ended, and may have been cut: the peer has not announced its end. The last part of a

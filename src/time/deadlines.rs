@@ -106,11 +106,15 @@ pub struct Deadlines {
     /// [`lifetime`](Deadlines#structfield.lifetime), with the grace of a [shutdown](crate::shutdown),
     /// and when file descriptors run out.
     ///
+    /// When the drain deadline or the lifetime has passed, the peer gets a reset, and the kernel frees what was not
+    /// acknowledged. At any other end the kernel goes on to send it, for as long as the system is configured to
+    /// (`tcp_orphan_retries` of Linux).
+    ///
     /// Also what [`Channel::send`](crate::Channel::send) has accepted with TLS, and the kernel has not, is sent
     /// within these bounds.
     ///
     /// Linux, Android, Apple's systems, FreeBSD and NetBSD report what a peer has acknowledged. On other
-    /// systems the time starts when the connection is closed.
+    /// systems the time starts when the connection is closed, and ends without a reset.
     pub linger: Duration,
 }
 

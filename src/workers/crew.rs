@@ -40,14 +40,17 @@ pub(super) struct Options {
 }
 
 impl Crew {
-    pub(super) fn new(inboxes: Vec<Arc<Inbox>>, service: &Arc<Inbox>, options: Options) -> Self {
-        let acceptor = AcceptorLink::new(service);
+    pub(super) fn new(
+        inboxes: Vec<Arc<Inbox>>,
+        acceptor: &Arc<AcceptorLink>,
+        options: Options,
+    ) -> Self {
         let backlog = || Backlog::new(options.group_backlog);
         Crew {
-            loads: inboxes.iter().map(|_| Load::new(&acceptor)).collect(),
+            loads: inboxes.iter().map(|_| Load::new(acceptor)).collect(),
             backlogs: inboxes.iter().map(|_| backlog()).collect(),
             inboxes,
-            acceptor,
+            acceptor: Arc::clone(acceptor),
             listeners: Listeners::default(),
             topics: Topics::default(),
             options,

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
+use crate::state::load::AcceptorLink;
 use crew::{Crew, Options};
 use service::Service;
 use thread::{Report, Setup, Step, Thread};
@@ -197,12 +198,13 @@ impl Workers {
         let setup: Arc<Setup> = Arc::new(setup);
         let (reports, reported) = mpsc::channel();
         let mut starting = Starting {
+            acceptor: AcceptorLink::new(&event_loop.0.agenda.inbox),
             steps: Vec::new(),
             threads: Vec::new(),
             reported,
         };
         for number in 0..count {
-            starting.start(number, event_loop, &setup, &reports)?;
+            starting.start(number, &setup, &reports)?;
         }
         drop((setup, reports));
         starting.finish(event_loop, self.options)
@@ -219,6 +221,7 @@ fn cores() -> usize {
 /// Workers that are starting. Where a step fails, the threads end, because nobody sends them another step: the senders
 /// are dropped before the threads are waited for.
 struct Starting {
+    acceptor: Arc<AcceptorLink>,
     steps: Vec<Sender<Step>>,
     threads: Vec<Thread>,
     reported: Receiver<Report>,
@@ -228,13 +231,12 @@ impl Starting {
     fn start(
         &mut self,
         number: usize,
-        event_loop: &EventLoop,
         setup: &Arc<Setup>,
         reports: &Sender<Report>,
     ) -> Result<(), Error> {
         let (step_sender, steps) = mpsc::channel();
-        let service = event_loop.0.agenda.inbox.clone();
-        let thread = Thread::spawn(number, service, Arc::clone(setup), steps, reports.clone())?;
+        let (acceptor, setup) = (Arc::clone(&self.acceptor), Arc::clone(setup));
+        let thread = Thread::spawn(number, acceptor, setup, steps, reports.clone())?;
         self.threads.push(thread);
         self.steps.push(step_sender);
         Ok(())
@@ -253,8 +255,7 @@ impl Starting {
             Report::Ready => Ok(false),
         })?;
         let inboxes = inboxes.into_iter().flatten().collect();
-        let service = &event_loop.0.agenda.inbox;
-        let crew = Arc::new(Crew::new(inboxes, service, options));
+        let crew = Arc::new(Crew::new(inboxes, &self.acceptor, options));
         self.proceed(|| Step::SetUp(Arc::clone(&crew)));
         self.collect(|report| match report {
             Report::Ready => Ok(true),

@@ -105,7 +105,8 @@ impl Service {
     fn end(&mut self) {
         self.crew.finish();
         for listener in &self.listeners {
-            listener.close();
+            // The loop may have no further turn, and the kernel would go on to accept.
+            self.event_loop.0.end_at_once(&listener.0);
         }
         for inbox in &self.crew.inboxes {
             // One that has ended already is gone.
@@ -146,12 +147,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::state::load::AcceptorLink;
 
     /// Two workers without threads: their loops are on this one.
     fn service(event_loop: &EventLoop, workers: &[EventLoop; 2]) -> Service {
         let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
-        let inbox = &event_loop.0.agenda.inbox;
-        let crew = Crew::new(inboxes.collect(), inbox, OPTIONS);
+        let acceptor = AcceptorLink::new(&event_loop.0.agenda.inbox);
+        let crew = Crew::new(inboxes.collect(), &acceptor, OPTIONS);
         Service::new(event_loop, Arc::new(crew)).unwrap()
     }
 
@@ -205,7 +207,8 @@ mod simulated {
     use super::*;
     use crate::limits::Limits;
     use crate::net::server::Server;
-    use crate::sim::{Network, Peer};
+    use crate::sim::{Call, Network, Peer};
+    use crate::state::load::AcceptorLink;
 
     const ADDR: &str = "127.0.0.1:7007";
     const GRACE: Duration = Duration::from_secs(60);
@@ -224,10 +227,10 @@ mod simulated {
             let loops = (0..count).map(|_| network.event_loop().unwrap());
             let workers: Vec<EventLoop> = loops.collect();
             let inboxes = workers.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
-            let inbox = &acceptor.0.agenda.inbox;
-            let crew = Arc::new(Crew::new(inboxes.collect(), inbox, OPTIONS));
+            let link = AcceptorLink::new(&acceptor.0.agenda.inbox);
+            let crew = Arc::new(Crew::new(inboxes.collect(), &link, OPTIONS));
             for (number, event_loop) in workers.iter().enumerate() {
-                event_loop.0.become_worker(number as u16, inbox);
+                event_loop.0.become_worker(number as u16, &link);
                 let entered = RefCell::new(Some(Worker::enter(number, &crew)));
                 event_loop.call_soon(move || {
                     let entered = entered.take().unwrap();
@@ -333,6 +336,33 @@ mod simulated {
         let most = *scene.loads().iter().max().unwrap();
         assert!(most <= 550, "{:?}", scene.loads());
         assert!(peers.iter().all(|peer| text(peer).ends_with("\r\n")));
+    }
+
+    #[test]
+    fn a_service_that_has_ended_has_no_listener() {
+        let scene = Scene::new(1, Limits::DEFAULT);
+        scene.service.finish().unwrap();
+        // The loop that accepted has had no turn since.
+        assert!(scene.network.listen(ADDR).is_ok(), "the address is free");
+    }
+
+    /// The descriptors of sockets that linger on a worker are freed when accepting needs them.
+    #[test]
+    fn accepting_resumes_when_a_worker_closes_a_lingering_socket() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let leaving = [scene.connect(), scene.connect()];
+        leaving.iter().for_each(|peer| peer.send("quit\r\n"));
+        scene.settle();
+        assert_eq!(scene.loads(), [0, 0]);
+        let sockets = scene.network.sockets();
+        scene
+            .network
+            .fail(Call::Accept, std::io::ErrorKind::OutOfMemory);
+        let peer = scene.connect();
+        scene.settle();
+        assert!(scene.network.sockets() < sockets, "none lingers any more");
+        assert!(text(&peer).ends_with("\r\n"), "it waits for no timer");
+        assert!(leaving.iter().all(Peer::has_ended));
     }
 
     /// Clients come and go, and loops have their turns, in any order.

@@ -16,7 +16,7 @@ use crate::time::deadlines::Deadlines;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Says on which worker it is, and says goodbye.
+/// Says on which worker it is, and says goodbye. Closes at the line `quit`.
 pub(super) struct Session(Chat);
 
 impl Session {
@@ -27,7 +27,10 @@ impl Session {
 }
 
 impl AsyncChat for Session {
-    fn found_terminator(&mut self, _: &[u8]) -> Result {
+    fn found_terminator(&mut self, line: &[u8]) -> Result {
+        if line == b"quit" {
+            self.0.close_when_done();
+        }
         Ok(())
     }
 

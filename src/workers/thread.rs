@@ -13,6 +13,7 @@ use super::worker::Worker;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::state::inbox::Inbox;
+use crate::state::load::AcceptorLink;
 use crate::user_code::enter;
 
 /// The user's function that each worker calls.
@@ -40,12 +41,12 @@ pub(super) struct Thread(Option<JoinHandle<()>>);
 impl Thread {
     pub(super) fn spawn(
         number: usize,
-        service: Arc<Inbox>,
+        acceptor: Arc<AcceptorLink>,
         setup: Arc<Setup>,
         steps: Receiver<Step>,
         reports: Sender<Report>,
     ) -> Result<Self, Error> {
-        let body = move || run(number, &service, setup, &steps, reports);
+        let body = move || run(number, &acceptor, setup, &steps, reports);
         let spawned = thread::Builder::new()
             .name(format!("worker {number}"))
             .spawn(body);
@@ -70,7 +71,7 @@ fn named(number: usize, error: Error) -> Error {
 /// The life of a worker.
 fn run(
     number: usize,
-    service: &Arc<Inbox>,
+    acceptor: &Arc<AcceptorLink>,
     setup: Arc<Setup>,
     steps: &Receiver<Step>,
     sender: Sender<Report>,
@@ -86,7 +87,7 @@ fn run(
     };
     // `MOST_WORKERS` is less.
     let short = u16::try_from(number).unwrap_or(u16::MAX);
-    event_loop.0.become_worker(short, service);
+    event_loop.0.become_worker(short, acceptor);
     let inbox = Arc::clone(&event_loop.0.agenda.inbox);
     reports.send(Report::Created(number, inbox));
     let Ok(Step::SetUp(crew)) = steps.recv() else {

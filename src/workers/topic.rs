@@ -104,6 +104,7 @@ mod tests {
     use super::super::crew::Options;
     use super::*;
     use crate::EventLoop;
+    use crate::state::load::AcceptorLink;
 
     #[test]
     fn a_name_is_forgotten_with_its_last_handle() {
@@ -113,7 +114,8 @@ mod tests {
             grace: Duration::ZERO,
             group_backlog: 0,
         };
-        let crew = Arc::new(Crew::new(vec![Arc::clone(inbox)], inbox, options));
+        let acceptor = AcceptorLink::new(inbox);
+        let crew = Arc::new(Crew::new(vec![Arc::clone(inbox)], &acceptor, options));
         let topic = Topic::find_or_add(&crew, "lobby");
         assert!(Arc::ptr_eq(&topic, &Topic::find_or_add(&crew, "lobby")));
         drop(topic);

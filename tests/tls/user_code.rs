@@ -89,7 +89,7 @@ fn a_close_in_any_step_of_the_handshake_of_a_connector_is_final() -> Result {
         scene.settle()?;
         let mut peer = TlsPeer::server(service.accept().ok_or("no connection")?);
         peer.exchange(|| scene.settle().unwrap());
-        assert_eq!(scene.log.lines(), ["close Local"], "{secret}");
+        assert_eq!(scene.log.lines(), ["close Dropped"], "{secret}");
         assert!(scene.event_loop.is_empty(), "{secret}");
         let stats = scene.event_loop.stats();
         assert_eq!((stats.handshakes, stats.handshakes_failed), (0, 1));

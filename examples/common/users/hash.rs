@@ -13,6 +13,9 @@ const MAX_ROUNDS: u32 = 500_000;
 /// The cost of hashes that are made here: some fifty milliseconds.
 const COST: u32 = 10;
 
+/// The longest password that is hashed here.
+const MOST_BYTES: usize = 71;
+
 const UNKNOWN: &str = "the password is not hashed with bcrypt or SHA-crypt: `htpasswd -nB NAME`, `openssl passwd -6` and \
      the option --hash-password make such a hash";
 const MALFORMED: &str = "the hash of the password is malformed";
@@ -54,7 +57,11 @@ impl PasswordHash {
         if password.contains('\0') {
             return Err("a password has no NUL".to_owned());
         }
-        // bcrypt uses the first 72 bytes only.
+        // bcrypt uses 72 bytes only, the last of which is a NUL.
+        if password.len() > MOST_BYTES {
+            let why = "a password for bcrypt has at most 71 bytes: use `openssl passwd -6`";
+            return Err(why.to_owned());
+        }
         let hash = bcrypt::non_truncating_hash(password, COST);
         let hash = hash.map_err(|error| format!("the password cannot be hashed: {error}"))?;
         Ok(PasswordHash::Bcrypt(hash))
@@ -151,8 +158,14 @@ mod tests {
         let hash = PasswordHash::of("se:cret ü").unwrap().to_string();
         let hash = PasswordHash::parse(&hash).unwrap();
         assert!(hash.is_of("se:cret ü".as_bytes()) && !hash.is_of(b"se:cret"));
-        assert!(PasswordHash::of(&"x".repeat(71)).is_ok());
-        assert!(PasswordHash::of(&"x".repeat(72)).is_err());
+        let longest = "x".repeat(MOST_BYTES);
+        assert!(
+            PasswordHash::of(&longest)
+                .unwrap()
+                .is_of(longest.as_bytes())
+        );
+        let error = PasswordHash::of(&"x".repeat(72)).err().unwrap();
+        assert!(error.contains("at most 71 bytes: use `openssl passwd -6`"));
         assert!(PasswordHash::of("secret\0secret").is_err());
     }
 

@@ -3,7 +3,7 @@
 //! The checks of an address follow one another. So an address has one thread at most, its failures are counted before
 //! its next check, and a client that opens many connections at once is checked once: then its password is known.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ struct Shared {
     /// How many checks run at a time. With 0 they run on the loop, which tests on virtual time need.
     threads: usize,
     limit: LoginLimit,
+    /// How many passwords were wrong.
+    wrong: Cell<u64>,
     queue: RefCell<Queue>,
 }
 
@@ -103,6 +105,7 @@ impl Logins {
             threads,
             // A client that fails waits for the check anyway.
             limit: LoginLimit::new(Duration::ZERO),
+            wrong: Cell::default(),
             queue: RefCell::default(),
         }))
     }
@@ -116,6 +119,11 @@ impl Logins {
     /// Whether there is nobody who could log in.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty
+    }
+
+    /// How many passwords, or names, were wrong until now.
+    pub fn wrong(&self) -> u64 {
+        self.0.wrong.get()
     }
 
     /// Checks the password of a client. `None`: this takes a while, then `then` is called with its session, unless it has
@@ -171,7 +179,7 @@ impl Shared {
             return Some(Login::TooMany(wait));
         }
         if !request.is_plausible() {
-            self.limit.record_failure(request.client);
+            self.fail(request.client);
             return Some(Login::Wrong);
         }
         let accepted = &self.current.borrow().accepted;
@@ -227,12 +235,23 @@ impl Shared {
                 let accepted = &users.accepted;
                 accepted.insert(&request.name, &request.password, asynchat::now());
             }
-            Login::Wrong => drop(self.limit.record_failure(request.client)),
+            Login::Wrong => self.fail(request.client),
             Login::TooMany(_) | Login::Busy => {}
         }
         (request.then)(login);
         self.start();
     }
+
+    fn fail(&self, client: Client) {
+        self.wrong.set(self.wrong.get() + 1);
+        self.limit.record_failure(client);
+    }
+}
+
+/// What a client reads after [`Login::TooMany`].
+pub fn too_many(wait: Duration) -> String {
+    let seconds = wait.as_secs();
+    format!("too many wrong passwords from your address: try again in {seconds} seconds")
 }
 
 impl Request {

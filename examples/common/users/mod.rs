@@ -28,7 +28,7 @@ use clap::Args;
 use hash::PasswordHash;
 
 pub use login_limit::Client;
-pub use logins::{LONGEST, Login, Logins};
+pub use logins::{LONGEST, Login, Logins, too_many};
 
 /// Names, and the hashes of passwords.
 #[derive(Clone, Default)]
@@ -110,14 +110,14 @@ pub struct UserOptions {
     #[arg(long, value_name = "NAME:PASSWORD")]
     user: Vec<String>,
 
-    /// A file of users, as `htpasswd -B` makes it. Each line is NAME:HASH, with bcrypt ($2y$) or
+    /// A file of users, as `htpasswd -B` makes it. Each line is NAME:HASH, with bcrypt ($2y$, $2b$) or
     /// SHA-crypt ($5$, $6$). bcrypt uses the first 72 bytes of a password only. On Unix, SIGHUP reads
     /// the file again for log-ins that follow; elsewhere a change needs a restart.
     #[arg(long, value_name = "FILE")]
     pub passwords: Option<PathBuf>,
 
-    /// Reads a password from the standard input, which is a file or a pipe, prints a line for the file of
-    /// --passwords, and ends.
+    /// Reads a password of at most 71 bytes from the standard input, which is a file or a pipe, prints a line
+    /// for the file of --passwords, and ends. For a longer one use `openssl passwd -6`.
     #[arg(long, value_name = "NAME", exclusive = true)]
     pub hash_password: Option<String>,
 }
@@ -184,7 +184,10 @@ pub fn read_entry(name: &str) -> asynchat::Result<String> {
     }
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
-    entry(name, line.trim_end_matches(['\r', '\n']))
+    match line.trim_end_matches(['\r', '\n']) {
+        "" => Err("the standard input has no password".into()),
+        password => entry(name, password),
+    }
 }
 
 fn entry(name: &str, password: &str) -> asynchat::Result<String> {

@@ -1,6 +1,8 @@
-//! What the server can (FEAT, OPTS), how it sends (TYPE), and what a file is (SIZE, MDTM, MLST).
+//! What the server can (FEAT, OPTS), how it sends (TYPE), and what a file is (SIZE, MDTM, MFMT, MLST).
 
 use std::time::SystemTime;
+
+use tracing::info;
 
 use super::command::Command;
 use super::session::Session;
@@ -103,7 +105,7 @@ impl Session {
         };
         let facts = self.facts.all();
         let reply = format!(
-            "211-the features:\r\n{tls} EPRT\r\n EPSV\r\n MDTM\r\n MLST {facts}\r\n REST STREAM\r\n SIZE\r\n TVFS\r\n \
+            "211-the features:\r\n{tls} EPRT\r\n EPSV\r\n MDTM\r\n MFMT\r\n MLST {facts}\r\n REST STREAM\r\n SIZE\r\n TVFS\r\n \
              UTF8\r\n211 end"
         );
         self.reply(&reply);
@@ -138,14 +140,48 @@ impl Session {
         }
     }
 
+    /// When a file was changed. Some clients also set it with this command, with the time before the path, as with vsftpd.
     pub fn mdtm(&self, path: &[u8]) {
-        match self.file(path) {
+        let found = self.file(path);
+        if found.is_err()
+            && let Some((time, path)) = with_time(path)
+            && self.writer().is_ok()
+        {
+            return match self.set_modified(time, path) {
+                Ok(_) => self.reply("213 the time is set"),
+                Err(refusal) => self.reply(refusal),
+            };
+        }
+        match found {
             Ok(entry) => {
                 let modified = entry.modified.unwrap_or(SystemTime::UNIX_EPOCH);
                 self.reply(&format!("213 {}", time::time_val(modified)));
             }
             Err(refusal) => self.reply(refusal),
         }
+    }
+
+    /// Sets when a file was changed (draft-somers-ftp-mfxx section 3). Clients that synchronize folders do, after an upload.
+    pub fn mfmt(&self, argument: &[u8]) {
+        let Some((time, path)) = with_time(argument) else {
+            return self.reply("501 expected YYYYMMDDHHMMSS and a path");
+        };
+        match self.set_modified(time, path) {
+            Ok(names) => {
+                let (time, path) = (time::time_val(time), names.to_ftp_path());
+                let parts = [b"213 Modify=", time.as_bytes(), b"; ", &path, b"\r\n"];
+                self.chat.push_slices(&parts);
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    fn set_modified(&self, time: SystemTime, path: &[u8]) -> Result<Names, Refusal> {
+        let (author, names) = (self.writer()?, self.resolve(path)?);
+        let set = self.service.tree.set_modified(&names, time);
+        set.map_err(|error| failed(&names, &error))?;
+        info!(names = %names.display(), %author, time = time::time_val(time), "the time was set");
+        Ok(names)
     }
 
     fn file(&self, path: &[u8]) -> Result<Entry, Refusal> {
@@ -187,4 +223,12 @@ impl Session {
         };
         Ok((names, entry))
     }
+}
+
+/// A time and a path.
+fn with_time(argument: &[u8]) -> Option<(SystemTime, &[u8])> {
+    let space = memchr::memchr(b' ', argument)?;
+    let (time, path) = (&argument[..space], &argument[space + 1..]);
+    let time = time::parse_time_val(std::str::from_utf8(time).ok()?)?;
+    Some((time, path)).filter(|_| !path.is_empty())
 }

@@ -5,26 +5,32 @@ use tracing::info;
 use super::session::Session;
 use super::{Refusal, failed, refusal};
 use crate::failure::Failure;
-use crate::names::Names;
+use crate::names::{Invalid, Names};
 use crate::tree::Found;
 
 impl Session {
     /// A path from the current folder. An empty one is the folder itself.
     pub fn resolve(&self, path: &[u8]) -> Result<Names, Refusal> {
-        let names = self.names(path);
-        names.ok_or("550 no file can have this name")
+        self.names(path).map_err(|invalid| match invalid {
+            Invalid::Name => "550 no file can have this name",
+            Invalid::TooDeep => "550 the path has more than 100 names",
+        })
     }
 
     /// The path of a file that is to be written. RFC 959 section 5.4 has 553 for STOR, APPE and RNTO alone.
     pub fn resolve_new(&self, path: &[u8]) -> Result<Names, Refusal> {
-        let names = self.names(path);
-        names.ok_or("553 no file can have this name")
+        self.names(path).map_err(|invalid| match invalid {
+            Invalid::Name => "553 no file can have this name",
+            Invalid::TooDeep => "553 the path has more than 100 names",
+        })
     }
 
-    fn names(&self, path: &[u8]) -> Option<Names> {
+    fn names(&self, path: &[u8]) -> Result<Names, Invalid> {
         // A CR in a reply could look like the end of its line.
-        let path = Some(path).filter(|path| !path.contains(&b'\r'));
-        path.and_then(|path| self.folder.resolve(path))
+        match path.contains(&b'\r') {
+            true => Err(Invalid::Name),
+            false => self.folder.resolve(path),
+        }
     }
 
     pub fn cwd(&mut self, path: &[u8]) {

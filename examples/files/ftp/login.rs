@@ -1,11 +1,11 @@
 //! Who the client is, and what protects it: USER, PASS, and RFC 4217: AUTH, PBSZ, PROT.
 
-use tracing::{debug, info};
+use tracing::info;
 
 use super::Refusal;
 use super::command::Command;
 use super::session::Session;
-use crate::author::Author;
+use crate::author::{Author, log_wrong_password};
 use crate::names::Names;
 use crate::users;
 
@@ -127,15 +127,10 @@ impl Session {
             }
             users::Login::Busy => self.hang_up("421 the password cannot be checked now"),
             users::Login::Wrong => {
-                debug!(name, "wrong password over FTP");
+                log_wrong_password(name.as_bytes(), self.connection.peer.as_ref());
                 self.refuse_login("the name or the password is wrong");
             }
-            users::Login::TooMany(wait) => {
-                let seconds = wait.as_secs();
-                self.refuse_login(&format!(
-                    "too many wrong passwords from your address, try again in {seconds} seconds"
-                ));
-            }
+            users::Login::TooMany(wait) => self.refuse_login(&users::too_many(wait)),
         }
     }
 

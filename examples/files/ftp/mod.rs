@@ -1,4 +1,4 @@
-//! The folder over FTP (RFC 959, 2228, 2428, 2577, 3659, 4217).
+//! The folder over FTP (RFC 959, 2228, 2428, 2577, 3659, 4217, and MFMT of draft-somers-ftp-mfxx).
 //!
 //! A client has two connections: commands and replies on one, and each file on another, which exists for this file only.
 //! `session.rs` is the handler of the first one, `data.rs` that of the second. They reach each other with
@@ -66,7 +66,7 @@ pub struct Options {
     /// that the client has connected to.
     pub address: Option<Ipv4Addr>,
     pub limits: Limits,
-    /// How long a client may be silent between two commands.
+    /// How long a client may be silent between two commands, or take for a command.
     pub idle: Duration,
     /// How long a client may take to log in.
     pub login_time: Duration,
@@ -101,10 +101,11 @@ impl Default for Options {
             max_failed_logins: 3,
             ports: None,
             address: None,
-            limits: Limits::default(),
+            limits: Limits::default().turn_records(session::MOST_IN_TURN),
             idle: 5 * minute,
             login_time: minute,
-            deadlines: Deadlines::default().record(minute).drain(minute),
+            // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
+            deadlines: Deadlines::default().drain(minute),
             wait: minute,
             data_deadlines: Deadlines::default()
                 .idle(minute)

@@ -13,8 +13,10 @@ use super::data::Data;
 use super::ports::Taken;
 use super::session::Session;
 
-/// Ports that are tried, if a range of ports is given and others have taken them.
+/// So many ports of the range are looked at, of which this server may have opened some for other clients.
 const MOST_TRIES: usize = 256;
+/// So many ports are bound, of which other programs may have taken some. Each takes several system calls.
+const MOST_BINDS: usize = 16;
 
 #[derive(Default)]
 pub struct Route {
@@ -29,11 +31,8 @@ pub struct Route {
 pub enum Way {
     #[default]
     None,
-    /// A listener for one connection, until the connection is here, and its share of the ports.
-    Passive(
-        Channel,
-        #[expect(dead_code, reason = "it counts until it is dropped")] Option<Taken>,
-    ),
+    /// A listener for one connection, until the connection is here.
+    Passive(Channel),
     /// Where the server connects to when there is something to transfer.
     Active(SocketAddr),
     /// It is connecting.
@@ -47,7 +46,7 @@ impl Route {
         self.number += 1;
         match std::mem::take(&mut self.way) {
             Way::None | Way::Active(_) => {}
-            Way::Passive(listener, _) => listener.close(),
+            Way::Passive(listener) => listener.close(),
             Way::Connecting(data) | Way::Connected(data) => data.abort(),
         }
     }
@@ -168,30 +167,45 @@ impl Session {
     }
 
     fn open_passive_port(&mut self) -> Result<SocketAddr, Refusal> {
+        let had_one = matches!(self.route.way, Way::Passive(_));
         self.route.close();
+        let (listener, addr) = self.listen(had_one)?;
+        self.route.way = Way::Passive(listener);
+        Ok(addr)
+    }
+
+    /// `had_one`: the session has closed a listener for this one. Its socket closes at the end of the turn, and its port counts
+    /// until then: otherwise a client that sends many commands at once could have all ports.
+    fn listen(&self, had_one: bool) -> Result<(Channel, SocketAddr), Refusal> {
         let mut addr = self.own_addr()?;
         let Some(ports) = self.service.options.ports.clone() else {
             addr.set_port(0);
-            let (listener, addr) = self.listen_on(addr)?;
-            self.route.way = Way::Passive(listener, None);
-            return Ok(addr);
+            return self.listen_on(addr, None);
         };
-        let (peer, most) = (self.chat.peer_addr(), ports.len().div_ceil(2));
-        let taken = self.service.ports.take(peer.as_ref(), most);
-        let taken = taken.ok_or("425 too many ports wait for connections from your address")?;
+        let (open, peer) = (&self.service.ports, self.chat.peer_addr());
+        let most = ports.len().div_ceil(2) + usize::from(had_one);
+        if open.count(peer.as_ref()) >= most {
+            return Err("425 too many ports wait for connections from your address");
+        }
         let skipped = unpredictable()? as usize % ports.len();
         let tries = ports.len().min(MOST_TRIES);
-        for port in ports.cycle().skip(skipped).take(tries) {
+        let addrs = ports.cycle().skip(skipped).take(tries).map(|port| {
             addr.set_port(port);
-            if let Ok((listener, addr)) = self.listen_on(addr) {
-                self.route.way = Way::Passive(listener, Some(taken));
-                return Ok(addr);
-            }
-        }
-        Err("425 all ports are in use")
+            addr
+        });
+        let free = addrs.filter_map(|addr| Some((addr, open.take(peer.as_ref(), addr)?)));
+        let free = free.take(MOST_BINDS);
+        let mut opened = free.map(|(addr, taken)| self.listen_on(addr, Some(taken)));
+        opened
+            .find_map(Result::ok)
+            .ok_or("425 all ports are in use")
     }
 
-    fn listen_on(&self, addr: SocketAddr) -> Result<(Channel, SocketAddr), Refusal> {
+    fn listen_on(
+        &self,
+        addr: SocketAddr,
+        taken: Option<Taken>,
+    ) -> Result<(Channel, SocketAddr), Refusal> {
         let options = &self.service.options;
         let (client, number, control) = (self.client(), self.route.number, self.chat.clone());
         let make = self.data_factory();
@@ -201,6 +215,7 @@ impl Session {
             .once(options.wait)
             .deadlines(options.data_deadlines.handshake(options.wait))
             .on_close(move |why| {
+                drop(taken);
                 if !matches!(why, Close::Local) {
                     let _ = control.post(move |session: &mut Session| {
                         session.nobody_came(number);

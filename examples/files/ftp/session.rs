@@ -27,6 +27,13 @@ const LONGEST_LINE: u64 = 5000;
 const MOST_WAITING: usize = 100;
 const MOST_BYTES_WAITING: usize = 16 << 10;
 
+/// So many commands of a client run in a turn of the loop. Each may take as long as the system calls for a file, or for a
+/// port.
+pub const MOST_IN_TURN: usize = 16;
+
+/// A connection on which less was sent is closed at once after QUIT.
+const SHORT: u64 = 128 << 10;
+
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
 
@@ -48,8 +55,8 @@ pub struct Session {
     pub route: Route,
     /// From 150 to the reply that ends the transfer.
     pub transfer: Option<Transfer>,
-    /// While the reply to a STAT with a path is sent, which has the folder open, or a password is checked. The next
-    /// command waits.
+    /// While the reply to a STAT with a path is sent, which has the folder open, a password is checked, or the next commands
+    /// wait for the next turn of the loop.
     is_busy: bool,
     /// The commands that have come meanwhile.
     waiting: VecDeque<Command>,
@@ -159,11 +166,14 @@ impl Session {
             "NOOP" => self.reply("200 done"),
             "HELP" => self.reply(
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
-                 PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM DELE MKD RMD RNFR RNTO",
+                 PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM MFMT DELE MKD RMD RNFR RNTO",
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
-                self.chat.skip_linger();
+                // Of long listings in replies (STAT) the kernel may still have much, and only a lingering socket has a deadline.
+                if self.chat.stats().bytes_out + (self.chat.queued() as u64) < SHORT {
+                    self.chat.skip_linger();
+                }
             }
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {
@@ -192,6 +202,7 @@ impl Session {
             "STAT" => self.stat(path),
             "SIZE" => self.size(path),
             "MDTM" => self.mdtm(path),
+            "MFMT" => self.mfmt(path),
             "DELE" => self.reply_or_refuse(self.dele(path)),
             "MKD" | "XMKD" => self.mkd(path),
             "RMD" | "XRMD" => self.reply_or_refuse(self.rmd(path)),
@@ -276,13 +287,28 @@ impl Session {
     }
 
     fn run_waiting(&mut self) {
-        while self.transfer.is_none()
-            && !self.is_busy
-            && !self.chat.is_closing()
-            && let Some(command) = self.waiting.pop_front()
-        {
+        for _ in 0..MOST_IN_TURN {
+            if self.must_wait() || self.chat.is_closing() {
+                return;
+            }
+            let Some(command) = self.waiting.pop_front() else {
+                return;
+            };
             self.run(&command);
         }
+        if self.has_waiting() && !self.must_wait() {
+            self.begin_wait();
+            // Fails if the connection has ended.
+            let _ = self.chat.post(|session: &mut Session| {
+                session.end_wait();
+                Ok(())
+            });
+        }
+    }
+
+    /// Whether the next command waits.
+    fn must_wait(&self) -> bool {
+        self.transfer.is_some() || self.is_busy
     }
 }
 
@@ -303,11 +329,13 @@ impl AsyncChat for Session {
             return Ok(());
         }
         let is_immediate = match &*command.name {
+            // The replies to ABOR come before that to the next command.
+            _ if self.is_aborting() => false,
             "ABOR" => true,
             "STAT" => command.argument.is_empty(),
             _ => false,
         };
-        if self.transfer.is_none() || is_immediate {
+        if is_immediate || !self.must_wait() {
             self.run(&command);
         } else if self.may_wait(&command) {
             // The reply to the transfer comes before that to the next command.

@@ -50,6 +50,30 @@ pub fn time_val(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
+/// The other way round. A fraction of a second is left out. `None` if there is no such time, or if it is before 1970.
+pub fn parse_time_val(text: &str) -> Option<SystemTime> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.len() != 14 || fraction.is_empty() || !is_number(whole) || !is_number(fraction) {
+        return None;
+    }
+    let number = |at: std::ops::Range<usize>| whole[at].parse::<u64>().ok();
+    let (year, month, day) = (number(0..4)?, number(4..6)?, number(6..8)?);
+    // As in `Date::of`. What is not in the calendar is found below.
+    let year = if month > 2 {
+        year
+    } else {
+        year.checked_sub(1)?
+    };
+    let month = (month + 9) % 12;
+    let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
+    let seconds = number(8..10)? * 3600 + number(10..12)? * 60 + number(12..14)?;
+    let seconds = days.checked_sub(719_468)? * DAY + seconds;
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+    (time_val(time) == whole).then_some(time)
+}
+
 /// As `ls -l` has it: `Nov  6 08:49`, and `Nov  6  1994` for what is older than half a year.
 pub fn ls_time(time: SystemTime, now: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
@@ -94,6 +118,32 @@ mod tests {
         ] {
             let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
             assert_eq!(time_val(time.unwrap()), expected);
+            if seconds <= 253_402_300_799 {
+                assert_eq!(parse_time_val(expected), time);
+                assert_eq!(parse_time_val(&format!("{expected}.5")), time);
+            }
+        }
+        for wrong in [
+            "",
+            "1994110608493",
+            "199411060849370",
+            "1994110608493x",
+            "19941106084937.",
+            "19941106084937.x",
+            "19690101000000",
+            "00000000000000",
+            "19940006084937",
+            "19941306084937",
+            "19940229084937",
+            "19941100084937",
+            "19941131084937",
+            "19941106244937",
+            "19941106086037",
+            "19941106084960",
+            "99999999999999",
+            "\u{0661}994110608493",
+        ] {
+            assert_eq!(parse_time_val(wrong), None, "{wrong}");
         }
     }
 

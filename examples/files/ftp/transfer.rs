@@ -19,6 +19,8 @@ use crate::names::Names;
 use crate::status::{Progress, Record};
 use crate::tree::Found;
 
+const ABORTED: &str = "426 aborted";
+
 pub struct Transfer {
     /// Until the data connection is here.
     work: Option<(Work, Progress)>,
@@ -27,6 +29,8 @@ pub struct Transfer {
     record: Record,
     /// The reply, if it was sent while the client still sends its file.
     refusal: Option<Refusal>,
+    /// After ABOR, until its data connection has ended.
+    is_aborted: bool,
 }
 
 /// What a command has asked for.
@@ -208,6 +212,7 @@ impl Session {
             text,
             record,
             refusal: None,
+            is_aborted: false,
         });
         self.transfer_data();
     }
@@ -284,9 +289,14 @@ impl Session {
     }
 
     pub fn data_ended(&mut self, number: u64, reply: &str) {
-        // `Route::close` has changed the number if the transfer was aborted.
+        // `Route::close` has changed the number if the transfer was closed before.
         if number == self.route.number {
-            self.close_transfer(reply);
+            match self.is_aborting() {
+                // It had ended when ABOR came.
+                true if reply.starts_with("226") => self.end_aborted_transfer(reply),
+                true => self.end_aborted_transfer(ABORTED),
+                false => self.close_transfer(reply),
+            }
         }
     }
 
@@ -320,18 +330,33 @@ impl Session {
         }
     }
 
-    /// RFC 959 section 4.1.3: two replies, if there was a transfer.
+    /// RFC 959 section 4.1.3: two replies, if there was a transfer. They come after the end of the data connection, with which
+    /// an incomplete upload is removed, and the lock on its file.
     pub fn abor(&mut self) {
-        self.route.close();
-        let aborted = "426 aborted";
-        match self.end_transfer(aborted) {
-            true => {
-                self.reply(aborted);
-                self.reply("226 the data connection is closed");
-                self.transfer_ended();
+        match (&mut self.transfer, &self.route.way) {
+            (None, _) => {
+                self.route.close();
+                self.reply("226 there is no transfer");
             }
-            false => self.reply("226 there is no transfer"),
+            (Some(transfer), Way::Connected(data)) => {
+                transfer.is_aborted = true;
+                data.abort();
+            }
+            (Some(_), _) => self.end_aborted_transfer(ABORTED),
         }
+    }
+
+    fn end_aborted_transfer(&mut self, reply: &str) {
+        self.route.close();
+        self.end_transfer(reply);
+        self.reply(reply);
+        self.reply("226 the data connection is closed");
+        self.transfer_ended();
+    }
+
+    pub fn is_aborting(&self) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|transfer| transfer.is_aborted)
     }
 
     /// Without a path: how it is going, also during a transfer. With one: a listing in the reply.

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use asynchat::Chat;
+use asynchat::{Addr, Chat};
 
 use super::Options;
 use super::reply::Reply;
 use super::session::Session;
+use crate::author::log_wrong_password;
 use crate::http1::{Fields, basic};
-use crate::users::Login;
+use crate::users::{Login, too_many};
 
 /// Who sends a request that needs a user.
 pub enum Sender {
@@ -32,17 +33,20 @@ pub fn sender(fields: Fields<'_>, options: &Options, chat: &Chat) -> Option<Send
     let Some((name, password)) = credentials else {
         return Some(Sender::Nobody);
     };
-    let user = name.clone();
-    let then = |session: &mut Session, login| {
-        session.checked(&Sender::new(login, user));
+    let (user, peer) = (name.clone(), chat.peer_addr());
+    let then = move |session: &mut Session, login| {
+        session.checked(&Sender::new(login, user, peer.as_ref()));
         Ok(())
     };
     let known = options.logins.check(chat, name.clone(), password, then);
-    known.map(|login| Sender::new(login, name))
+    known.map(|login| Sender::new(login, name, chat.peer_addr().as_ref()))
 }
 
 impl Sender {
-    fn new(login: Login, name: Vec<u8>) -> Sender {
+    fn new(login: Login, name: Vec<u8>, peer: Option<&Addr>) -> Sender {
+        if login == Login::Wrong {
+            log_wrong_password(&name, peer);
+        }
         match (login, String::from_utf8(name)) {
             (Login::Right, Ok(name)) => Sender::User(name),
             (Login::Busy, _) => Sender::Unchecked,
@@ -65,11 +69,8 @@ impl Sender {
                 Reply::text(503, "the password cannot be checked now").field("Retry-After", "10")
             }
             Sender::TooMany(wait) => {
-                let seconds = wait.as_secs();
-                let why = format!(
-                    "too many wrong passwords from your address: try again in {seconds} seconds"
-                );
-                Reply::text(429, why).field("Retry-After", seconds.to_string())
+                let seconds = wait.as_secs().to_string();
+                Reply::text(429, too_many(*wait)).field("Retry-After", seconds)
             }
             // Without a challenge, so that browsers ask for no password. A redirect would come after a password was sent.
             _ if is_refused(options, chat) => {

@@ -18,7 +18,7 @@ use super::{Service, own, page};
 use crate::clock::http_date;
 use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
-use crate::names::Names;
+use crate::names::{Invalid, MOST_NAMES, Names};
 use crate::tree::Found;
 
 /// Paths that begin so belong to the server itself. A folder of the name `-` is reached as `/%2D/`.
@@ -39,8 +39,10 @@ pub fn get(
     if let Some(path) = path.strip_prefix(OWN) {
         return own::own(service, request, path, client, shutting_down);
     }
-    let Some(names) = Names::parse(path) else {
-        return Reply::text(404, "there is no such file");
+    let names = match Names::parse(path) {
+        Ok(names) => names,
+        Err(Invalid::Name) => return Reply::text(404, "there is no such file"),
+        Err(Invalid::TooDeep) => return too_deep(),
     };
     match service.tree.find(&names) {
         Ok(Found::File(..)) if names.is_folder => Reply::text(404, "it is a file"),
@@ -53,6 +55,10 @@ pub fn get(
         }
         Err(error) => failed(&names, &error),
     }
+}
+
+pub fn too_deep() -> Reply {
+    Reply::text(414, format!("the path has more than {MOST_NAMES} names"))
 }
 
 /// The path and the query of a target in origin-form or absolute-form (RFC 9112 section 3.2).

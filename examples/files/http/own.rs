@@ -62,7 +62,10 @@ pub fn own(
         ),
         "status.css" => cached(STYLE, "text/css; charset=utf-8"),
         "status.js" => cached(SCRIPT, "text/javascript; charset=utf-8"),
-        "metrics" => fresh(service.status.metrics().into(), metrics::CONTENT_TYPE),
+        "metrics" => {
+            let text = service.status.metrics(service.options.logins.wrong());
+            fresh(text.into(), metrics::CONTENT_TYPE)
+        }
         _ if request.framing != Framing::Empty => Reply::text(400, "a body is not possible here"),
         _ if shutting_down => Reply::text(503, "the server shuts down"),
         _ if service.status.watchers.get() >= MOST_WATCHERS => {

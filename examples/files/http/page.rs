@@ -48,11 +48,11 @@ fn start(names: &Names, can_write: bool) -> String {
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}/</title>\n<style>\n{STYLE}</style>\n\
          <h1><a href=\"/\">files</a>"
     );
-    let mut path = String::from("/");
-    for name in names.as_path() {
-        let _ = write!(path, "{}/", encoded(name));
-        let shown = name.to_string_lossy();
-        let _ = write!(page, " / <a href=\"{path}\">{}</a>", Escaped(shown));
+    // Relative links: whole paths would make a page of megabytes of a long path.
+    let depth = names.as_path().iter().count();
+    for (n, name) in names.as_path().iter().enumerate() {
+        let (up, shown) = ("../".repeat(depth - n - 1), name.to_string_lossy());
+        let _ = write!(page, " / <a href=\"./{up}\">{}</a>", Escaped(shown));
     }
     page.push_str("</h1>\n<main>\n");
     if can_write {

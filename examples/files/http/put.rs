@@ -7,11 +7,11 @@ use tracing::info;
 
 use super::Service;
 use super::conditions::{self, Outcome, Validators};
-use super::get::{failed, modified, path_of};
+use super::get::{failed, modified, path_of, too_deep};
 use super::reply::{Content, Reply};
 use crate::author::Author;
 use crate::http1::{Framing, Request};
-use crate::names::Names;
+use crate::names::{Invalid, Names};
 use crate::tree::{self, Found};
 
 /// A file that is being received.
@@ -125,10 +125,12 @@ pub fn too_large() -> Reply {
 /// What to write.
 fn target(request: &Request<'_>) -> Result<Names, Reply> {
     let path = path_of(request.target).map(|(path, _)| path);
-    let names = path
-        .filter(|path| !path.starts_with("/-/"))
-        .and_then(Names::parse);
-    names.ok_or_else(|| Reply::text(403, "no file can have this name"))
+    let path = path.filter(|path| !path.starts_with("/-/"));
+    match path.map_or(Err(Invalid::Name), Names::parse) {
+        Ok(names) => Ok(names),
+        Err(Invalid::Name) => Err(Reply::text(403, "no file can have this name")),
+        Err(Invalid::TooDeep) => Err(too_deep()),
+    }
 }
 
 /// The validators of the file with this name, or `None` if there is none.

@@ -13,8 +13,8 @@ use crate::http1::{Rejected, Version, status};
 use crate::names::Names;
 use crate::status::{Connection, Record};
 
-/// The longest reply after which a socket skips the linger. The kernel may queue much of a longer one, and only a lingering
-/// socket has a deadline.
+/// The most bytes of a connection after which its socket skips the linger. The kernel may still have much of more, also of
+/// earlier replies, and only a lingering socket has a deadline.
 const SHORT: u64 = 128 * 1024;
 
 /// What a session has to know of a request when it replies.
@@ -23,7 +23,8 @@ pub struct Exchange {
     pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
-    /// Whether the client sends nothing more: it has said so, and the request has no body.
+    /// Whether the client sends nothing more, because it has said so and the request has no body, and no earlier reply is
+    /// being made.
     pub client_is_done: bool,
     /// Whether pages of other sites must not load the reply, as an image or a script.
     pub is_private: bool,
@@ -168,7 +169,8 @@ pub fn send(
     if !keep_alive {
         chat.close_when_done();
     }
-    if client_is_done && !is_made && length.unwrap_or(0) <= SHORT {
+    let sent = || chat.stats().bytes_out + chat.queued() as u64;
+    if client_is_done && !is_made && sent().saturating_add(length.unwrap_or(0)) <= SHORT {
         // RFC 9112 section 9.6: it sends nothing more.
         chat.skip_linger();
     }

@@ -179,7 +179,8 @@ impl Session {
             keep_alive: request.keep_alive() && request.method != "CONNECT",
             client_is_done: !request.keep_alive()
                 && request.framing == Framing::Empty
-                && request.method != "CONNECT",
+                && request.method != "CONNECT"
+                && self.waits.open.get() == 0,
             is_private: self.is_private(),
             record: self.record(request, user),
         };

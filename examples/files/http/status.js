@@ -3,7 +3,7 @@
 "use strict";
 
 const SPAN = 180; // seconds in the charts
-const SILENCE = 4; // seconds without figures, after which the page shows that it is disconnected
+const SILENCE = 4; // seconds without figures, after which the page shows that it is disconnected, and tries again
 
 const CLOSES = {
   local: "closed by the server",
@@ -261,6 +261,9 @@ function showState() {
 }
 
 function receive(figures) {
+  lastTime = performance.now();
+  // The first event of a connection can be one that has come before.
+  if (last && last.run === figures.run && last.uptime === figures.uptime) return;
   rates = last && difference(last, figures);
   if (last && last.run !== figures.run) {
     restarts.push(Date.now() / 1000);
@@ -268,7 +271,6 @@ function receive(figures) {
     set(at("notice"), `The server was restarted at ${new Date().toLocaleTimeString("en-GB")}. Its figures begin anew.`);
   }
   last = figures;
-  lastTime = performance.now();
   const from = Date.now() / 1000 - SPAN;
   samples = samples.filter((sample) => sample.time > from);
   restarts = restarts.filter((time) => time > from);
@@ -279,20 +281,24 @@ function receive(figures) {
 // ---- the connection
 
 let source;
+let tried = 0; // when it was made
 
 function connect() {
+  if (source) source.close();
+  tried = performance.now();
   source = new EventSource("events");
-  source.onopen = showState;
+  source.onopen = source.onerror = showState;
   source.onmessage = (event) => {
     receive(JSON.parse(event.data));
     showState();
     if (!paused) drawCharts();
   };
-  // The browser connects again by itself, unless the server has refused.
-  source.onerror = () => {
-    showState();
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
-  };
+}
+
+// A browser connects again by itself, but not after the server has refused, nor while a connection is silent, as after a
+// sleep of the computer.
+function connectAgain() {
+  if (performance.now() - Math.max(lastTime, tried) > 1000 * SILENCE) connect();
 }
 
 at("pause").addEventListener("click", () => {
@@ -306,6 +312,7 @@ new ResizeObserver(drawCharts).observe(at("requests-chart"));
 connect();
 // Also while no figures come.
 setInterval(() => {
+  connectAgain();
   showState();
   if (!paused && source.readyState !== EventSource.OPEN) drawCharts();
 }, 1000);

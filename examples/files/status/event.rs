@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use super::{Connection, Status, closes, loop_stats};
+use super::{Connection, Status, loop_stats};
 
 /// So many connections are listed.
 const MOST_CONNECTIONS: usize = 100;
@@ -35,7 +35,7 @@ impl Status {
             stats.closed,
         );
         let mut list = List::default();
-        for (reason, count) in closes(&stats.closes) {
+        for (reason, count) in stats.closes.iter() {
             if count > 0 {
                 let _ = write!(json, "{}\"{reason}\":{count}", list.comma());
             }

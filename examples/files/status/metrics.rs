@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write as _};
 
-use super::{Status, closes, loop_stats};
+use super::{Status, loop_stats};
 
 /// The Content-Type of [`Status::metrics`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 impl Status {
-    pub fn metrics(&self) -> String {
+    pub fn metrics(&self, wrong_passwords: u64) -> String {
         let stats = loop_stats();
         let mut text = Text(String::with_capacity(8 << 10));
         text.family(
@@ -80,6 +80,11 @@ impl Status {
 
         for (name, help, count) in [
             (
+                "wrong_passwords_total",
+                "Passwords and names of users that were wrong, over HTTP and FTP.",
+                wrong_passwords,
+            ),
+            (
                 "received_bytes_total",
                 "Bytes received on all connections.",
                 stats.bytes_in,
@@ -135,7 +140,7 @@ impl Status {
             "counter",
             "Sockets that have ended, by reason.",
         );
-        for (reason, count) in closes(&stats.closes) {
+        for (reason, count) in stats.closes.iter() {
             text.sample(
                 "channels_closed_total",
                 format_args!("{{reason=\"{reason}\"}}"),

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use asynchat::{Closes, EventLoop, LoopStats};
+use asynchat::{EventLoop, LoopStats};
 
 pub use connections::{Connection, Progress};
 pub use record::Record;
@@ -76,27 +76,4 @@ impl Status {
 
 fn loop_stats() -> LoopStats {
     EventLoop::current().map_or_else(|_| LoopStats::default(), |current| current.stats())
-}
-
-/// The numbers of closed connections, with their reasons.
-fn closes(closes: &Closes) -> [(&'static str, u64); 17] {
-    [
-        ("local", closes.local),
-        ("dropped", closes.dropped),
-        ("eof", closes.eof),
-        ("reset", closes.reset),
-        ("connect_failed", closes.connect_failed),
-        ("timeout", closes.timeout),
-        ("input_limit", closes.input_limit),
-        ("output_limit", closes.output_limit),
-        ("handler", closes.handler),
-        ("panic", closes.panic),
-        ("shutdown", closes.shutdown),
-        ("interrupted", closes.interrupted),
-        ("piped", closes.piped),
-        ("truncated", closes.truncated),
-        ("tls", closes.tls),
-        ("proxy_header", closes.proxy_header),
-        ("io", closes.io),
-    ]
 }

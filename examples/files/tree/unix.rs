@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::parts::{self, Searched};
-use super::{Entry, Found, is_shown};
+use super::{Entry, Found, closing, is_shown};
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
 const READ: OFlags = OFlags::RDONLY
@@ -122,7 +122,7 @@ impl Root {
         let (old, new) = (self.folder(from.parent())?, self.folder(to.parent())?);
         let (from, to) = (from.file_name(), to.file_name());
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        Ok(rustix::fs::renameat(old.as_fd(), from, new.as_fd(), to)?)
+        replace(old.as_fd(), from, new.as_fd(), to)
     }
 
     /// See [`replaceable`].
@@ -181,6 +181,33 @@ fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result
         FileType::Directory => Err(ErrorKind::IsADirectory.into()),
         _ => Err(ErrorKind::PermissionDenied.into()),
     }
+}
+
+/// Renames. The last close of a large file that had the name is not left to the rename.
+fn replace(
+    old_folder: BorrowedFd<'_>,
+    old: &OsStr,
+    new_folder: BorrowedFd<'_>,
+    new: &OsStr,
+) -> io::Result<()> {
+    let replaced = large_file(new_folder, new);
+    rustix::fs::renameat(old_folder, old, new_folder, new)?;
+    if let Some(file) = replaced {
+        closing::close(file);
+    }
+    Ok(())
+}
+
+fn large_file(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
+    let found = rustix::fs::statat(folder, name, flags_of_stat(false)).ok()?;
+    let is_file = FileType::from_raw_mode(found.st_mode).is_file();
+    let is_large = u64::try_from(found.st_size).is_ok_and(|size| size >= closing::LARGE);
+    if !is_file || !is_large {
+        return None;
+    }
+    let flags = READ.union(OFlags::NOFOLLOW);
+    let opened = rustix::fs::openat(folder, name, flags, Mode::empty());
+    opened.ok().map(File::from)
 }
 
 fn flags_of_stat(follow_symlinks: bool) -> AtFlags {
@@ -256,7 +283,8 @@ impl Pending {
         if let Some(mode) = current.or(self.mode) {
             rustix::fs::fchmod(&self.file, mode)?;
         }
-        Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
+        let folder = self.folder.as_fd();
+        replace(folder, from, folder, to)
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {

@@ -72,6 +72,8 @@ pub struct Options {
     pub max_failed_logins: usize,
     /// The delay of the reply to the first failed log-in of an address. Each further failure doubles it.
     pub login_delay: Duration,
+    /// How long the check of a password may take, with the time that it waits for others.
+    pub password_time: Duration,
     /// If set, clients must log in. It is a function because it may start threads and may use crates that other programs
     /// with this module do not have.
     pub check_password: Option<Box<CheckPassword>>,
@@ -104,6 +106,7 @@ impl Default for Options {
             max_bad_commands: 10,
             max_failed_logins: 3,
             login_delay: Duration::from_secs(1),
+            password_time: Duration::from_secs(30),
             check_password: None,
             insecure_auth: false,
             start_tls: None,

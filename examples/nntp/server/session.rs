@@ -35,6 +35,8 @@ pub struct Session {
     shutting_down: bool,
     /// The reply to a failed log-in. It is sent when the timer fires.
     delayed_reply: Option<&'static str>,
+    /// Bounds the check of a password.
+    check_timer: Option<TimerId>,
     span: Span,
 }
 
@@ -62,6 +64,7 @@ impl Session {
             storing: false,
             shutting_down: false,
             delayed_reply: None,
+            check_timer: None,
             span,
         }
     }
@@ -98,11 +101,21 @@ impl Session {
         self.chat.call_later(delay);
     }
 
+    /// The check of a password takes a while. Until it has ended no command is read or parsed.
+    pub(super) fn wait_for_check(&mut self) {
+        self.chat.pause_reading();
+        let time = self.service.options.password_time;
+        self.check_timer = Some(self.chat.call_later(time));
+    }
+
     /// A check that has taken a while has ended.
     #[allow(dead_code, reason = "some programs check passwords at once")]
     pub fn password_checked(&mut self, checked: Checked) {
         let _session = self.span.clone().entered();
         if !self.chat.is_closing() {
+            if let Some(timer) = self.check_timer.take() {
+                self.chat.cancel(timer);
+            }
             self.chat.resume_reading();
             auth::end_check(self, checked);
         }
@@ -158,8 +171,13 @@ impl AsyncChat for Session {
         Ok(Overflow::Discard)
     }
 
-    fn handle_timer(&mut self, _: TimerId) -> Result {
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
         let _session = self.span.clone().entered();
+        if self.check_timer == Some(timer) {
+            // The session ends, because the outcome may come later, and must not be taken for that of another log-in.
+            self.hang_up("the password was not checked in time", b"AUTHINFO");
+            return Ok(());
+        }
         self.chat.resume_reading();
         if let Some(reply) = self.delayed_reply.take() {
             self.failed_login(reply);

@@ -9,6 +9,7 @@
 //! A name says nothing about the address that it will have a moment later (DNS rebinding). The list is therefore
 //! applied to the addresses that a look-up has found, and exactly these are connected to.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use asynchat::Addr;
@@ -26,26 +27,71 @@ pub struct Access {
     pub ports: Vec<u16>,
 }
 
+/// The rule that refuses a destination. Its text is for the log: it tells the operator which option permits the
+/// destination. To clients it would tell the addresses of names in the network of the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// There are ports of `--port`, and this is none of them.
+    NotListed(u16),
+    /// Only `--port` permits this port.
+    Reserved(u16),
+    NotPublic(IpAddr),
+    OwnHost(IpAddr),
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Rule::NotListed(port) => write!(f, "port {port} is not in --port"),
+            Rule::Reserved(port) => write!(f, "port {port} is refused unless it is in --port"),
+            Rule::NotPublic(ip) => write!(f, "{ip} is not public: --allow {ip} permits it"),
+            Rule::OwnHost(ip) => {
+                write!(
+                    f,
+                    "{ip} is an address of this host: --allow {ip} permits it"
+                )
+            }
+        }
+    }
+}
+
 impl Access {
-    pub fn allows_port(&self, port: u16) -> bool {
+    /// # Errors
+    /// The rule that refuses the port.
+    pub fn check_port(&self, port: u16) -> Result<(), Rule> {
         match self.ports.is_empty() {
-            true => port != SMTP && port != 0,
-            false => self.ports.contains(&port),
+            true if port == SMTP || port == 0 => Err(Rule::Reserved(port)),
+            false if !self.ports.contains(&port) => Err(Rule::NotListed(port)),
+            _ => Ok(()),
         }
     }
 
-    pub fn allows(&self, addr: SocketAddr) -> bool {
-        self.lists(addr) || is_public(addr.ip())
+    /// Checks an address that a client has asked for on its connection to `own`.
+    ///
+    /// # Errors
+    /// The rule that refuses the address.
+    pub fn check(&self, addr: SocketAddr, own: Option<&Addr>) -> Result<(), Rule> {
+        match self.lists(addr) || is_public(addr.ip()) {
+            true => self.check_own(Some(&addr.into()), own),
+            false => Err(Rule::NotPublic(addr.ip())),
+        }
     }
 
     /// Whether `addr` is one of the host of the proxy, which has the address `own`, and is not listed.
-    pub fn refuses_own(&self, addr: Option<Addr>, own: Option<Addr>) -> bool {
-        let ip = |addr: Option<Addr>| addr.and_then(|addr| addr.inet());
-        match (ip(addr), ip(own)) {
-            (Some(addr), Some(own)) => {
-                addr.ip().to_canonical() == own.ip().to_canonical() && !self.lists(addr)
+    ///
+    /// # Errors
+    /// The rule that refuses it.
+    pub fn check_own(&self, addr: Option<&Addr>, own: Option<&Addr>) -> Result<(), Rule> {
+        let inet = |addr: Option<&Addr>| addr.and_then(Addr::inet);
+        match (inet(addr), inet(own)) {
+            (Some(addr), Some(own)) if !self.lists(addr) => {
+                let ip = addr.ip().to_canonical();
+                match ip == own.ip().to_canonical() {
+                    true => Err(Rule::OwnHost(ip)),
+                    false => Ok(()),
+                }
             }
-            _ => false,
+            _ => Ok(()),
         }
     }
 
@@ -109,7 +155,8 @@ mod tests {
     use super::*;
 
     fn allows(access: &Access, ip: &str) -> bool {
-        access.allows(SocketAddr::new(ip.parse().unwrap(), 80))
+        let addr = SocketAddr::new(ip.parse().unwrap(), 80);
+        access.check(addr, None).is_ok()
     }
 
     #[test]
@@ -219,19 +266,27 @@ mod tests {
         let mut access = Access::default();
         let addr = |text: &str| Some(Addr::from(text.parse::<SocketAddr>().unwrap()));
         let (other_port, mapped) = (addr("1.1.1.1:22"), addr("[::ffff:1.1.1.1]:8080"));
-        assert!(access.refuses_own(other_port.clone(), addr("1.1.1.1:8080")));
-        assert!(access.refuses_own(other_port.clone(), mapped.clone()));
-        assert!(!access.refuses_own(other_port.clone(), addr("1.1.1.2:22")));
-        assert!(!access.refuses_own(other_port.clone(), None));
+        let check = |access: &Access, own: Option<Addr>| {
+            access.check_own(other_port.as_ref(), own.as_ref())
+        };
+        let refused = Err(Rule::OwnHost([1, 1, 1, 1].into()));
+        assert_eq!(check(&access, addr("1.1.1.1:8080")), refused);
+        assert_eq!(check(&access, mapped.clone()), refused);
+        assert_eq!(check(&access, addr("1.1.1.2:22")), Ok(()));
+        assert_eq!(check(&access, None), Ok(()));
         access.allow = vec!["1.1.1.1/32".parse().unwrap()];
-        assert!(!access.refuses_own(other_port, mapped));
+        assert_eq!(check(&access, mapped), Ok(()));
     }
 
     #[test]
     fn ports_can_be_restricted_and_25_is_refused_unless_listed() {
         let mut access = Access::default();
-        assert!(access.allows_port(443) && !access.allows_port(25) && !access.allows_port(0));
+        assert_eq!(access.check_port(443), Ok(()));
+        assert_eq!(access.check_port(25), Err(Rule::Reserved(25)));
+        assert_eq!(access.check_port(0), Err(Rule::Reserved(0)));
         access.ports = vec![25, 443];
-        assert!(access.allows_port(443) && access.allows_port(25) && !access.allows_port(80));
+        assert_eq!(access.check_port(443), Ok(()));
+        assert_eq!(access.check_port(25), Ok(()));
+        assert_eq!(access.check_port(80), Err(Rule::NotListed(80)));
     }
 }

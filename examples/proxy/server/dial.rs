@@ -7,6 +7,7 @@ use std::sync::Arc;
 use asynchat::{AsyncChat, Chat, Connector, IntoSession, Limits, Result};
 
 use super::Proxy;
+use super::access::Rule;
 use super::failure::Failure;
 use super::resolver::Outcome;
 use super::users::Client;
@@ -100,14 +101,18 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             addrs
                 .iter_mut()
                 .for_each(|addr| addr.set_ip(addr.ip().to_canonical()));
-            addrs.retain(|addr| {
-                access.allows(*addr) && !access.refuses_own(Some((*addr).into()), own.clone())
+            let mut rule = None;
+            addrs.retain(|addr| match access.check(*addr, own.as_ref()) {
+                Ok(()) => true,
+                Err(refused) => {
+                    rule.get_or_insert(refused);
+                    false
+                }
             });
             addrs.truncate(MOST_ADDRESSES);
-            if addrs.is_empty() {
-                Err(Failure::Prohibited)
-            } else {
-                Ok(addrs)
+            match rule.filter(|_| addrs.is_empty()) {
+                Some(rule) => Err(Failure::Prohibited(rule)),
+                None => Ok(addrs),
             }
         });
         // An error means that the loop has ended, and the session with it.
@@ -116,8 +121,11 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             _ => session.looked_up(outcome),
         });
     };
+    if let Err(rule) = proxy.access.check_port(to.port) {
+        post(Err(Failure::Prohibited(rule)));
+        return LookUp { _wanted: wanted };
+    }
     match &to.host {
-        _ if !proxy.access.allows_port(to.port) => post(Err(Failure::Prohibited)),
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
@@ -140,10 +148,12 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
 
 /// Whether a connection that is up leads to the proxy's own host, by another address than that of the listener.
 /// Nothing has been sent on it yet.
-pub fn is_to_own_host(proxy: &Proxy, chat: &Chat) -> bool {
-    proxy
-        .access
-        .refuses_own(chat.peer_addr(), chat.local_addr())
+///
+/// # Errors
+/// When it does, and the access list does not permit it.
+pub fn check_own_host(proxy: &Proxy, chat: &Chat) -> Result<(), Rule> {
+    let (addr, own) = (chat.peer_addr(), chat.local_addr());
+    proxy.access.check_own(addr.as_ref(), own.as_ref())
 }
 
 /// Connects to the addresses that were looked up.

@@ -5,11 +5,13 @@ use std::io::ErrorKind;
 
 use asynchat::Error;
 
+use super::access::Rule;
+
 /// Why there is no connection to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The access list does not allow its port, or any of its addresses.
-    Prohibited,
+    /// The access list does not allow its port, or any of its addresses. The rule is that of the first one.
+    Prohibited(Rule),
     /// Its name has no address.
     Unknown,
     /// It refuses connections.
@@ -45,7 +47,7 @@ impl Failure {
     /// The status of the reply in HTTP.
     pub fn status(self) -> u16 {
         match self {
-            Failure::Prohibited => 403,
+            Failure::Prohibited(_) => 403,
             Failure::SlowRequest => 408,
             Failure::TimedOut => 504,
             Failure::Unavailable => 503,
@@ -56,7 +58,7 @@ impl Failure {
     /// The reply in SOCKS: RFC 1928 section 6.
     pub fn socks(self) -> u8 {
         match self {
-            Failure::Prohibited => 2,
+            Failure::Prohibited(_) => 2,
             Failure::NetworkUnreachable => 3,
             Failure::Unknown | Failure::HostUnreachable => 4,
             Failure::Refused => 5,
@@ -67,10 +69,14 @@ impl Failure {
     }
 }
 
+/// What clients are told.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Failure::Prohibited => "the proxy does not allow this destination",
+            Failure::Prohibited(Rule::NotListed(_) | Rule::Reserved(_)) => {
+                "the proxy does not allow this port"
+            }
+            Failure::Prohibited(_) => "the proxy does not allow this destination",
             Failure::Unknown => "the name has no address",
             Failure::Refused => "the destination refuses the connection",
             Failure::NetworkUnreachable => "the network cannot be reached",

@@ -8,6 +8,7 @@ mod http;
 pub mod resolver;
 mod socks;
 mod tunnel;
+pub mod under_way;
 #[path = "../../common/users/mod.rs"]
 pub mod users;
 
@@ -20,6 +21,7 @@ use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server, Target
 use access::Access;
 use first::First;
 use resolver::Resolver;
+use under_way::UnderWay;
 use users::Logins;
 
 use crate::http1;
@@ -40,10 +42,14 @@ pub struct Options {
     pub idle: Duration,
     /// How long a tunnel may be silent in both directions.
     pub tunnel_idle: Duration,
+    /// How long a tunnel may be silent when one end has finished sending.
+    pub half_closed_idle: Duration,
     /// How long a look-up may take, and how long a connection may take.
     pub connect: Duration,
     /// The time in which a peer has to take 64 KiB of its output.
     pub drain: Duration,
+    /// Counts requests and tunnels.
+    pub under_way: UnderWay,
 }
 
 impl Default for Options {
@@ -54,11 +60,15 @@ impl Default for Options {
             logins: Logins::default(),
             name: "asynchat".to_owned(),
             resolver: Resolver::of_the_system(16),
-            limits: Limits::default(),
+            // A request that is refused costs much more to answer than to send. With fewer in a turn, the others wait less.
+            limits: Limits::default().turn_records(64),
             idle: minute,
             tunnel_idle: 60 * minute,
+            // A slow peer with a large buffer may take nothing for a minute: see `drain`.
+            half_closed_idle: 2 * minute,
             connect: Duration::from_secs(10),
             drain: minute,
+            under_way: UnderWay::default(),
         }
     }
 }

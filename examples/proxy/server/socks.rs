@@ -9,9 +9,11 @@ use std::rc::Rc;
 use asynchat::{Addr, AsyncChat, AtShutdown, Chat, Close, Result, Terminator, TimerId};
 
 use super::Proxy;
+use super::access::Rule;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
-use super::tunnel::{Opens, log_end, open};
+use super::tunnel::{Opens, log_end, open, was_half_closed};
+use super::under_way::Begun;
 use super::users::Login;
 
 const VERSION: u8 = 5;
@@ -40,6 +42,8 @@ pub struct Socks {
     /// Who has logged in. For the log.
     user: Option<String>,
     to: Option<Destination>,
+    /// Of the request.
+    under_way: Option<Begun>,
 }
 
 /// What the next record is.
@@ -76,6 +80,7 @@ impl Socks {
             name: vec![],
             user: None,
             to: None,
+            under_way: None,
         };
         socks.expect(1, Step::MethodCount);
         socks
@@ -190,6 +195,7 @@ impl Socks {
         self.chat.reschedule(self.timer, self.proxy.options.connect);
         self.step = Step::LookingUp(look_up::<Socks>(&self.proxy, &self.chat, &to));
         self.to = Some(to);
+        self.under_way = Some(self.proxy.options.under_way.begin());
     }
 
     /// Sends a reply that is an error, and closes: section 6.
@@ -199,25 +205,26 @@ impl Socks {
     }
 
     /// A prohibited destination is logged as a warning.
-    fn refuse_prohibited(&mut self) {
-        let why = Failure::Prohibited;
-        self.chat.push(reply_with(why.socks(), None));
+    fn prohibit(&mut self, rule: Rule) {
+        let reply = Failure::Prohibited(rule).socks();
+        self.chat.push(reply_with(reply, None));
         let user = self.user.as_deref();
         let to = self.to.as_ref().map(tracing::field::display);
-        tracing::warn!(user, to, "SOCKS: {why}");
+        tracing::warn!(user, to, "SOCKS: {rule}");
         self.close();
     }
 
     fn end(&mut self, why: &str) {
         let user = self.user.as_deref();
         let to = self.to.as_ref().map(tracing::field::display);
-        tracing::info!(user, to, "SOCKS: {why}");
+        tracing::info!(target: "proxy::throttled", user, to, "SOCKS: {why}");
         self.close();
     }
 
     /// Closes behind the last reply.
     fn close(&mut self) {
         self.step = Step::Ended;
+        self.under_way = None;
         self.chat.close_when_done();
     }
 }
@@ -269,6 +276,14 @@ impl AsyncChat for Socks {
         Ok(())
     }
 
+    /// Of a tunnel.
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        if chunk.is_empty() {
+            was_half_closed(&self.proxy, &self.chat);
+        }
+        Ok(())
+    }
+
     /// The client did not complete its request in time, or the look-up did not end in time.
     fn handle_timer(&mut self, _: TimerId) -> Result {
         match self.step {
@@ -276,7 +291,7 @@ impl AsyncChat for Socks {
             Step::LoggingIn => self.end_login(Login::Busy),
             Step::Connecting(_) | Step::Ended => {}
             _ => {
-                tracing::info!("SOCKS: the request was not complete in time");
+                tracing::info!(target: "proxy::throttled", "SOCKS: the request was not complete in time");
                 self.chat.close();
             }
         }
@@ -322,7 +337,7 @@ impl Opens for Socks {
 
     fn failed(&mut self, why: Failure) -> Result {
         match why {
-            Failure::Prohibited => self.refuse_prohibited(),
+            Failure::Prohibited(rule) => self.prohibit(rule),
             why => self.refuse(why.socks(), &why.to_string()),
         }
         Ok(())

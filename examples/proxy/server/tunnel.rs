@@ -8,9 +8,9 @@ use asynchat::{Addr, AsyncChat, Chat, Close, Result};
 
 use tracing::info;
 
-use super::Proxy;
-use super::dial::{Destination, LooksUp, connect, is_to_own_host};
+use super::dial::{Destination, LooksUp, check_own_host, connect};
 use super::failure::Failure;
+use super::{Options, Proxy};
 
 /// A session that opens tunnels.
 pub trait Opens: LooksUp {
@@ -53,9 +53,9 @@ struct Far<S> {
 
 impl<S: Opens> AsyncChat for Far<S> {
     fn handle_connect(&mut self) -> Result {
-        if is_to_own_host(&self.proxy, &self.chat) {
+        if let Err(rule) = check_own_host(&self.proxy, &self.chat) {
             self.chat.abort();
-            self.report(Failure::Prohibited);
+            self.report(Failure::Prohibited(rule));
             return Ok(());
         }
         self.near.push(S::opened(self.chat.local_addr()));
@@ -75,10 +75,17 @@ impl<S: Opens> AsyncChat for Far<S> {
         Ok(()) // a piped connection has no records
     }
 
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        if chunk.is_empty() {
+            was_half_closed(&self.proxy, &self.chat);
+        }
+        Ok(())
+    }
+
     fn handle_close(&mut self, why: &Close) {
         let failure = match why {
             Close::ConnectFailed(error) => {
-                info!("{error}");
+                info!(target: "proxy::throttled", "{error}");
                 Failure::of_connect(error)
             }
             // Before the connection was up. Afterwards `near` is piped, and the call below comes too late.
@@ -94,6 +101,18 @@ impl<S: Opens> Far<S> {
         // An error means that the client has left.
         let _ = self.near.post::<S>(move |opener| opener.failed(failure));
     }
+}
+
+/// One end of a tunnel has sent everything. It may be gone: whoever closes a socket and whoever finishes sending look the
+/// same, and the other end may never answer. So this end has to take something within a shorter time, as with `client-fin`
+/// of HAProxy.
+pub fn was_half_closed(proxy: &Proxy, chat: &Chat) {
+    let Options {
+        half_closed_idle,
+        tunnel_idle,
+        ..
+    } = proxy.options;
+    chat.set_idle_timeout(half_closed_idle.min(tunnel_idle));
 }
 
 /// Logs the end of a client's connection that has asked for a tunnel.

@@ -1,14 +1,12 @@
-//! The reply to each command, listings, paths, logins, and time.
+//! The reply to each command, listings, and paths.
 
 use std::fs;
-use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::{self};
 
 use crate::ftp::Options;
-use crate::gate::{Gate, gated};
-use crate::site::{ADDR, CLIENT, STRANGER, Site, codes_of, options};
+use crate::site::{Site, codes_of, options};
 
 #[test]
 fn each_command_has_its_reply() -> Result {
@@ -53,6 +51,16 @@ fn each_command_has_its_reply() -> Result {
         ("SIZE dir", "550"),
         ("SIZE none", "550"),
         ("MDTM a.txt", "213"),
+        ("MDTM", "550"),
+        ("MDTM 20260102030405 none", "550"),
+        ("MFMT 20260102030405 a.txt", "213"),
+        ("MFMT 20260102030405 none", "550"),
+        ("MFMT 20260102030405 dir", "550"),
+        ("MFMT 20260102030405 ../../x", "550"),
+        ("MFMT 20260102030405", "501"),
+        ("MFMT 20260102030405 ", "501"),
+        ("MFMT 20261302030405 a.txt", "501"),
+        ("MFMT a.txt", "501"),
         ("MLST a.txt", "250"),
         ("MLST", "250"),
         ("STAT", "211"),
@@ -206,6 +214,70 @@ fn nothing_outside_the_folder_is_reached() -> Result {
     Ok(())
 }
 
+/// A client that synchronizes folders compares times.
+#[test]
+fn the_time_of_a_file_can_be_set() -> Result {
+    let site = Site::ann()?;
+    site.dir.store("20260102030405 b", b"b")?;
+    for (command, reply) in [
+        (
+            "MFMT 20260102030405 /dir/../a.txt",
+            "213 Modify=20260102030405; /a.txt\r\n",
+        ),
+        ("MDTM a.txt", "213 20260102030405\r\n"),
+        (
+            "MFMT 20260102030406.789 a.txt",
+            "213 Modify=20260102030406; /a.txt\r\n",
+        ),
+        ("MDTM a.txt", "213 20260102030406\r\n"),
+        ("MDTM 19991231235959 a.txt", "213 the time is set\r\n"),
+        ("MDTM a.txt", "213 19991231235959\r\n"),
+        // A file of this name.
+        ("MDTM 20260102030405 b", "213 19941106084937\r\n"),
+    ] {
+        assert_eq!(site.command(command)?, reply, "{command}");
+    }
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\n");
+    Ok(())
+}
+
+#[test]
+fn quit_closes_at_once_after_little_output() -> Result {
+    for (listings, lingers) in [(1, false), (20, true)] {
+        let site = Site::anonymous()?;
+        for n in 0..200 {
+            fs::write(site.dir.path().join(format!("dir/{n:0200}")), "")?;
+        }
+        let before = site.network.sockets();
+        let listings = "STAT dir\r\n".repeat(listings);
+        let replies = site.command(&format!("{listings}QUIT"))?;
+        assert!(replies.ends_with("221 the connection is closed\r\n"));
+        assert!(site.control.has_ended());
+        assert_eq!(site.network.sockets() == before, lingers);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_path_has_at_most_a_hundred_names() -> Result {
+    let site = Site::ann()?;
+    let deepest = "/d".repeat(100);
+    fs::create_dir_all(site.dir.path().join(&deepest[1..]))?;
+    site.expect(&format!("CWD {deepest}"), "250")?;
+    for command in ["CWD d", "MKD d", "SIZE d", "RETR d", "MLST d"] {
+        let reply = site.command(command)?;
+        assert_eq!(reply, "550 the path has more than 100 names\r\n");
+    }
+    site.expect("STOR d", "553")?;
+    site.expect("RNFR /a.txt", "350")?;
+    site.expect("RNTO a.txt", "553")?;
+    site.expect("CWD ..", "250")?;
+    site.expect("MKD e", "257")?;
+    // The folders that the path leaves again do not count.
+    site.expect(&format!("SIZE {}/a.txt", "x/../".repeat(500)), "550")?;
+    site.expect(&format!("SIZE /{}a.txt", "x/../".repeat(500)), "213")
+}
+
 #[test]
 fn anonymous_clients_only_read() -> Result {
     let site = Site::anonymous()?;
@@ -235,158 +307,6 @@ fn anonymous_clients_only_read() -> Result {
         ..options()
     })?;
     site.expect("MKD x", "550")
-}
-
-/// Also those that wait for the end of a transfer, with a log-in among them.
-#[test]
-fn commands_wait_while_a_password_is_checked() -> Result {
-    let site = Site::with(options())?;
-    let input =
-        "USER ann\r\nPASS secret\r\nTYPE I\r\nPWD\r\nSTAT dir\r\nUSER ann\r\nPASS wrong\r\nPWD";
-    site.expect(input, "331 230 200 257 213 331 530 530")?;
-    site.expect("USER ann\r\nPASS secret", "331 230")?;
-    let data = site.begin_large()?;
-    site.expect("USER ann\r\nPASS secret\r\nPWD\r\nNOOP", "")?;
-    data.start_reading(usize::MAX);
-    assert_eq!(codes_of(&site.replies()?), "226 331 230 257 200");
-    Ok(())
-}
-
-/// Its passwords wait for the gate.
-fn gated_site() -> Result<(Site, Gate)> {
-    let (logins, gate) = gated();
-    let options = Options {
-        logins,
-        ..options()
-    };
-    Ok((Site::with(options)?, gate))
-}
-
-/// Also those that have waited for a transfer together with the log-in.
-#[test]
-fn nothing_is_done_while_a_password_is_checked() -> Result {
-    let (site, _gate) = gated_site()?;
-    site.expect("USER anonymous\r\nPASS me@", "331 230")?;
-    let data = site.begin_large()?;
-    site.expect("USER ann\r\nPASS secret\r\nNOOP", "")?;
-    data.start_reading(usize::MAX);
-    assert_eq!(codes_of(&site.replies()?), "226 331");
-    site.expect("NOOP", "")
-}
-
-#[test]
-fn a_password_that_waits_too_long_ends_the_session() -> Result {
-    let (site, gate) = gated_site()?;
-    site.expect("USER ann\r\nPASS secret\r\nPWD", "331")?;
-    site.advance(Duration::from_secs(61))?;
-    assert_eq!(codes_of(&site.replies()?), "421");
-    assert!(site.control.has_ended());
-    gate.open()?;
-    assert_eq!(site.replies()?, "");
-    Ok(())
-}
-
-/// The session is open while the replies before it are sent, and carries out no command that has waited.
-#[test]
-fn a_check_that_ends_after_its_421_has_no_effect() -> Result {
-    let (site, gate) = gated_site()?;
-    site.expect("USER anonymous\r\nPASS me@", "331 230")?;
-    let data = site.begin_large()?;
-    site.control.stop_reading();
-    site.expect("USER ann\r\nPASS secret\r\nDELE a.txt", "")?;
-    data.start_reading(usize::MAX);
-    site.advance(Duration::from_secs(61))?;
-    gate.open()?;
-    site.settle()?;
-    assert!(!site.control.has_ended());
-    site.control.start_reading(usize::MAX);
-    assert_eq!(codes_of(&site.replies()?), "226 331 421");
-    assert!(site.control.has_ended());
-    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
-    Ok(())
-}
-
-#[test]
-fn passwords_cannot_be_guessed_for_ever() -> Result {
-    let site = Site::with(options())?;
-    for codes in ["530", "530", "421"] {
-        site.expect("USER ann", "331")?;
-        site.expect("PASS wrong", codes)?;
-    }
-    assert!(site.control.has_ended());
-
-    // Over several connections neither.
-    let log_in = |from: &str, password: &str| -> Result<String> {
-        let client = site.connect(from, ADDR.parse()?)?;
-        let input = format!("USER ann\r\nPASS {password}\r\nQUIT\r\n");
-        Ok(codes_of(&site.ask(&client, input)?))
-    };
-    for _ in 3..10 {
-        assert_eq!(log_in(CLIENT, "wrong")?, "220 331 530 221");
-    }
-    assert_eq!(log_in(CLIENT, "secret")?, "220 331 530 221");
-    // The reply says how long the client has to wait.
-    site.advance(Duration::from_secs(10))?;
-    let client = site.connect(CLIENT, ADDR.parse()?)?;
-    let replies = site.ask(&client, "USER ann\r\nPASS secret\r\n".repeat(3))?;
-    for code in ["530", "421"] {
-        let why = "too many wrong passwords from your address, try again in 21 seconds";
-        assert!(replies.contains(&format!("{code} {why}\r\n")), "{replies}");
-    }
-    assert_eq!(log_in(STRANGER, "secret")?, "220 331 230 221");
-    site.advance(Duration::from_secs(21))?;
-    assert_eq!(log_in(CLIENT, "secret")?, "220 331 230 221");
-    Ok(())
-}
-
-#[test]
-fn silence_ends_a_session_but_not_during_a_transfer() -> Result {
-    let site = Site::ann()?;
-    for _ in 0..5 {
-        site.advance(Duration::from_secs(200))?;
-        site.expect("NOOP", "200")?;
-    }
-    let data = site.begin_large()?;
-    for _ in 0..50 {
-        data.start_reading(30_000);
-        site.settle()?;
-        site.advance(Duration::from_secs(10))?;
-    }
-    data.start_reading(usize::MAX);
-    assert_eq!(codes_of(&site.replies()?), "226");
-    site.advance(Duration::from_secs(299))?;
-    assert_eq!(site.replies()?, "");
-    // The timer is set for the whole time when it was due during the transfer.
-    site.advance(Duration::from_secs(300))?;
-    assert_eq!(codes_of(&site.replies()?), "421");
-    assert!(site.control.has_ended());
-    Ok(())
-}
-
-#[test]
-fn a_session_without_a_login_ends() -> Result {
-    // Commands do not prolong it.
-    let site = Site::with(options())?;
-    for _ in 0..3 {
-        site.advance(Duration::from_secs(19))?;
-        site.expect("NOOP", "200")?;
-    }
-    site.expect("USER ann", "331")?;
-    site.advance(Duration::from_secs(4))?;
-    assert_eq!(codes_of(&site.replies()?), "421");
-    assert!(site.control.has_ended());
-    // Neither does the beginning of another login.
-    let site = Site::ann()?;
-    site.advance(Duration::from_secs(70))?;
-    site.expect("USER anonymous", "331")?;
-    site.advance(Duration::from_secs(50))?;
-    site.expect("USER ann", "331")?;
-    site.advance(Duration::from_secs(11))?;
-    assert_eq!(codes_of(&site.replies()?), "421");
-    // After a login, silence is bounded by another time.
-    let site = Site::anonymous()?;
-    site.advance(Duration::from_secs(120))?;
-    site.expect("NOOP", "200")
 }
 
 #[test]

@@ -237,6 +237,35 @@ fn one_client_has_at_most_half_of_the_ports() -> Result {
     Ok(())
 }
 
+/// A socket closes at the end of the turn in which the next port is opened.
+#[test]
+fn a_client_that_asks_for_many_ports_at_once_has_half_of_them() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_007),
+        ..options()
+    })?;
+    let second = site.second()?;
+    let other = site.connect(STRANGER, ADDR.parse()?)?;
+    site.ask(&other, "USER ftp\r\nPASS x\r\n")?;
+    site.control.send("EPSV\r\n".repeat(500));
+    second.send("PASV\r\n".repeat(500));
+    let replies = site.ask(&other, "EPSV\r\n".repeat(3))?;
+    assert_eq!(codes_of(&replies), "229 229 229");
+    let replies = site.replies()?;
+    assert_eq!(replies.lines().count(), 500);
+    let is_known = |line: &str| line.starts_with("229 ") || line.starts_with("425 too many");
+    assert!(replies.lines().all(is_known), "{replies}");
+    // Each session has one port then.
+    second.take_received();
+    site.expect("EPSV", "229")?;
+    let more = [second, site.second()?, site.second()?, site.second()?];
+    for (session, codes) in more.iter().zip(["229", "229", "229", "425"]) {
+        assert_eq!(codes_of(&site.ask(session, "EPSV\r\n")?), codes);
+    }
+    // Also where no more are permitted, it can have another one in its place.
+    site.expect("EPSV", "229")
+}
+
 #[test]
 fn clients_of_ipv6_have_their_own_commands() -> Result {
     let dir = Folder::new()?;

@@ -93,7 +93,7 @@ fn each_transfer_is_logged_and_counted() -> Result {
 /// Either name can be the cause of the error.
 #[test]
 fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
-    let name = |path| Names::parse(path).ok_or("a name");
+    let name = |path| Names::parse(path).map_err(|_| "no name");
     let (from, to) = (name("/dir/old")?, name("/new")?);
     let error = io::Error::from(io::ErrorKind::StorageFull);
     let log = captured(|| {
@@ -126,5 +126,29 @@ fn each_change_is_logged_with_its_author() -> Result {
              INFO deleted names=folder {author}\n"
         )
     );
+    Ok(())
+}
+
+/// fail2ban reads it. A name is what a client wants it to be.
+#[test]
+fn a_wrong_password_is_logged_with_its_address() -> Result {
+    let logins = options().logins;
+    let site = Site::with(Options {
+        logins: logins.clone(),
+        ..options()
+    })?;
+    let log = captured(|| {
+        site.expect("USER ann\r\nPASS wrong", "331 530")?;
+        site.expect("USER x\" peer=192.0.2.9\x1b[2J\r\nPASS wrong", "331 530")?;
+        let long = "x".repeat(300);
+        site.expect(&format!("USER {long}\r\nPASS wrong"), "331 421")
+    })?;
+    let wrong = "WARN wrong password peer=192.0.2.7 user=";
+    let cut = "x".repeat(255);
+    assert_eq!(
+        log,
+        format!("{wrong}\"ann\"\n{wrong}\"x\\\" peer=192.0.2.9\\u{{1b}}[2J\"\n{wrong}\"{cut}\"\n")
+    );
+    assert_eq!(logins.wrong(), 3);
     Ok(())
 }

@@ -27,6 +27,7 @@ mod ftp;
 #[path = "../common/gate.rs"]
 mod gate;
 mod logged;
+mod logins;
 #[path = "../../files/names.rs"]
 mod names;
 #[path = "../common/scene.rs"]

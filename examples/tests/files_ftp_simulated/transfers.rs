@@ -262,6 +262,37 @@ fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
     Ok(())
 }
 
+/// Each of them may take as long as the system calls for a file.
+#[test]
+fn few_commands_of_a_client_run_in_a_turn() -> Result {
+    let site = Site::ann()?;
+    let most_in_turn = || -> Result<_> {
+        let (mut replies, mut most) = (0, 0);
+        while replies < 100 {
+            site.event_loop.run_once(Duration::ZERO)?;
+            let more = site.control.take_received();
+            let more = more.iter().filter(|byte| **byte == b'\n').count();
+            (replies, most) = (replies + more, most.max(more));
+        }
+        Ok(most)
+    };
+    site.control.send("SIZE a.txt\r\n".repeat(100));
+    assert!(most_in_turn()? <= 16);
+    // Those that have waited for the end of a transfer.
+    let data = site.begin_large()?;
+    site.expect("SIZE a.txt\r\n".repeat(99).trim_end(), "")?;
+    data.start_reading(usize::MAX);
+    assert!(most_in_turn()? <= 17);
+    // What comes meanwhile is behind them.
+    let data = site.begin_large()?;
+    site.expect("SIZE a.txt\r\n".repeat(99).trim_end(), "")?;
+    data.reset();
+    site.control.send("PWD");
+    let replies = site.command("")?;
+    assert!(codes_of(&replies).ends_with("213 257"), "{replies}");
+    Ok(())
+}
+
 #[test]
 fn a_download_that_is_cut_is_reported() -> Result {
     let site = Site::ann()?;

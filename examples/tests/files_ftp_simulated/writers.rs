@@ -1,5 +1,7 @@
 //! Two clients that write to one file.
 
+use std::time::Duration;
+
 use asynchat::Result;
 use asynchat::sim::Peer;
 
@@ -64,5 +66,38 @@ fn one_client_at_a_time_writes_in_a_file() -> Result {
     first.finish();
     assert_eq!(codes_of(&site.replies()?), "451");
     assert_eq!(site.dir.read("a.txt").unwrap(), b"new");
+    Ok(())
+}
+
+/// The replies to ABOR follow the end of the upload: the next command finds no part of it, and no lock.
+#[test]
+fn a_client_that_has_aborted_an_upload_can_continue_it_at_once() -> Result {
+    let site = Site::ann()?;
+    let data = site.data()?;
+    site.expect("APPE a.txt", "150")?;
+    data.send("first\n");
+    site.settle()?;
+    let replies = site.command("ABOR\r\nABOR\r\nSTAT\r\nEPSV\r\nAPPE a.txt")?;
+    assert_eq!(codes_of(&replies), "426 226 226 211 229 150");
+    let port = replies
+        .lines()
+        .find(|line| line.starts_with("229"))
+        .unwrap();
+    let data = site.connect(CLIENT, extended(port))?;
+    data.send("second\n");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(
+        site.dir.read("a.txt").unwrap(),
+        b"hello\nworld\nfirst\nsecond\n"
+    );
+
+    let _data = site.begin_upload("new")?;
+    site.control.send("ABOR\r\n");
+    while site.control.received().is_empty() {
+        site.event_loop.run_once(Duration::ZERO)?;
+    }
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    assert_eq!(codes_of(&site.replies()?), "426 226");
     Ok(())
 }

@@ -97,7 +97,7 @@ fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
 fn each_error_has_its_status() -> Result {
     use rustix::io::Errno;
 
-    let names = Names::parse("/dir/x").ok_or("a name")?;
+    let names = Names::parse("/dir/x").map_err(|_| "no name")?;
     for (error, status, is_logged) in [
         (Errno::IO, 500, true),
         (Errno::NOSPC, 507, true),
@@ -136,7 +136,7 @@ fn each_error_has_its_status() -> Result {
 fn refused_files_do_not_suppress_errors_of_the_disk() -> Result {
     use rustix::io::Errno;
 
-    let names = Names::parse("/dir/x").ok_or("a name")?;
+    let names = Names::parse("/dir/x").map_err(|_| "no name")?;
     let calls = warning_calls(|| {
         for error in [Errno::ACCESS, Errno::IO, Errno::NOSPC] {
             failed(&names, &error.into());
@@ -145,5 +145,28 @@ fn refused_files_do_not_suppress_errors_of_the_disk() -> Result {
     })?;
     assert_eq!(calls.len(), 3);
     assert!(!calls[1..].contains(&calls[0]));
+    Ok(())
+}
+
+/// fail2ban reads it. A password that is refused without a check is none.
+#[test]
+fn a_wrong_password_is_logged_with_its_address() -> Result {
+    let site = Site::new()?;
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    let log = captured(|| {
+        for status in [401; 10].into_iter().chain([429; 3]) {
+            let reply = site.one(request("PUT", "/new", wrong, "x"))?;
+            assert_eq!(reply.status, status);
+        }
+        assert_eq!(site.one(request("PUT", "/new", "", "x"))?.status, 401);
+        Ok(())
+    })?;
+    let (lines, limit): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.contains("user="));
+    assert_eq!(
+        lines,
+        ["WARN wrong password peer=127.0.0.1 user=\"ann\""; 10]
+    );
+    let many = "WARN too many wrong passwords: they are not checked for a while peer=127.0.0.1";
+    assert_eq!(limit, [many]);
     Ok(())
 }

@@ -232,6 +232,26 @@ fn a_close_waits_for_the_client_unless_it_sends_nothing_more() -> Result {
             request("GET", "/dir/big", "Connection: close\r\n", ""),
             true,
         ),
+        // Earlier replies count as well, whether they are on their way or not yet made.
+        (
+            request("GET", "/a.txt", "", "").repeat(20)
+                + &request("GET", "/a.txt", "Connection: close\r\n", ""),
+            false,
+        ),
+        (
+            request("GET", "/dir/big", "", "")
+                + &request("GET", "/a.txt", "Connection: close\r\n", ""),
+            true,
+        ),
+        (
+            request("GET", "/small", "", "").repeat(20)
+                + &request("GET", "/a.txt", "Connection: close\r\n", ""),
+            true,
+        ),
+        (
+            request("GET", "/", "", "") + &request("GET", "/a.txt", "Connection: close\r\n", ""),
+            true,
+        ),
         // Some clients send an empty line behind a body.
         (
             request("POST", "/a.txt", "Connection: close\r\n", "body"),
@@ -240,6 +260,7 @@ fn a_close_waits_for_the_client_unless_it_sends_nothing_more() -> Result {
         ("this is not HTTP\r\n\r\n".to_owned(), true),
     ] {
         let site = Site::new()?;
+        site.dir.store("small", &[b'x'; 10_000])?;
         let before = site.network.sockets();
         let client = site.client()?;
         site.ask(&client, &input)?;

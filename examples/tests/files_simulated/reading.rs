@@ -326,6 +326,44 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
     Ok(())
 }
 
+/// Each name costs a system call, and a link to its own folder makes any path possible.
+#[test]
+fn a_path_has_at_most_a_hundred_names() -> Result {
+    let site = Site::new()?;
+    let path = |count: usize, name: &str| format!("/{name}").repeat(count);
+    assert_eq!(site.get(&path(100, "x"), "")?.status, 404);
+    for path in [path(101, "x"), path(2000, "x"), path(2000, "x") + "/"] {
+        let reply = site.get(&path, "")?;
+        assert_eq!(reply.status, 414);
+        assert_eq!(
+            reply.text(),
+            "414 URI Too Long: the path has more than 100 names\n"
+        );
+        assert_eq!(site.one(put(&path, "x"))?.status, 414);
+        let delete = request("DELETE", &path, ANN, "");
+        assert_eq!(site.one(delete)?.status, 414);
+    }
+    // The page of the deepest folder has a link to each folder on the way.
+    let deepest = path(100, &"a".repeat(30));
+    fs::create_dir_all(site.dir.path().join(&deepest[1..]))?;
+    let page = site.get(&format!("{deepest}/"), "")?;
+    assert_eq!(page.status, 200);
+    assert!(page.body.len() < 40_000, "{}", page.body.len());
+    let text = page.text();
+    for up in [0, 1, 99] {
+        let link = format!(" / <a href=\"./{}\">aaa", "../".repeat(up));
+        assert_eq!(text.matches(&link).count(), 1, "{link}: {text}");
+    }
+    #[cfg(unix)]
+    {
+        let site = Site::with_links(options(), true)?;
+        std::os::unix::fs::symlink(".", site.dir.path().join("s"))?;
+        assert_eq!(site.get(&(path(99, "s") + "/a.txt"), "")?.status, 200);
+        assert_eq!(site.get(&(path(100, "s") + "/a.txt"), "")?.status, 414);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_folder_has_a_page() -> Result {
     let site = Site::new()?;

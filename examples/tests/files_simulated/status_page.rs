@@ -347,7 +347,11 @@ fn metrics_count_each_request_and_escape_labels() -> Result {
     site.settle()?;
     cut.reset();
     site.settle()?;
+    let wrong = "Authorization: Basic YW5uOnNlY3JlCg==\r\n";
+    let refused = site.one(request("PUT", "/new", wrong, "x"))?;
+    assert_eq!(refused.status, 401);
     let text = metrics(&site)?;
+    has(&text, "\nfiles_wrong_passwords_total 1\n");
     for line in [
         "# HELP files_requests_total Requests of HTTP and transfers of FTP that have ended, by the code of their reply.",
         "# TYPE files_requests_total counter",

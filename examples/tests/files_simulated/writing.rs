@@ -1,7 +1,11 @@
 //! PUT and DELETE.
 
+#[cfg(target_os = "linux")]
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
@@ -557,5 +561,51 @@ fn what_replaces_a_private_file_is_private_from_the_beginning() -> Result {
     let client = begin("new")?;
     assert!(site.ask(&client, "2")?.starts_with("HTTP/1.1 201 "));
     assert_eq!(mode("new")?, mode("dir/usual")?);
+    Ok(())
+}
+
+/// The last close of a large file takes long: a thread does it.
+#[cfg(target_os = "linux")]
+#[test]
+fn large_files_that_are_removed_are_closed_on_a_thread() -> Result {
+    let site = Site::new()?;
+    let path = site.dir.path().join("large");
+    let make = || fs::File::create(&path)?.set_len(64 << 20);
+    make()?;
+    let deleted = site.one(request("DELETE", "/large", ANN, ""))?;
+    assert_eq!((deleted.status, site.dir.read("large")), (204, None));
+    make()?;
+    assert_eq!(site.one(put("/large", "small"))?.status, 204);
+    assert_eq!(site.dir.read("large").unwrap(), b"small");
+    // One that is cut.
+    let client = site.client()?;
+    client.send(format!(
+        "PUT /new HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 99000000\r\n\r\n"
+    ));
+    for _ in 0..20 {
+        client.send(vec![b'x'; 1 << 20]);
+        site.settle()?;
+    }
+    client.reset();
+    site.settle()?;
+    assert_eq!(site.dir.names()?, ["a.txt", "dir", "large"]);
+
+    let threads = fs::read_dir("/proc/self/task")?
+        .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    assert_eq!(threads.filter(|name| name == "close\n").count(), 1);
+    let is_open = || -> Result<bool> {
+        let links =
+            fs::read_dir("/proc/self/fd")?.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+        Ok(links
+            .filter(|it| it.starts_with(site.dir.path()))
+            .any(|it| {
+                let link = it.to_string_lossy();
+                link.ends_with("(deleted)")
+            }))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while is_open()? {
+        assert!(Instant::now() < end, "the files stay open");
+    }
     Ok(())
 }

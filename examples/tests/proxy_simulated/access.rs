@@ -243,27 +243,31 @@ fn socks_log_in(password: &[u8; 6]) -> Vec<u8> {
 fn a_refusal_names_the_destination_and_the_user() -> Result {
     let field = "Proxy-Authorization: Basic YW5uOnNlY3JldA==";
     let why = "the proxy does not allow this destination";
+    let why_port = "the proxy does not allow this port";
+    // Only the log names the address, and the option that permits it.
+    let rule = "127.0.0.1 is not public: --allow 127.0.0.1 permits it";
+    let port = "port 25 is refused unless it is in --port";
     let wrong = "the name or the password is wrong";
     let cases = [
         (
             format!("GET http://localhost/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
             format!("localhost:80: {why} to ann\r\n"),
-            format!("WARN GET http://localhost:80: 403 {why} user=\"ann\""),
+            format!("WARN GET http://localhost:80: 403 {rule} user=\"ann\""),
         ),
         (
             format!("GET http://localhost:25/ HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
-            format!("localhost:25: {why} to ann\r\n"),
-            format!("WARN GET: 403 localhost:25: {why} to ann user=\"ann\""),
+            format!("localhost:25: {why_port} to ann\r\n"),
+            format!("WARN GET http://localhost:25: 403 {port} user=\"ann\""),
         ),
         (
             format!("CONNECT localhost:80 HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n").into_bytes(),
             format!("localhost:80: {why} to ann\r\n"),
-            format!("WARN CONNECT localhost:80: 403 {why} user=\"ann\""),
+            format!("WARN CONNECT localhost:80: 403 {rule} user=\"ann\""),
         ),
         (
             socks_log_in(b"secret"),
             String::new(),
-            format!("WARN SOCKS: {why} user=\"ann\" to=localhost:80"),
+            format!("WARN SOCKS: {rule} user=\"ann\" to=localhost:80"),
         ),
         (
             b"GET http://www.example/ HTTP/1.1\r\nHost: a\r\nProxy-Authorization: Basic YW5uOndyb25n\r\n\r\n".to_vec(),
@@ -314,6 +318,32 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         "{log}"
     );
     assert!(!log.contains("WARN"), "{log}");
+    Ok(())
+}
+
+/// A client that needs no answer could otherwise keep the proxy and its log busy on one connection.
+#[test]
+fn replies_of_the_proxy_in_a_row_end_the_connection() -> Result {
+    let world = World::with(|options| options.logins = ann())?;
+    let right = get("www.example").replace(
+        "Host",
+        "Proxy-Authorization: Basic YW5uOnNlY3JldA==\r\nHost",
+    );
+    let client = world.client()?;
+    let replies = |count| -> Result<usize> {
+        world.send(&client, get("www.example").repeat(count))?;
+        Ok(text(&client).matches("HTTP/1.1 407 ").count())
+    };
+    assert_eq!(replies(31)?, 31);
+    // A response of a server begins a new row.
+    world.send(&client, right)?;
+    let server = world.accept()?;
+    world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+    assert_eq!(status(&text(&client)), "204");
+    assert_eq!(replies(31)?, 31);
+    assert_eq!(client.ended(), None);
+    assert_eq!(replies(1000)?, 1);
+    assert_eq!(client.ended(), Some(Ended::Finished));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use asynchat::Result;
 use asynchat::sim::{Ended, every_segmentation};
 
-use crate::world::{ESTABLISHED, World, socks, text};
+use crate::world::{ESTABLISHED, SECOND, World, socks, text};
 
 #[test]
 fn connect_opens_a_tunnel_in_every_segmentation() -> Result {
@@ -89,6 +89,42 @@ fn half_closes_are_kept_in_both_directions() -> Result {
             world.settle()?;
             assert_eq!(text(first), "the second half");
             assert_eq!(first.ended(), Some(Ended::Finished));
+            assert_eq!(world.network.sockets(), 1, "the listener");
+        }
+    }
+    Ok(())
+}
+
+/// The proxy cannot tell whether a peer that has finished sending still receives. If nothing happens for two minutes, it
+/// is taken to be gone. A server that never closes would occupy the proxy for an hour otherwise.
+#[test]
+fn a_half_closed_tunnel_ends_unless_it_makes_progress() -> Result {
+    let connect = b"CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+    for opening in [connect, socks("www.example", 80)] {
+        for client_first in [true, false] {
+            let world = World::new()?;
+            let (client, server) = world.begin(&opening)?;
+            drop(client.take_received());
+            let (first, second) = match client_first {
+                true => (&client, &server),
+                false => (&server, &client),
+            };
+            // A tunnel that is open on both ends may be silent for longer.
+            world.advance(600 * SECOND)?;
+            first.finish();
+            world.settle()?;
+            assert_eq!(second.ended(), Some(Ended::Finished));
+            // A long answer.
+            for _ in 0..20 {
+                world.advance(90 * SECOND)?;
+                world.send(second, "more")?;
+                assert_eq!(text(first), "more");
+            }
+            world.advance(119 * SECOND)?;
+            assert_eq!(first.ended(), None);
+            // With the time that a closed connection waits for its peer.
+            world.advance(5 * SECOND)?;
+            assert!(first.ended().is_some() && second.ended().is_some());
             assert_eq!(world.network.sockets(), 1, "the listener");
         }
     }

@@ -17,9 +17,8 @@ use crate::time::deadlines::Begun;
 /// instead costs a third more on pipelined lines.
 const UNCOUNTED: usize = 16 * 1024;
 
-/// The shortest record that pushes refer to. glibc's `malloc` takes memory of this size from the system, as fresh pages. To
-/// copy a shorter record costs less than another buffer for the next one.
-const LONG: usize = 128 * 1024;
+/// The shortest record that pushes refer to. To copy a shorter one costs less.
+const LONG: usize = 32 * 1024;
 
 impl<S: AsyncChat> ChatDriver<S> {
     /// Delivers the records in `input` until it is used up, the turn's budget is, or a request stops
@@ -128,8 +127,8 @@ impl<S: AsyncChat> ChatDriver<S> {
     fn deliver_long(&mut self, turn: &mut Turn<'_>) -> Result {
         let buffer = self.splitter.take_delivered();
         let call = |record: &[u8]| self.session.found_terminator(record);
-        let (called, unused) = turn.runtime.agenda.deliver(buffer, call);
-        turn.buffers.reuse_record(unused.unwrap_or_default());
+        let (called, record) = turn.runtime.agenda.deliver(buffer, call);
+        turn.buffers.keep_delivered(record);
         called
     }
 

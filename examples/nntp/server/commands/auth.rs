@@ -82,7 +82,7 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
     session.login = Login::Checking(name);
     match checked {
         Some(checked) => end_check(session, checked),
-        None => session.chat.pause_reading(),
+        None => session.wait_for_check(),
     }
     Ok(())
 }

@@ -24,7 +24,8 @@ use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
-use crate::server::tunnel::{Opens, log_end, open};
+use crate::server::tunnel::{Opens, log_end, open, was_half_closed};
+use crate::server::under_way::Begun;
 use crate::server::users::Login;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
@@ -40,6 +41,8 @@ pub struct Client {
     /// the wrong field, so it is logged at debug level only.
     user: Option<String>,
     state: State,
+    /// How many replies the proxy has made itself since the latest response of a server.
+    own_replies: u32,
     /// Whether the next reply is the last one, because of a shutdown or a log-in that has taken too long.
     is_last: bool,
     /// The connection to the server of the latest request, for more requests to it.
@@ -50,10 +53,17 @@ enum State {
     Head,
     /// The head is complete, and the password in it is being checked.
     LoggingIn,
-    Tunnel(Destination, Dialing),
+    Tunnel(Tunnel),
     Forward(Forwarding),
     /// The connection closes after a reply.
     Ended,
+}
+
+/// A tunnel, or the way to one.
+struct Tunnel {
+    to: Destination,
+    dialing: Dialing,
+    _under_way: Begun,
 }
 
 enum Dialing {
@@ -77,6 +87,13 @@ struct Forwarding {
     look_up: Option<LookUp>,
     /// Whether the request may be sent again on another connection.
     may_repeat: bool,
+    _under_way: Begun,
+}
+
+impl Tunnel {
+    fn is_looking_up(&self) -> bool {
+        matches!(self.dialing, Dialing::LookingUp(_))
+    }
 }
 
 struct Link {
@@ -96,6 +113,7 @@ impl Client {
             head: received.to_vec(),
             user: None,
             state: State::Head,
+            own_replies: 0,
             is_last: false,
             server: None,
         }
@@ -153,13 +171,16 @@ impl Client {
         self.chat.pause_reading();
         self.set_timer(self.proxy.options.connect);
         let asked = look_up::<Client>(&self.proxy, &self.chat, &to);
-        self.state = State::Tunnel(to, Dialing::LookingUp(asked));
+        self.state = State::Tunnel(Tunnel {
+            to,
+            dialing: Dialing::LookingUp(asked),
+            _under_way: self.proxy.options.under_way.begin(),
+        });
     }
 
     fn forward(&mut self, request: &Request<'_>, target: Absolute<'_>) {
-        if !self.proxy.access.allows_port(target.to.port) {
-            let failure = Failure::Prohibited;
-            return self.reply(request, failure.status(), &self.reason(failure, &target.to));
+        if let Err(rule) = self.proxy.access.check_port(target.to.port) {
+            return self.prohibit(request, rule, &target.to);
         }
         let head = match target.head(request, &self.proxy.options.name) {
             Ok(head) => head,
@@ -193,6 +214,7 @@ impl Client {
             received: 0,
             look_up: None,
             may_repeat: false,
+            _under_way: self.proxy.options.under_way.begin(),
         });
         self.chat.pause_reading();
         self.set_body_terminator();
@@ -243,6 +265,7 @@ impl Client {
 
     pub fn response_done(&mut self, exchange: &Rc<Exchange>) {
         if self.is_forwarding(exchange) {
+            self.own_replies = 0;
             self.log(exchange.status.get(), "");
             self.finish(exchange.keep_alive.get() && exchange.request_complete.get());
         }
@@ -347,6 +370,14 @@ impl AsyncChat for Client {
         Ok(Eof::CloseWhenDone)
     }
 
+    /// Of a tunnel.
+    fn handle_piped(&mut self, chunk: &[u8]) -> Result {
+        if chunk.is_empty() {
+            was_half_closed(&self.proxy, &self.chat);
+        }
+        Ok(())
+    }
+
     fn handle_timer(&mut self, _: TimerId) -> Result {
         match &self.state {
             // An idle connection is closed without a word: RFC 9112 section 9.5.
@@ -359,7 +390,7 @@ impl AsyncChat for Client {
                 self.is_last = true;
                 self.checked(Login::Busy);
             }
-            State::Tunnel(_, Dialing::LookingUp(_)) => self.fail(Failure::TimedOut),
+            State::Tunnel(it) if it.is_looking_up() => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),
             State::Forward(_) => self.check_progress(),
             State::Tunnel(..) | State::Ended => {}
@@ -388,13 +419,14 @@ impl AsyncChat for Client {
 
     fn handle_close(&mut self, why: &Close) {
         match &self.state {
-            State::Tunnel(to, dialing) => {
-                if let Dialing::Connecting(far) = dialing
+            State::Tunnel(tunnel) => {
+                if let Dialing::Connecting(far) = &tunnel.dialing
                     && far.is_connecting()
                 {
                     far.close();
                 }
-                log_end("CONNECT", &self.chat, self.user.as_deref(), Some(to), why);
+                let user = self.user.as_deref();
+                log_end("CONNECT", &self.chat, user, Some(&tunnel.to), why);
             }
             State::Forward(forwarding) => {
                 self.log(forwarding.exchange.status.get(), &format!("client: {why}"));
@@ -424,9 +456,9 @@ impl LooksUp for Client {
     fn looked_up(&mut self, outcome: Result<Vec<SocketAddr>, Failure>) -> Result {
         self.chat.cancel(self.timer);
         match &mut self.state {
-            State::Tunnel(_, dialing) => {
+            State::Tunnel(tunnel) => {
                 match outcome.and_then(|addrs| open::<Client>(&self.proxy, &self.chat, addrs)) {
-                    Ok(far) => *dialing = Dialing::Connecting(far),
+                    Ok(far) => tunnel.dialing = Dialing::Connecting(far),
                     Err(why) => self.fail(why),
                 }
             }

@@ -11,7 +11,7 @@ use super::response::{self, Head};
 use crate::http1::body::Next;
 use crate::http1::{self, Body, Response, Version, chunked};
 use crate::server::Proxy;
-use crate::server::dial::is_to_own_host;
+use crate::server::dial::check_own_host;
 use crate::server::failure::Failure;
 
 /// The most interim responses to a request.
@@ -156,8 +156,9 @@ impl Upstream {
 
 impl AsyncChat for Upstream {
     fn handle_connect(&mut self) -> Result {
-        if is_to_own_host(&self.proxy, &self.chat) {
-            self.fail(Failure::Prohibited, "the server is the host of the proxy");
+        if let Err(rule) = check_own_host(&self.proxy, &self.chat) {
+            self.report(Failure::Prohibited(rule), false);
+            self.chat.abort();
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl AsyncChat for Upstream {
         let Some(exchange) = self.exchange() else {
             return;
         };
-        tracing::info!("server: {why}");
+        tracing::info!(target: "proxy::throttled", "server: {why}");
         match why {
             Close::ConnectFailed(error) => self.report(Failure::of_connect(error), false),
             // The server waited for the rest of the request.

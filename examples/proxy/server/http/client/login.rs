@@ -6,7 +6,7 @@ use tracing::debug;
 
 use super::{Client, State};
 use crate::http1::{self, Request, basic};
-use crate::server::users::{LONGEST, Login};
+use crate::server::users::{LONGEST, Login, too_many};
 
 impl Client {
     /// Checks the password of a request. `None`: this takes a while.
@@ -38,11 +38,7 @@ impl Client {
     pub(super) fn refuse_login(&mut self, request: &Request<'_>, login: Login) {
         match login {
             Login::TooMany(wait) => {
-                let seconds = wait.as_secs();
-                let why = format!(
-                    "too many wrong passwords from your address: try again in {seconds} seconds"
-                );
-                self.reply_with_wait(request, 429, &why, wait);
+                self.reply_with_wait(request, 429, &too_many(wait), wait);
             }
             Login::Busy => self.reply(request, 503, "the password cannot be checked now"),
             Login::Right | Login::Wrong => match credentials(request) {

@@ -11,8 +11,13 @@ use super::login::credentials;
 use super::{Client, State};
 use crate::http1::status::reason;
 use crate::http1::{Framing, Rejected, Request, Version};
+use crate::server::access::Rule;
 use crate::server::dial::Destination;
 use crate::server::failure::Failure;
+
+/// How many replies in a row the proxy makes itself on a connection. A client that pipelines requests which cost it nothing
+/// then has to connect again.
+const MOST_OWN_REPLIES: u32 = 32;
 
 impl Client {
     /// Answers a request that is not forwarded. Where its body would follow, and after CONNECT, the connection ends: a
@@ -29,25 +34,45 @@ impl Client {
         why: &str,
         wait: Duration,
     ) {
-        let keep_alive = request.version == Version::Http11
-            && request.keep_alive()
-            && request.framing == Framing::Empty
-            && request.method != "CONNECT"
-            && !self.is_last;
         self.send_reply(&Reply {
             status,
             why,
             wait,
             is_head: request.method == "HEAD",
-            keep_alive,
+            keep_alive: self.may_follow(request),
         });
-        let warning = match status {
-            403 => Warning::Prohibited,
-            407 if credentials(request).is_some() => Warning::WrongPassword,
-            _ => Warning::None,
+        let event = match status {
+            407 if credentials(request).is_some() => Event::WrongPassword,
+            _ => Event::Refused,
         };
         // The target may contain a password.
-        self.log_line(warning, format_args!("{}: {status} {why}", request.method));
+        self.log_line(event, format_args!("{}: {status} {why}", request.method));
+    }
+
+    /// Whether another request may follow this one, which is not forwarded.
+    fn may_follow(&self, request: &Request<'_>) -> bool {
+        request.version == Version::Http11
+            && request.keep_alive()
+            && request.framing == Framing::Empty
+            && request.method != "CONNECT"
+            && !self.is_last
+    }
+
+    /// Answers a request that is not forwarded because of the access list.
+    pub(super) fn prohibit(&mut self, request: &Request<'_>, rule: Rule, to: &Destination) {
+        let why = Failure::Prohibited(rule);
+        self.send_reply(&Reply {
+            status: why.status(),
+            why: &self.reason(why, to),
+            wait: Duration::ZERO,
+            is_head: request.method == "HEAD",
+            keep_alive: self.may_follow(request),
+        });
+        let (method, status) = (request.method, why.status());
+        self.log_line(
+            Event::Prohibited,
+            format_args!("{method} http://{to}: {status} {rule}"),
+        );
     }
 
     /// Answers what is no request, or none that can be understood.
@@ -59,7 +84,7 @@ impl Client {
             is_head: false,
             keep_alive: false,
         });
-        info!("{} {rejected}", rejected.status);
+        info!(target: "proxy::throttled", "{} {rejected}", rejected.status);
     }
 
     /// Answers that there is no response of the server.
@@ -72,14 +97,15 @@ impl Client {
             }
             _ => (false, false),
         };
-        let warning = match why {
-            Failure::Prohibited => Warning::Prohibited,
-            _ => Warning::None,
-        };
-        self.log_request(warning, why.status(), &why.to_string());
+        match why {
+            Failure::Prohibited(rule) => {
+                self.log_request(Event::Prohibited, why.status(), &rule.to_string());
+            }
+            _ => self.log_request(Event::Failed, why.status(), &why.to_string()),
+        }
         let reason = match &self.state {
             State::Forward(it) => self.reason(why, &it.to),
-            State::Tunnel(to, _) => self.reason(why, to),
+            State::Tunnel(it) => self.reason(why, &it.to),
             State::Head | State::LoggingIn | State::Ended => why.to_string(),
         };
         self.send_reply(&Reply {
@@ -94,52 +120,63 @@ impl Client {
     /// The text of a refusal. It names the user, because the reader may be logged in under another name.
     pub(super) fn reason(&self, why: Failure, to: &Destination) -> String {
         match (why, &self.user) {
-            (Failure::Prohibited, Some(user)) => format!("{to}: {why} to {user}"),
+            (Failure::Prohibited(_), Some(user)) => format!("{to}: {why} to {user}"),
             _ => format!("{to}: {why}"),
         }
     }
 
+    /// Sends the reply. After [`MOST_OWN_REPLIES`] it is the last one.
     fn send_reply(&mut self, reply: &Reply<'_>) {
-        reply.push(&self.chat);
-        self.finish(reply.keep_alive);
+        self.own_replies += 1;
+        let keep_alive = reply.keep_alive && self.own_replies < MOST_OWN_REPLIES;
+        reply.push(&self.chat, keep_alive);
+        self.finish(keep_alive);
     }
 
     /// Logs a request. The loop has set a span with the client's address.
     pub(super) fn log(&self, status: u16, remark: &str) {
-        self.log_request(Warning::None, status, remark);
+        self.log_request(Event::Response, status, remark);
     }
 
-    fn log_request(&self, warning: Warning, status: u16, remark: &str) {
+    fn log_request(&self, event: Event, status: u16, remark: &str) {
         match &self.state {
             State::Forward(it) => {
                 let method = &it.exchange.method;
                 self.log_line(
-                    warning,
+                    event,
                     format_args!("{method} http://{}: {status} {remark}", it.to),
                 );
             }
-            State::Tunnel(to, _) => {
-                self.log_line(warning, format_args!("CONNECT {to}: {status} {remark}"));
+            State::Tunnel(it) => {
+                let to = &it.to;
+                self.log_line(event, format_args!("CONNECT {to}: {status} {remark}"));
             }
             State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
         }
     }
 
-    /// Ten warnings of one kind are logged in a second. They do not suppress those of the other kind.
-    fn log_line(&self, warning: Warning, line: fmt::Arguments<'_>) {
+    /// Of events of one kind, ten are logged in a second, except responses. They do not suppress those of another kind.
+    fn log_line(&self, event: Event, line: fmt::Arguments<'_>) {
         let user = self.user.as_deref();
-        match warning {
-            Warning::None => info!(user, "{line}"),
-            Warning::Prohibited => warn!(user, "{line}"),
-            Warning::WrongPassword => warn!("{line}"),
+        match event {
+            Event::Response => info!(user, "{line}"),
+            Event::Refused => info!(target: "proxy::throttled", user, "{line}"),
+            Event::Failed => info!(target: "proxy::throttled", user, "{line}"),
+            Event::Prohibited => warn!(user, "{line}"),
+            Event::WrongPassword => warn!("{line}"),
         }
     }
 }
 
-/// Which warning a reply causes. A request without a password causes none: every client sends one first.
+/// What is logged. A client can cause each of these with a few bytes, except the first.
 #[derive(Clone, Copy)]
-enum Warning {
-    None,
+enum Event {
+    /// A server has responded.
+    Response,
+    /// A request is not forwarded. One without a password causes no warning: every client sends one first.
+    Refused,
+    /// There is no response of a server.
+    Failed,
     Prohibited,
     WrongPassword,
 }
@@ -152,12 +189,12 @@ struct Reply<'a> {
     wait: Duration,
     /// Whether the request was HEAD, to which the reply has no body.
     is_head: bool,
-    /// Whether another request may follow.
+    /// Whether another request may follow it.
     keep_alive: bool,
 }
 
 impl Reply<'_> {
-    fn push(&self, chat: &Chat) {
+    fn push(&self, chat: &Chat, keep_alive: bool) {
         let (status, why) = (self.status, self.why);
         let length = match why.is_empty() {
             true => 0,
@@ -175,7 +212,7 @@ impl Reply<'_> {
             chat.push("Content-Type: text/plain; charset=utf-8\r\n");
         }
         write!(chat, "Content-Length: {length}\r\n");
-        if !self.keep_alive {
+        if !keep_alive {
             chat.push("Connection: close\r\n");
         }
         chat.push("\r\n");

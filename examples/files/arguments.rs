@@ -1,0 +1,229 @@
+//! The options of the command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::proxy_protocol::Network;
+use clap::Parser;
+
+use crate::certificate::CertificateOptions;
+use crate::ftp::arguments::FtpArguments;
+use crate::http;
+use crate::numbers::{count, seconds};
+use crate::size::size;
+use crate::users::UserOptions;
+
+/// Shares a folder over HTTP/1.1 and FTP.
+///
+/// The log goes to standard error. RUST_LOG=debug adds connections and replies.
+///
+/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP opens the access log by its name once
+/// more, and reads the certificate and the file of --passwords again, if there are any.
+#[derive(Parser)]
+#[command(version, name = "files")]
+pub struct Arguments {
+    /// The folder to share.
+    #[arg(value_name = "DIR", required = true)]
+    pub folder: Option<PathBuf>,
+
+    /// The address to listen on; port 0 chooses a free port.
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+
+    /// Also listen on this address, with TLS.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        requires = "tls_cert",
+        help_heading = "TLS"
+    )]
+    pub tls_listen: Option<String>,
+
+    /// A name by which clients may call the server, beside `localhost` and addresses (repeatable).
+    /// Requests with another one get a 421, if their connection is one to a loopback address, if
+    /// there is this option, or if they are for the status page: a site must not read the folder
+    /// or the page by a name that leads here.
+    #[arg(long, value_name = "NAME", value_parser = http::host::name)]
+    pub host: Vec<String>,
+
+    /// Accept only connections of proxies in this network, which send the client's address with the
+    /// PROXY protocol (repeatable): 10.0.0.0/8, ::1, unix:. Over HTTP; FTP has other clients. Whoever
+    /// checks the health of the server has to send it, too: `curl --haproxy-protocol`, HAProxy with
+    /// check-send-proxy.
+    #[arg(long, value_name = "NETWORK")]
+    pub proxy_protocol: Vec<Network>,
+
+    /// Follow symbolic links, also out of the folder. An upload replaces a link. APPE and REST of FTP
+    /// write in the file that it leads to.
+    #[arg(long)]
+    pub follow_symlinks: bool,
+
+    /// Only users may read, too. Over HTTP and FTP.
+    #[arg(long, help_heading = "Users")]
+    pub no_anonymous: bool,
+
+    /// Accept passwords, and over FTP the files of users, without TLS although there is TLS.
+    #[arg(long, requires = "tls_cert", help_heading = "Users")]
+    pub insecure_auth: bool,
+
+    /// Let users upload, replace and delete files. Every user may change every file.
+    #[arg(long, help_heading = "Writing")]
+    pub write: bool,
+
+    /// The longest upload, in bytes, or with K, M or G behind the number.
+    #[arg(long, value_name = "SIZE", default_value = "1G", help_heading = "Writing", value_parser = size)]
+    pub max_upload: u64,
+
+    /// Append a line for each request of HTTP and each transfer of FTP to this file, in the combined
+    /// format of Apache. Lines are written after a second.
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
+
+    /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
+    /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
+    /// they request. Clients on this host may see them in any case. With --no-anonymous all of them need
+    /// a user, too. Requests with the fields of a reverse proxy do not get them.
+    #[arg(long, value_name = "NETWORK")]
+    pub status_from: Vec<Network>,
+
+    /// Show the status page and the metrics to nobody. For a server behind a reverse proxy that adds
+    /// no field to requests: all its clients would count as clients on the host of the proxy.
+    #[arg(long, conflicts_with = "status_from")]
+    pub no_status: bool,
+
+    /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses
+    /// of --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert
+    /// of TLS or a 421.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
+    pub max_connections: usize,
+
+    /// How many connections one address may have, of each of these. Behind a proxy, all connections have the address of
+    /// the proxy, unless --proxy-protocol is given.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
+    pub max_per_address: usize,
+
+    /// How long a connection may be idle between two requests: at least twice --receive-time. Default:
+    /// 75, or that.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(), help_heading = "Limits")]
+    pub idle: Option<u64>,
+
+    /// The time for the head of a request, and for each 64 KiB of an upload. Then the client
+    /// gets a 408.
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(), help_heading = "Limits")]
+    pub receive_time: u64,
+
+    /// The time in which a client has to take each 64 KiB of a reply.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds(), help_heading = "Limits")]
+    pub drain_time: u64,
+
+    /// How long clients may finish transfers after Ctrl-C. A second Ctrl-C cuts them.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds(), help_heading = "Limits")]
+    pub grace: u64,
+
+    #[command(flatten)]
+    pub users: UserOptions,
+
+    #[command(flatten)]
+    pub ftp: FtpArguments,
+
+    #[command(flatten)]
+    pub certificate: CertificateOptions,
+}
+
+impl Arguments {
+    pub fn folder(&self) -> &Path {
+        // It is required, except with --hash-password.
+        self.folder.as_deref().unwrap_or(Path::new(""))
+    }
+
+    pub fn idle(&self) -> Result<Duration> {
+        // A client that gets a 408 must not have been closed before.
+        let least = self.receive_time.saturating_mul(2);
+        match self.idle {
+            Some(idle) if idle < least => Err(format!(
+                "--idle {idle} is less than twice --receive-time {}",
+                self.receive_time
+            )
+            .into()),
+            idle => Ok(Duration::from_secs(idle.unwrap_or(least.max(75)))),
+        }
+    }
+
+    /// Refuses to share what only the server may read.
+    pub fn check_secrets(&self) -> Result {
+        let secrets = [
+            ("--passwords", self.users.passwords.as_deref()),
+            ("--tls-key", self.certificate.tls_key.as_deref()),
+        ];
+        // What cannot be found here is reported by those who open it.
+        let Ok(folder) = self.folder().canonicalize() else {
+            return Ok(());
+        };
+        for (option, path) in secrets {
+            if let Some(path) = path
+                && let Ok(found) = path.canonicalize()
+                && found.starts_with(&folder)
+            {
+                return Err(
+                    format!("{option} {} is in the folder to share", path.display()).into(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &str) -> std::result::Result<Arguments, String> {
+        let words = ["files", "."].into_iter().chain(options.split_whitespace());
+        Arguments::try_parse_from(words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sizes_may_have_a_unit() {
+        let size_of = |text: &str| parse(&format!("--max-upload={text}")).map(|it| it.max_upload);
+        assert_eq!(size_of("1000000"), Ok(1_000_000));
+        assert_eq!(size_of("500M"), Ok(500 << 20));
+        assert_eq!(size_of("2G"), Ok(2 << 30));
+        for wrong in ["0", "0K", "G", "1T", "1.5G", "-1", "17179869184G"] {
+            assert!(
+                size_of(wrong).is_err_and(|it| it.contains("such as")),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_host_has_no_scheme_port_or_path() {
+        assert!(parse("--host files.example.org --host box").is_ok());
+        for wrong in ["http://x/", "x:80", "x/", ""] {
+            assert!(parse(&format!("--host={wrong}")).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_connection_may_be_idle_for_twice_the_time_of_a_request() -> Result {
+        let idle = |options: &str| parse(options)?.idle().map_err(|error| error.to_string());
+        assert_eq!(idle(""), Ok(Duration::from_secs(75)));
+        assert_eq!(idle("--receive-time 50"), Ok(Duration::from_secs(100)));
+        assert_eq!(
+            idle("--receive-time 5 --idle 10"),
+            Ok(Duration::from_secs(10))
+        );
+        let error = "--idle 10 is less than twice --receive-time 30";
+        assert_eq!(idle("--idle 10"), Err(error.to_owned()));
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_of_passwords_in_the_folder_is_refused() -> Result {
+        // The tests run in the folder of the package.
+        let inside = parse("--passwords Cargo.toml")?.check_secrets();
+        assert!(inside.is_err_and(|it| it.to_string().contains("in the folder to share")));
+        parse("--passwords ../Cargo.toml")?.check_secrets()
+    }
+}
