@@ -94,6 +94,8 @@ mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
 mod disk;
+#[path = "../common/file_size.rs"]
+mod file_size;
 mod resp;
 mod server;
 mod store;
@@ -180,6 +182,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result {
     descriptors::raise_limit();
+    file_size::limit_is_an_error()?;
     let disk = match &arguments.dir {
         None => None,
         Some(dir) => {
