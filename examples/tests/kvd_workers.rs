@@ -302,9 +302,11 @@ fn the_reply_to_a_subscriber_follows_what_was_published_before() -> Result {
 }
 
 fn on_disk(dir: &Path) -> Result<Options> {
-    let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
+    let disk = Writer::open(dir, AppendFsync::Always, || {
+        panic!("a thread has ended by itself")
+    })?;
     Ok(Options {
-        disk: Some((writer, AppendFsync::Always, keyspace)),
+        disk: Some(disk),
         ..Options::default()
     })
 }

@@ -1,10 +1,10 @@
 //! COMMAND: what the table says.
 
-use super::flag::{self, FAST, LOADING, READONLY, STALE, WRITE};
+use super::flag::{self, BLOCKING, FAST, LOADING, MOVABLEKEYS, READONLY, STALE, WRITE};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, table};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::store::glob;
+use crate::store::{glob, number};
 
 pub(super) const TABLE: &[Command] = &[Command {
     name: "command",
@@ -66,6 +66,16 @@ pub(super) const TABLE: &[Command] = &[Command {
     ],
 }];
 
+/// A command, or a subcommand by a name such as `config|get`.
+fn find_any(name: &[u8]) -> Option<&'static Command> {
+    let name = name.to_ascii_lowercase();
+    let Some(at) = name.iter().position(|byte| *byte == b'|') else {
+        return find(&name);
+    };
+    let mut subcommands = find(&name[..at])?.subcommands.iter();
+    subcommands.find(|it| it.name.as_bytes() == name)
+}
+
 /// All commands in the order of their names.
 fn sorted() -> Vec<&'static Command> {
     let mut all: Vec<_> = table().values().copied().collect();
@@ -91,7 +101,7 @@ fn info(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     context.reply.array(args.len() - 2);
     for name in args.from(2) {
-        match find(name) {
+        match find_any(name) {
             Some(command) => describe(context.reply, command),
             None => context.reply.null(),
         }
@@ -158,7 +168,7 @@ fn categories(command: &Command) -> Vec<String> {
 fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let found: Vec<&Command> = match args.len() {
         2 => sorted(),
-        _ => args.from(2).filter_map(find).collect(),
+        _ => args.from(2).filter_map(find_any).collect(),
     };
     context.reply.map(found.len());
     found
@@ -206,9 +216,9 @@ fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         let found = subcommands.find(|it| it.name.split('|').nth(1).is_some_and(is_meant));
         command = found.ok_or(INVALID)?;
     }
-    let (first, last, step) = command.keys;
     let count = args.len() as i32 - 2;
-    if first == 0 {
+    let (first, ..) = command.keys;
+    if first == 0 && command.flags & MOVABLEKEYS == 0 {
         return Err(fail("ERR The command has no key arguments"));
     }
     if (command.arity > 0 && command.arity != count) || count < -command.arity {
@@ -216,13 +226,56 @@ fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             "ERR Invalid number of arguments specified for command",
         ));
     }
-    let last = if last < 0 { count + last } else { last };
-    let keys: Vec<i32> = (first..=last)
-        .step_by(step.unsigned_abs().max(1) as usize)
-        .collect();
+    let request: Vec<&[u8]> = args.from(2).collect();
+    let keys = key_places(command, &request);
+    let keys = keys.ok_or(fail("ERR Invalid arguments specified for command"))?;
     context.reply.array(keys.len());
-    for at in keys {
-        context.reply.bulk(args.get(at as usize + 2));
-    }
+    keys.iter().for_each(|at| context.reply.bulk(request[*at]));
     Ok(())
+}
+
+/// Which arguments of a request are keys. `None` if the request is not possible.
+fn key_places(command: &Command, request: &[&[u8]]) -> Option<Vec<usize>> {
+    let (first, last, step) = command.keys;
+    let last = match last {
+        0.. => last,
+        _ => request.len() as i32 + last,
+    };
+    let fixed = (first.max(1)..=last).step_by(step.unsigned_abs().max(1) as usize);
+    let mut places: Vec<usize> = fixed.map(|at| at as usize).collect();
+    if command.name == "sort" {
+        places.extend(sort_store(request));
+    } else if command.flags & MOVABLEKEYS != 0 {
+        // Their number is behind the fixed keys, or the timeout.
+        let at = if command.flags & BLOCKING != 0 || !places.is_empty() {
+            2
+        } else {
+            1
+        };
+        let number = number::integer(request.get(at)?).filter(|it| *it > 0)?;
+        let end = (at as i64 + 1).checked_add(number)?;
+        let end = usize::try_from(end)
+            .ok()
+            .filter(|end| *end <= request.len())?;
+        places.extend(at + 1..end);
+    }
+    Some(places)
+}
+
+/// The key in which SORT stores: that of the last STORE which is not an argument of another option.
+fn sort_store(request: &[&[u8]]) -> Option<usize> {
+    let mut found = None;
+    let mut at = 2;
+    while let Some(option) = request.get(at) {
+        at += match option.to_ascii_lowercase().as_slice() {
+            b"limit" => 3,
+            b"by" | b"get" => 2,
+            b"store" if at + 1 < request.len() => {
+                found = Some(at + 1);
+                2
+            }
+            _ => 1,
+        };
+    }
+    found
 }

@@ -1,5 +1,7 @@
 //! From a request to its reply.
 
+use std::borrow::Cow;
+
 use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
 use crate::resp::request::Args;
 use crate::server::client::Queued;
@@ -27,13 +29,24 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
             if let Err(failure) = run(context, command, args) {
                 context.reply.error(&failure.0);
             }
-            command.flags & (flag::FAST | flag::SHORT) == 0
+            may_have_taken_long(context, command)
         }
         Err(failure) => {
             refuse(context, args, &failure);
             false
         }
     }
+}
+
+/// So many patterns are not looked at in a short time.
+const MANY_PATTERNS: usize = 1000;
+
+#[inline]
+fn may_have_taken_long(context: &Context<'_>, command: &Command) -> bool {
+    let flags = command.flags;
+    // PUBLISH is as long as the patterns are many.
+    flags & (flag::FAST | flag::SHORT) == 0
+        || flags & flag::PUBSUB != 0 && context.data.subscribers.patterns.len() > MANY_PATTERNS
 }
 
 /// Executes a command whose request is checked.
@@ -136,13 +149,7 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         least => args.len() >= least.unsigned_abs() as usize,
     };
     if !enough {
-        return Err(match std::ptr::eq(command, &raw const HELP) {
-            true => wrong_arity(&format!(
-                "{}|help",
-                String::from_utf8_lossy(args.get(0)).to_lowercase()
-            )),
-            false => wrong_arity(command.name),
-        });
+        return Err(wrong_arity(&full_name(command, args)));
     }
     let client = context.client;
     if !client.authenticated.load() && command.flags & flag::NO_AUTH == 0 {
@@ -156,11 +163,23 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         return Err(format!(
             "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
              context",
-            command.name
+            full_name(command, args)
         )
         .into());
     }
     Ok(())
+}
+
+/// The name of a subcommand with its command. HELP is the same command for all.
+fn full_name(command: &Command, args: Args<'_>) -> Cow<'static, str> {
+    match std::ptr::eq(command, &raw const HELP) {
+        true => format!(
+            "{}|help",
+            String::from_utf8_lossy(args.get(0)).to_lowercase()
+        )
+        .into(),
+        false => command.name.into(),
+    }
 }
 
 /// With version 2 of the protocol, a subscriber cannot tell a reply from a message.

@@ -79,14 +79,17 @@ fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
     }
 }
 
+/// The longest time to wait.
+const MOST_MILLISECONDS: f64 = 9.2e18;
+
 /// The time to wait in seconds. 0 is for ever.
 pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
     let seconds = number::float(text);
     let seconds = seconds.ok_or(fail("ERR timeout is not a float or out of range"))?;
-    match seconds {
-        ..0.0 => Err(fail("ERR timeout is negative")),
-        _ if seconds > 1e15 => Err(fail("ERR timeout is out of range")),
-        _ => Ok(seconds),
+    // Redis counts milliseconds in 64 bits: a time that has more is negative.
+    match (seconds * 1000.0).ceil() {
+        0.0..=MOST_MILLISECONDS => Ok(seconds.max(0.0)),
+        _ => Err(fail("ERR timeout is negative")),
     }
 }
 

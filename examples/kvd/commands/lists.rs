@@ -169,6 +169,15 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     if wanted.is_some() {
         context.reply.array(number);
     }
+    take(context, key, end, number)
+}
+
+/// Removes so many elements at an end of a list, which has as many, and replies with each.
+pub(super) fn take(context: &mut Context<'_>, key: &[u8], end: End, number: usize) -> Outcome {
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
     if number > long::MANY {
         let mut taken = Snapshot(remove_many(db, key, end, number)?);
         long::reply_items(context.reply, move |reply| {

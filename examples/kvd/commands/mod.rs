@@ -15,6 +15,7 @@ mod list_moves;
 mod list_search;
 mod lists;
 mod long;
+mod pops;
 mod pubsub;
 mod sample;
 mod scan;
@@ -22,6 +23,8 @@ mod server;
 mod set_operations;
 mod sets;
 mod sort;
+mod sorted_combined;
+mod sorted_operations;
 mod sorted_ranges;
 mod sorted_removal;
 mod sorted_sets;
@@ -82,12 +85,24 @@ pub mod flag {
     pub const STALE: u32 = 1 << 8;
     pub const FAST: u32 = 1 << 9;
     pub const NO_AUTH: u32 = 1 << 10;
+    /// Which arguments are keys depends on others: see `describe.rs`.
+    pub const MOVABLEKEYS: u32 = 1 << 11;
     /// As short as those that are fast. COMMAND INFO does not say so, because Redis does not.
-    pub const SHORT: u32 = 1 << 11;
+    pub const SHORT: u32 = 1 << 12;
 
-    pub const NAMES: [&str; 11] = [
-        "write", "readonly", "denyoom", "admin", "pubsub", "noscript", "blocking", "loading",
-        "stale", "fast", "no_auth",
+    pub const NAMES: [&str; 12] = [
+        "write",
+        "readonly",
+        "denyoom",
+        "admin",
+        "pubsub",
+        "noscript",
+        "blocking",
+        "loading",
+        "stale",
+        "fast",
+        "no_auth",
+        "movablekeys",
     ];
 }
 
@@ -145,12 +160,14 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             list_moves::TABLE,
             list_search::TABLE,
             lists::TABLE,
+            pops::TABLE,
             pubsub::TABLE,
             scan::TABLE,
             server::TABLE,
             set_operations::TABLE,
             sets::TABLE,
             sort::TABLE,
+            sorted_operations::TABLE,
             sorted_ranges::TABLE,
             sorted_sets::TABLE,
             strings::TABLE,

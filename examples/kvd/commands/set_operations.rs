@@ -1,12 +1,14 @@
 //! Intersections, unions and differences of sets.
 
+use std::collections::HashSet;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
-use super::flag::{DENYOOM, READONLY, WRITE};
+use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::long::{Chunks, Snapshot};
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
@@ -47,7 +49,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sintercard",
         -3,
-        READONLY,
+        READONLY | MOVABLEKEYS,
         (0, 0, 0),
         "set",
         "Returns the number of members of the intersect of multiple sets.",
@@ -90,29 +92,37 @@ enum Combine {
     Union,
 }
 
-/// How many segments are combined at a time, if there are many.
-const SEGMENTS_AT_ONCE: usize = 2;
+/// How many members are looked for in one set at a time.
+const LOOKUPS: usize = 500;
 
-/// Snapshots of the sets of these keys. A key that is not there is an empty set.
+/// How many such parts are made at a time, if there are many.
+const PARTS_AT_ONCE: usize = 2;
+
+/// Snapshots of the sets of these keys. A key that is not there is an empty set. A key that is given again changes
+/// nothing, unless it is the first one, from which the others are subtracted.
 fn snapshots<'a>(
     db: &mut Database,
     keys: impl Iterator<Item = &'a [u8]>,
-) -> Result<Vec<Snapshot<Set>>, Failure> {
+) -> Result<Vec<Snapshot<Arc<Set>>>, Failure> {
     let mut sets = Vec::new();
+    let mut others = HashSet::new();
     for key in keys {
-        let set = db.members(key)?;
-        sets.push(Snapshot(set.map(|set| (**set).clone()).unwrap_or_default()));
+        let set = db.members(key)?.cloned();
+        if sets.is_empty() || others.insert(key) {
+            sets.push(Snapshot(set.unwrap_or_default()));
+        }
     }
     Ok(sets)
 }
 
 /// Combines snapshots of sets, a part at a time.
 struct Job {
-    sets: Vec<Snapshot<Set>>,
+    sets: Vec<Snapshot<Arc<Set>>>,
     combine: Combine,
-    /// The set that is gone through, and its next segment.
+    /// The set that is gone through, its segment, and how many members of that are done.
     set: usize,
     segment: usize,
+    member: usize,
     result: Snapshot<Set>,
     /// The reply is only the number of members, and this is the highest that is of interest.
     limit: Option<usize>,
@@ -123,16 +133,21 @@ struct Job {
 }
 
 impl Job {
-    fn new(mut sets: Vec<Snapshot<Set>>, combine: Combine, resp3: bool) -> Job {
-        if combine == Combine::Intersection {
+    fn new(mut sets: Vec<Snapshot<Arc<Set>>>, combine: Combine, resp3: bool) -> Job {
+        match combine {
             // The smallest set has the fewest candidates.
-            sets.sort_by_key(|set| set.len());
+            Combine::Intersection => sets.sort_by_key(|set| set.len()),
+            Combine::Difference | Combine::Union => {
+                let mut is_first = true;
+                sets.retain(|set| mem::take(&mut is_first) || !set.is_empty());
+            }
         }
         Job {
             sets,
             combine,
             set: 0,
             segment: 0,
+            member: 0,
             result: Snapshot(Set::default()),
             limit: None,
             sent: None,
@@ -141,8 +156,8 @@ impl Job {
         }
     }
 
-    /// Combines one more segment. Returns false if there is none.
-    fn combine_next(&mut self) -> bool {
+    /// Combines some more members. Returns false if there are none.
+    fn combine_some(&mut self) -> bool {
         if self.limit.is_some_and(|limit| self.result.len() >= limit) {
             return false;
         }
@@ -155,8 +170,17 @@ impl Job {
             self.segment = 0;
             return self.combine == Combine::Union;
         };
-        self.segment += 1;
-        for member in members {
+        let most = match self.combine {
+            Combine::Union => LOOKUPS,
+            Combine::Difference | Combine::Intersection => LOOKUPS / others.len().max(1),
+        };
+        let mut left = most.max(1);
+        for member in members.skip(self.member) {
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
+            self.member += 1;
             let name = member.as_bytes();
             let is_wanted = match self.combine {
                 Combine::Difference => !others.iter().any(|set| set.contains(name)),
@@ -167,6 +191,8 @@ impl Job {
                 self.result.insert_new(member.clone());
             }
         }
+        self.segment += 1;
+        self.member = 0;
         true
     }
 
@@ -189,8 +215,8 @@ impl Producer for Job {
             ..Reply::default()
         };
         let Some(segment) = self.sent else {
-            for _ in 0..SEGMENTS_AT_ONCE {
-                if !self.combine_next() {
+            for _ in 0..PARTS_AT_ONCE {
+                if !self.combine_some() {
                     self.begin(&mut reply);
                     self.sent = Some(0);
                     break;
@@ -220,7 +246,7 @@ fn send(context: &mut Context<'_>, mut job: Job) {
     if long::are_many(job.len(), members.map(|it| it.as_bytes().len())) {
         return context.reply.produce(job);
     }
-    while job.combine_next() {}
+    while job.combine_some() {}
     job.begin(context.reply);
     if job.limit.is_none() {
         let members = job.result.iter();
@@ -234,11 +260,11 @@ impl Making for Job {
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
-        Ok(self.combine_next())
+        Ok(self.combine_some())
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
-        let value = Value::Set(Arc::new(std::mem::take(&mut *self.result)));
+        let value = Value::Set(Arc::new(mem::take(&mut *self.result)));
         stored::replace(db, target, value, reply);
     }
 }
@@ -272,4 +298,96 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     job.limit = Some(if limit == 0 { usize::MAX } else { limit });
     send(context, job);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Combines the sets of these keys: `first`, and others with names of numbers. Returns the members, how many parts
+    /// they were made in, and how many sets there were.
+    fn combined(db: &mut Database, keys: &[Text], combine: Combine) -> (Vec<i32>, usize, usize) {
+        let keys = keys.iter().map(Text::as_bytes);
+        let sets = snapshots(db, keys).unwrap_or_default();
+        let mut job = Job::new(sets, combine, false);
+        let mut parts = 1;
+        while job.combine_some() {
+            parts += 1;
+        }
+        let number = |member: &Text| crate::store::number::integer(member.as_bytes());
+        let mut members: Vec<i32> = job
+            .result
+            .iter()
+            .filter_map(|it| Some(number(it)? as i32))
+            .collect();
+        members.sort_unstable();
+        (members, parts, job.sets.len())
+    }
+
+    fn add(db: &mut Database, key: &Text, members: std::ops::Range<i32>) {
+        let set = db.members_or_new(key.as_bytes()).unwrap();
+        for member in members {
+            set.insert(member.to_string().as_bytes().into());
+        }
+    }
+
+    fn name(number: i32) -> Text {
+        number.to_string().as_bytes().into()
+    }
+
+    #[test]
+    fn a_key_that_is_given_again_is_one_set() {
+        let db = &mut Database::default();
+        add(db, &name(1), 0..2_000);
+        add(db, &name(2), 1_000..3_000);
+        let keys: Vec<Text> = (0..10_000).map(|it| name(it % 2 + 1)).collect();
+        let all: Vec<i32> = (0..3_000).collect();
+        for (combine, members) in [
+            (Combine::Union, &all[..]),
+            (Combine::Intersection, &all[1_000..2_000]),
+            // The first key is one of the others, too.
+            (Combine::Difference, &[]),
+        ] {
+            let (found, parts, sets) = combined(db, &keys, combine);
+            assert_eq!(found, members);
+            assert!(parts < 100 && sets <= 3, "{parts} parts of {sets} sets");
+        }
+        let (found, ..) = combined(
+            db,
+            &[&keys[..1], &[name(2), name(2)]].concat(),
+            Combine::Difference,
+        );
+        assert_eq!(found, all[..1_000]);
+    }
+
+    #[test]
+    fn a_part_of_many_sets_has_few_members() {
+        let db = &mut Database::default();
+        let first = name(-1);
+        add(db, &first, 0..600);
+        for number in 0..1_000 {
+            add(db, &name(number), number + 100..number + 101);
+        }
+        let keys = |from: i32, to: i32| {
+            [
+                &[first.clone()][..],
+                &(from..to).map(name).collect::<Vec<_>>(),
+            ]
+            .concat()
+        };
+        let all: Vec<i32> = (0..1_100).collect();
+        let (found, parts, _) = combined(db, &keys(0, 1_000), Combine::Difference);
+        assert_eq!(found, all[..100]);
+        assert!(parts >= 600, "{parts} parts");
+        let (found, ..) = combined(db, &keys(0, 1_000), Combine::Union);
+        assert_eq!(found, all);
+        let (found, ..) = combined(db, &keys(7, 8), Combine::Intersection);
+        assert_eq!(found, [107]);
+        // There are no sets for these.
+        let (found, parts, _) = combined(db, &keys(2_000, 12_000), Combine::Difference);
+        assert_eq!(found, all[..600]);
+        assert!(parts < 20, "{parts} parts");
+        let (found, ..) = combined(db, &keys(2_000, 2_001), Combine::Intersection);
+        assert!(found.is_empty());
+    }
 }

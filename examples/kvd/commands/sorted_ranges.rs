@@ -188,7 +188,6 @@ impl Query {
             offset: 0,
             count: -1,
         };
-        let mut has_limit = false;
         let mut at = key + 3;
         while at < args.len() {
             let left = args.len() - at - 1;
@@ -197,7 +196,6 @@ impl Query {
                 b"limit" if left >= 2 => {
                     query.offset = integer(args.get(at + 1))?;
                     query.count = integer(args.get(at + 2))?;
-                    has_limit = true;
                     at += 2;
                 }
                 b"rev" if is_new => query.is_reverse = true,
@@ -207,7 +205,8 @@ impl Query {
             }
             at += 1;
         }
-        if has_limit && query.by == By::Rank {
+        // As in Redis, LIMIT without a maximum is ignored.
+        if query.count != -1 && query.by == By::Rank {
             return Err(fail(
                 "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX",
             ));

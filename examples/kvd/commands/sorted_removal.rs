@@ -20,8 +20,8 @@ const PART: usize = 250;
 pub(super) enum Replies {
     /// The number of the removed members.
     Number,
-    /// The members and their scores, as an array of pairs or as one array.
-    Members { in_pairs: bool },
+    /// The members and their scores, as an array of pairs or as one array. The key may come before them.
+    Members { in_pairs: bool, with_key: bool },
 }
 
 /// Removes the members with the ranks that `range` returns. With `from_end` the last one is the first.
@@ -87,16 +87,34 @@ impl Making for Removal {
             let left = Value::Sorted(Arc::new(std::mem::take(&mut self.set)));
             stored::leave(db, target, left);
         }
-        let Replies::Members { in_pairs } = self.replies else {
-            return reply.count(self.count);
-        };
-        reply.array(self.count * if in_pairs { 1 } else { 2 });
+        if self.count == 0 && matches!(self.replies, Replies::Members { with_key: true, .. }) {
+            // Another client has removed the key meanwhile. There is no reply with a key and no member.
+            return reply.null_array();
+        }
+        let in_pairs = begin(reply, target, self.count, self.replies);
+        if self.replies == Replies::Number {
+            return;
+        }
         let mut members = std::mem::take(&mut self.removed).into_iter();
         long::reply_items(reply, move |reply| {
             let next = members.next();
             next.map(|it| encode(reply, &it, in_pairs)).is_some()
         });
     }
+}
+
+/// Begins a reply. Returns whether a member and its score are a pair.
+pub(super) fn begin(reply: &mut Reply, key: &[u8], number: usize, replies: Replies) -> bool {
+    let Replies::Members { in_pairs, with_key } = replies else {
+        reply.count(number);
+        return false;
+    };
+    if with_key {
+        reply.array(2);
+        reply.bulk(key);
+    }
+    reply.array(if in_pairs { number } else { 2 * number });
+    in_pairs
 }
 
 /// A member with its score.

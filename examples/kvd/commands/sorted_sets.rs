@@ -326,16 +326,47 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
         3 => Some(count(args.get(2)).map_err(|_| NOT_POSITIVE)?),
         _ => return Err(SYNTAX),
     };
-    let key = args.get(1);
+    // With a count, version 3 has a pair for each member.
+    let in_pairs = wanted.is_some() && context.reply.resp3;
+    let replies = Replies::Members {
+        in_pairs,
+        with_key: false,
+    };
+    pop_many(
+        context,
+        args.get(1),
+        wanted.unwrap_or(1),
+        is_lowest,
+        replies,
+    )
+}
+
+/// Removes members with the lowest or the highest scores, and replies with the key and a pair for each member.
+pub(super) fn pop_with_key(
+    context: &mut Context<'_>,
+    key: &[u8],
+    most: usize,
+    is_lowest: bool,
+) -> Outcome {
+    let replies = Replies::Members {
+        in_pairs: true,
+        with_key: true,
+    };
+    pop_many(context, key, most, is_lowest, replies)
+}
+
+fn pop_many(
+    context: &mut Context<'_>,
+    key: &[u8],
+    most: usize,
+    is_lowest: bool,
+    replies: Replies,
+) -> Outcome {
     let db = context
         .data
         .keyspace
         .database(context.client.database.load());
-    let len = db.sorted(key)?.map_or(0, |set| set.len());
-    let most = wanted.unwrap_or(1);
-    let number = most.min(len);
-    // With a count, version 3 has a pair for each member.
-    let pairs = wanted.is_some() && context.reply.resp3;
+    let number = most.min(db.sorted(key)?.map_or(0, |set| set.len()));
     if number > long::MANY {
         let ranks = move |set: &SortedSet| {
             let (len, number) = (set.len(), most.min(set.len()));
@@ -345,15 +376,14 @@ fn pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
                 len - number..len
             })
         };
-        let replies = Replies::Members { in_pairs: pairs };
         return sorted_removal::remove(context, key, ranks, !is_lowest, replies);
     }
-    context.reply.array(if pairs { number } else { 2 * number });
+    let in_pairs = sorted_removal::begin(context.reply, key, number, replies);
     for _ in 0..number {
         let Some(taken) = db.sorted_mut(key)?.and_then(|set| take(set, is_lowest)) else {
             break;
         };
-        sorted_removal::encode(context.reply, &taken, pairs);
+        sorted_removal::encode(context.reply, &taken, in_pairs);
         db.touch_element(key, || taken.member);
     }
     db.remove_if_empty(key);

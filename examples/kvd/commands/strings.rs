@@ -302,10 +302,11 @@ fn mget_later(
         };
         let found = table.find(args.args().get(at));
         let found = found.filter(|it| it.expires == 0 || it.expires > now);
+        let value = found.map(|it| &it.value);
         let mut digits = Digits::default();
-        match found.map(|it| &it.value) {
-            Some(Value::Shared(data)) => reply.bytes(data),
-            value => reply.optional(value.and_then(|it| it.text(&mut digits))),
+        match value.and_then(Value::shared) {
+            Some(data) => reply.bytes(&data),
+            None => reply.optional(value.and_then(|it| it.text(&mut digits))),
         }
         true
     });

@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use asynchat::Chat;
 
+use super::delayed::{Delayed, not_written};
 use super::rows::take_changes;
-use super::writer::{Batch, Delayed, Writer};
-use crate::resp::reply::{Part, Reply};
+use super::writer::{Batch, Writer};
+use crate::resp::reply::Reply;
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
 
-/// `--appendfsync`.
+/// `--appendfsync`. A change is written to the log before the reply, always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AppendFsync {
-    /// At the end of each turn of a loop. Replies to commands that write are sent when the change is on disk.
+    /// The system has the log on disk before the reply.
     Always,
-    /// Once a second. A crash loses the last second.
+    /// All is on disk once a second. A crash of the system loses the last second.
     Everysec,
-    /// Every 30 seconds, about as often as Linux writes files back by itself.
+    /// All is on disk every 30 seconds, about as often as Linux writes files back by itself.
     No,
 }
 
 impl AppendFsync {
-    /// How long changes may wait. `None` for the end of the turn.
-    fn delay(self) -> Option<Duration> {
+    /// How long changes may be in the log only.
+    pub fn interval(self) -> Duration {
         match self {
-            AppendFsync::Always => None,
-            AppendFsync::Everysec => Some(Duration::from_secs(1)),
-            AppendFsync::No => Some(Duration::from_secs(30)),
+            AppendFsync::Always | AppendFsync::Everysec => Duration::from_secs(1),
+            AppendFsync::No => Duration::from_secs(30),
         }
     }
 }
@@ -37,112 +37,126 @@ impl AppendFsync {
 /// The rows of so many changes are made at once: this takes some milliseconds, in which no command is executed.
 const MANY_CHANGES: usize = 1000;
 
+/// A client whose replies that wait have more bytes than this has to wait for them before its next request.
+const MOST_DELAYED: usize = 256 * 1024;
+
 /// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
 ///
 /// A worker collects the changes of all workers, and sends them before it unlocks the keyspace. So whatever its replies
-/// acknowledge is in the same batch or in one before.
+/// acknowledge or show is in the same batch or in one before.
 pub struct Journal {
     writer: Arc<Writer>,
-    sync: AppendFsync,
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
     delayed: RefCell<Vec<Delayed>>,
 }
 
 impl Journal {
-    pub fn new(writer: &Arc<Writer>, sync: AppendFsync) -> Journal {
+    pub fn new(writer: &Arc<Writer>) -> Journal {
         Journal {
             writer: Arc::clone(writer),
-            sync,
             is_scheduled: Cell::new(false),
             delayed: RefCell::default(),
         }
     }
 
-    /// Whether replies wait for the disk, so that each has to be known by itself.
-    pub fn delays_replies(&self) -> bool {
-        self.sync == AppendFsync::Always
+    /// A command that writes is executed.
+    pub fn note_write(&self) {
+        self.writer.status.note_write();
     }
 
-    /// A command has written. Returns when to [collect](Journal::collect) if that is not scheduled: `None` if it is,
-    /// `Some(None)` for the end of the turn.
-    pub fn note_write(&self) -> Option<Option<Duration>> {
-        (!self.is_scheduled.replace(true)).then(|| self.sync.delay())
+    /// Whether the caller has to let the loop [collect](Journal::collect) at the end of the turn.
+    pub fn schedule(&self) -> bool {
+        !self.is_scheduled.replace(true)
     }
 
-    /// Whether a client that has written has to wait, because the disk is slower than all clients.
-    #[inline]
-    pub fn has_to_wait(&self, reply: &Reply) -> bool {
-        reply.has_written && self.writer.status.is_behind()
-    }
-
-    /// Pushes the replies, or a promise of them if they wait for the disk. `has_to_wait`: the client waits for a slow disk.
-    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply, has_to_wait: bool) {
+    /// Pushes the reply to one request. While there are changes that are not in the log, it is a promise: the reply may
+    /// acknowledge them, or show them. Returns whether the next request of the client has to wait for it.
+    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) -> bool {
+        let status = &self.writer.status;
         let has_written = std::mem::take(&mut reply.has_written);
+        // The answer is read once: the thread that writes may change it.
+        let has_to_wait = has_written && status.is_behind();
         // A client that wants no replies waits for a slow disk, too.
         if reply.is_empty() && !has_to_wait {
-            return;
+            return false;
         }
-        if !(has_to_wait || has_written && self.delays_replies()) {
-            client.delays_replies.store(false);
-            return reply.flush(chat);
-        }
-        let mut delayed = self.delayed.borrow_mut();
-        // Nothing else was pushed to this client since its last promise: both are one.
-        match delayed
-            .last_mut()
-            .filter(|it| it.client == client.id && client.delays_replies.load())
-        {
-            Some(last) => append(&mut last.replies, reply),
-            None => {
-                client.delays_replies.store(true);
-                delayed.push(Delayed {
-                    client: client.id,
-                    promise: chat.promise(),
-                    replies: reply.take_parts(),
-                });
+        let is_pending = status.is_pending();
+        if is_pending && let Some(why) = status.log.failure() {
+            if has_written && !reply.is_empty() {
+                drop(reply.take_parts());
+                reply.error(&not_written(&why));
             }
+        } else if is_pending || has_to_wait {
+            return self.delay(client, chat, reply, has_written, has_to_wait);
         }
+        client.delays_replies.store(false);
+        reply.flush(chat);
+        false
     }
 
-    /// Sends the changes to the writer, which writes them.
+    fn delay(
+        &self,
+        client: &Client,
+        chat: &Chat,
+        reply: &mut Reply,
+        has_written: bool,
+        waits_for_database: bool,
+    ) -> bool {
+        let mut delayed = self.delayed.borrow_mut();
+        // A long reply is sent a part at a time, behind a promise of nothing. One to a command that has written may
+        // become an error.
+        let is_long = !reply.parts.is_empty();
+        if is_long && !has_written {
+            delayed.push(Delayed::new(client.id, chat, false));
+            client.delays_replies.store(false);
+            reply.flush(chat);
+            return false;
+        }
+        // Nothing else was pushed to this client since its last promise: both are one, unless one of them is long.
+        let is_next = |it: &&mut Delayed| it.client == client.id && client.delays_replies.load();
+        if is_long || delayed.last_mut().filter(is_next).is_none() {
+            delayed.push(Delayed::new(client.id, chat, is_long));
+            client.delays_replies.store(!is_long);
+        }
+        let Some(last) = delayed.last_mut() else {
+            return false;
+        };
+        last.add(reply, has_written);
+        last.waits_for_database |= waits_for_database;
+        waits_for_database || last.size > MOST_DELAYED
+    }
+
+    /// Whether replies wait that nothing was scheduled for.
+    pub fn has_delayed(&self) -> bool {
+        !self.is_scheduled.get() && !self.delayed.borrow().is_empty()
+    }
+
+    /// Sends the changes to the thread that writes.
     pub fn collect(&self, keyspace: &mut Keyspace) {
         self.is_scheduled.set(false);
-        self.send(keyspace, true);
+        self.send(keyspace);
     }
 
-    /// Sends the changes to the writer if they are many. It writes them with the next ones that are
-    /// [collected](Journal::collect).
+    /// Sends the changes if they are many.
     #[inline]
     pub fn collect_many(&self, keyspace: &mut Keyspace) {
         if keyspace.change_count() > MANY_CHANGES {
-            self.send(keyspace, false);
+            self.send(keyspace);
         }
     }
 
-    fn send(&self, keyspace: &mut Keyspace, is_due: bool) {
-        let batch = Batch {
+    fn send(&self, keyspace: &mut Keyspace) {
+        self.writer.send(Batch {
             ops: take_changes(keyspace),
+            executed: self.writer.status.executed(),
             delayed: self.delayed.take(),
-            is_due,
-        };
-        self.writer.send(batch);
+        });
     }
 
     /// Why commands that write are refused, if they are.
     #[inline]
     pub fn refusal(&self) -> Option<String> {
         self.writer.status.refusal()
-    }
-}
-
-/// Appends a reply to those that wait.
-fn append(replies: &mut Vec<Part>, reply: &mut Reply) {
-    match replies.last_mut() {
-        Some(Part::Copied(last)) if reply.parts.is_empty() => {
-            last.extend_from_slice(&reply.buffer);
-            reply.buffer.clear();
-        }
-        _ => replies.extend(reply.take_parts()),
     }
 }

@@ -1,10 +1,22 @@
-//! The keyspace on disk, in redb.
+//! The keyspace on disk: a log, and a database of redb.
 //!
-//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of a loop
-//! or once a second, and of many changes some at a time. `writer.rs` writes them on a thread of its own, in one
-//! transaction for all workers. `loader.rs` reads them when the server starts.
+//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of a loop,
+//! and of many changes some at a time. A thread (`writer.rs`) appends them to the log (`log.rs`), and only then the
+//! replies of that turn are sent (`delayed.rs`). A second thread (`saver.rs`) collects what is in the log
+//! (`unsaved.rs`), and puts it into redb from time to time. When the server starts, it puts the rest of the log there,
+//! and reads the keyspace from the rows (`loader.rs`). Only one server has the folder (`lock.rs`).
 
+mod clear;
+pub mod delayed;
 pub mod journal;
+mod later;
 pub mod loader;
+mod lock;
+pub mod log;
 pub mod rows;
+pub mod saver;
+pub mod status;
+pub mod unsaved;
 pub mod writer;
+
+pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use asynchat::bytes::Bytes;
-use asynchat::{Chat, More, Producer};
+use asynchat::{Chat, Producer};
 
 use crate::store::number::{Digits, decimal, float_text};
 use crate::store::text::Text;
@@ -30,29 +30,6 @@ impl Part {
             Part::Made(_) => 0,
         }
     }
-}
-
-/// All parts in one piece. `None` if that has more bytes than `most`.
-pub fn encode(parts: Vec<Part>, most: usize) -> Option<Bytes> {
-    let mut all = Vec::new();
-    for part in parts {
-        match part {
-            Part::Copied(data) if all.is_empty() => all = data,
-            Part::Copied(data) => all.extend_from_slice(&data),
-            Part::Shared(data) => all.extend_from_slice(&data),
-            Part::Made(mut producer) => {
-                while all.len() <= most
-                    && let Ok(More::Chunk(chunk)) = producer.more(1 << 20)
-                {
-                    all.extend_from_slice(&chunk);
-                }
-            }
-        }
-        if all.len() > most {
-            return None;
-        }
-    }
-    Some(all.into())
 }
 
 #[derive(Default)]

@@ -146,6 +146,8 @@ pub enum Step {
 pub struct Parser {
     spans: Vec<Span>,
     large: Vec<Bytes>,
+    /// Their bytes.
+    large_len: usize,
     /// How many arguments are missing. `None` before the request has begun.
     missing: Option<usize>,
     /// How much of the input is parsed.
@@ -234,6 +236,7 @@ impl Parser {
             start: LARGE_SPAN,
             len: self.large.len(),
         });
+        self.large_len += data.len();
         self.large.push(data);
         self.missing = self.missing.map(|missing| missing - 1);
     }
@@ -278,7 +281,7 @@ impl Parser {
 
     /// The bytes of the large arguments so far, which are not in the input.
     pub fn large_len(&self) -> usize {
-        total(&self.large)
+        self.large_len
     }
 
     /// Begins the next request.
@@ -289,6 +292,7 @@ impl Parser {
         self.at = 0;
         if !self.large.is_empty() {
             self.large.clear();
+            self.large_len = 0;
         }
         if self.inline.is_some() {
             self.inline = None;

@@ -16,6 +16,9 @@ const FIXED: &[&str] = &[
     "tcp-keepalive",
 ];
 
+/// Those of them that the command line sets.
+const OPTIONS: &[&str] = &["appendfsync", "appendonly"];
+
 /// Parameters that can be changed while the server runs.
 const CHANGEABLE: &[&str] = &[
     "client-output-buffer-limit",
@@ -132,6 +135,9 @@ impl Config {
                 || (memory(value).is_some() && memory(value) == memory(only));
             return match is_same {
                 true => Ok(()),
+                false if OPTIONS.contains(&known) => failed(&format!(
+                    "argument must be '{only}': the command line of kvd sets it, with --dir"
+                )),
                 false => failed(&format!("argument must be '{only}': kvd has no other")),
             };
         }
@@ -250,7 +256,13 @@ mod tests {
             config
                 .set("maxmemory", "1mb")
                 .unwrap_err()
-                .contains("must be '0'")
+                .contains("must be '0': kvd has no other")
+        );
+        assert!(
+            config
+                .set("appendfsync", "always")
+                .unwrap_err()
+                .contains("must be 'everysec': the command line")
         );
         let form = "pubsub 8mb 4mb 60 normal 0 0 0";
         assert!(config.set("client-output-buffer-limit", form).is_ok());

@@ -1,14 +1,16 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
-//! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `client.rs`: what others see of it.
-//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements. `targets.rs`:
-//! commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
+//! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
+//! there. `client.rs`: what others see of it. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
+//! clients that wait for elements. `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and
+//! figures.
 
 pub mod client;
 pub mod config;
 pub mod info;
 pub mod mailbox;
 pub mod pubsub;
+pub mod rest;
 pub mod session;
 pub mod shared;
 pub mod targets;
@@ -32,7 +34,7 @@ use shared::{Shared, Worker};
 use targets::Begin;
 
 use crate::commands::Failure;
-use crate::disk::journal::{AppendFsync, Journal};
+use crate::disk::journal::Journal;
 use crate::disk::writer::Writer;
 use crate::resp::reply::Reply;
 use crate::store::keyspace::Keyspace;
@@ -46,8 +48,8 @@ pub struct Options {
     pub most_clients: usize,
     /// The time in milliseconds since 1970.
     pub clock: fn() -> i64,
-    /// The database on disk, when changes are written to it, and what was in it.
-    pub disk: Option<(Writer, AppendFsync, Keyspace)>,
+    /// The files on disk, and what was in them.
+    pub disk: Option<(Writer, Keyspace)>,
 }
 
 impl Default for Options {
@@ -198,58 +200,41 @@ impl Server {
         (is_protected && !peer.is_loopback()).then(|| Bytes::from_static(DENIED.as_bytes()))
     }
 
-    /// Pushes the replies of a client. Those to commands that have written may wait for the disk. Returns whether the
-    /// client has to wait, too: its reply follows the next transaction then, which is sent at the end of the turn.
+    /// Pushes the reply to a request, or several while there is no disk: they may have to wait for the disk. Returns
+    /// whether the client's next request has to wait, too.
     #[inline]
     pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) -> bool {
         let Some(journal) = &self.journal else {
             reply.flush(chat);
             return false;
         };
-        // The answer is read once: the thread that writes may change it.
-        let has_to_wait = journal.has_to_wait(reply);
-        journal.push(client, chat, reply, has_to_wait);
-        if has_to_wait && !journal.delays_replies() {
-            self.schedule_journal(None);
+        let has_to_wait = journal.push(client, chat, reply);
+        if journal.has_delayed() {
+            self.schedule_journal(journal);
         }
         has_to_wait
-    }
-
-    /// Whether replies wait for the disk, so that each has to be pushed by itself.
-    #[inline]
-    pub fn delays_replies(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::delays_replies)
-    }
-
-    /// Whether a client that has written has to wait for the disk.
-    #[inline]
-    fn has_to_wait(&self, reply: &Reply) -> bool {
-        let journal = self.journal.as_ref();
-        journal.is_some_and(|journal| journal.has_to_wait(reply))
     }
 
     /// A command changes the keyspace.
     #[inline]
     pub fn note_write(&self) {
-        if let Some(journal) = &self.journal
-            && let Some(delay) = journal.note_write()
-        {
-            self.schedule_journal(delay);
+        if let Some(journal) = &self.journal {
+            journal.note_write();
+            self.schedule_journal(journal);
         }
     }
 
-    /// Collects the changes after this time, or at the end of the turn.
-    fn schedule_journal(&self, delay: Option<Duration>) {
+    /// Collects the changes at the end of the turn.
+    fn schedule_journal(&self, journal: &Journal) {
+        if !journal.schedule() {
+            return;
+        }
         let this = self.this.clone();
-        let collect = move || {
+        asynchat::call_soon(move || {
             if let Some(server) = this.upgrade() {
                 server.collect_changes();
             }
-        };
-        match delay {
-            None => asynchat::call_soon(collect),
-            Some(delay) => drop(asynchat::call_later(delay, collect)),
-        }
+        });
     }
 
     /// What follows the requests of a read, before the lock is given back.

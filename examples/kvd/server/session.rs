@@ -1,5 +1,6 @@
 //! The handler of a connection: reads requests, and stops where one has to wait.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,6 +11,7 @@ use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
 use super::Server;
 use super::client::{Client, ReplyMode};
 use super::config::LEAST_QUERY_BUFFER;
+use super::rest::{Large, Rest};
 use super::shared::lock;
 use super::waiting::Outcome;
 use crate::commands::{Context, Mode, execute};
@@ -36,17 +38,7 @@ pub struct Session {
     pub client: Arc<Client>,
     pub chat: Chat,
     pub server: Rc<Server>,
-    /// A request that is not complete, or requests that wait.
     rest: Option<Box<Rest>>,
-}
-
-/// Input that could not be used yet. It begins with a request.
-#[derive(Default)]
-struct Rest {
-    input: Vec<u8>,
-    parser: Parser,
-    /// The large argument that is being received: its length, and its bytes so far.
-    large: Option<(usize, Vec<u8>)>,
 }
 
 /// What the sessions use while they execute requests, one at a time.
@@ -67,8 +59,9 @@ impl Session {
         }
     }
 
-    /// Executes the requests in the input as far as they are complete. Returns how much of it is used.
-    fn run(&mut self, input: &[u8], tools: &mut Tools) -> usize {
+    /// Executes the requests in the input as far as they are complete. Returns which part of it is left, and the large
+    /// argument that has begun behind that.
+    fn run(&self, input: &[u8], tools: &mut Tools) -> (Range<usize>, Option<Large>) {
         let (server, client, chat) = (&self.server, &self.client, &self.chat);
         let Tools { parser, reply } = tools;
         if client.subscription_count.load() > 0 {
@@ -85,8 +78,10 @@ impl Session {
             argument: data.config.argument,
             authenticated: client.authenticated.load(),
         };
-        let delays_replies = server.delays_replies();
-        let mut start = 0;
+        // A reply that has to wait is pushed by itself, because it may become an error.
+        let is_durable = server.is_durable();
+        let (mut start, mut end) = (0, input.len());
+        let mut large = None;
         let mut turn = TurnTime::new();
         server.deliveries.set(0);
         while !client.has_to_wait() {
@@ -110,11 +105,7 @@ impl Session {
                     if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
-                    if delays_replies
-                        || self.server.has_to_wait(reply)
-                        || reply.len() > MOST_OUTPUT / 4
-                        || !reply.parts.is_empty()
-                    {
+                    if is_durable || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
                         self.send(reply);
                     }
                     if turn.is_over(may_take_long) || server.deliveries.get() > MOST_DELIVERIES {
@@ -127,17 +118,8 @@ impl Session {
                 }
                 Step::Incomplete => break,
                 Step::Large(len) => {
-                    let rest = self.rest.get_or_insert_default();
-                    let begun = start + parser.at;
-                    let mut data =
-                        Vec::with_capacity((input.len() - begun).max(1 << 20).min(len + 2));
-                    data.extend_from_slice(&input[begun..]);
-                    let missing = len + 2 - data.len();
-                    rest.large = Some((len, data));
-                    rest.input = input[start..begun].to_vec();
-                    std::mem::swap(&mut rest.parser, parser);
-                    chat.set_terminator(Terminator::count(missing as u64).streamed());
-                    start = input.len();
+                    end = start + parser.at;
+                    large = Some(Large::begin(len, &input[end..]));
                     break;
                 }
                 Step::Error(text) => {
@@ -151,7 +133,7 @@ impl Session {
         drop(locked);
         server.deliver();
         self.send(reply);
-        start
+        (start..end, large)
     }
 
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
@@ -194,7 +176,8 @@ impl Session {
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
         self.chat.resume_reading();
-        if self.rest.is_some() {
+        // The end of a large argument continues by itself.
+        if self.rest.as_ref().is_some_and(|rest| rest.large.is_none()) {
             self.continue_with(&[]);
         }
     }
@@ -202,40 +185,30 @@ impl Session {
     /// Executes the requests in the rest and behind it.
     fn continue_with(&mut self, chunk: &[u8]) {
         let mut tools = self.server.tools.take().unwrap_or_default();
-        let used = match self.rest.take() {
-            None => {
-                let used = self.run(chunk, &mut tools);
-                self.keep(&chunk[used..], &mut tools);
-                None
-            }
-            Some(mut rest) => {
-                rest.input.extend_from_slice(chunk);
-                std::mem::swap(&mut rest.parser, &mut tools.parser);
-                let used = self.run(&rest.input, &mut tools);
-                Some((used, rest))
-            }
-        };
-        if let Some((used, mut rest)) = used
-            && used < rest.input.len()
-            && self.rest.is_none()
-        {
-            rest.input.drain(..used);
+        let mut rest = self.rest.take();
+        if let Some(rest) = &mut rest {
+            rest.input.extend_from_slice(chunk);
             std::mem::swap(&mut rest.parser, &mut tools.parser);
+        }
+        let input = rest.as_ref().map_or(chunk, |rest| &rest.input);
+        let (left, large) = self.run(input, &mut tools);
+        if !left.is_empty() && !self.client.closes.load() {
+            let mut rest = rest.unwrap_or_default();
+            match rest.input.is_empty() {
+                true => rest.input.extend_from_slice(&chunk[left]),
+                false => rest.keep(left),
+            }
+            std::mem::swap(&mut rest.parser, &mut tools.parser);
+            if let Some(large) = &large {
+                let missing = Terminator::count(large.missing() as u64);
+                self.chat.set_terminator(missing.streamed());
+            }
+            rest.large = large;
             self.rest = Some(rest);
         }
         tools.parser.reset();
         self.server.tools.set(Some(tools));
         self.check_rest();
-    }
-
-    /// Keeps the input behind the last complete request.
-    fn keep(&mut self, left: &[u8], tools: &mut Tools) {
-        if left.is_empty() || self.rest.is_some() || self.client.closes.load() {
-            return;
-        }
-        let rest = self.rest.insert(Box::default());
-        rest.input.extend_from_slice(left);
-        std::mem::swap(&mut rest.parser, &mut tools.parser);
     }
 
     /// Stops reading if enough waits already.
@@ -268,8 +241,7 @@ impl Session {
     /// The bytes of large arguments and of a transaction.
     fn unused_input(&self) -> usize {
         let large = self.rest.as_ref().map_or(0, |rest| {
-            let begun = rest.large.as_ref().map_or(0, |(_, data)| data.len());
-            rest.parser.large_len() + begun
+            rest.parser.large_len() + rest.large.as_ref().map_or(0, Large::received)
         });
         if !self.client.is_in_transaction.load() {
             return large;
@@ -279,18 +251,10 @@ impl Session {
     }
 
     fn collect_large(&mut self, chunk: &[u8]) {
-        let Some((len, data)) = self.rest.as_mut().and_then(|rest| rest.large.as_mut()) else {
-            return;
-        };
-        if data.capacity() - data.len() < chunk.len() {
-            // The system moves the pages of a large block instead of copying it.
-            let wanted = (data.len() + chunk.len())
-                .max(data.capacity() * 2)
-                .min(*len + 2);
-            data.reserve_exact(wanted - data.len());
+        if let Some(large) = self.rest.as_mut().and_then(|rest| rest.large.as_mut()) {
+            large.extend(chunk);
+            self.check_length();
         }
-        data.extend_from_slice(chunk);
-        self.check_length();
     }
 }
 
@@ -342,10 +306,9 @@ impl AsyncChat for Session {
     fn found_terminator(&mut self, _: &[u8]) -> Result {
         self.chat.set_terminator(Terminator::none());
         if let Some(rest) = &mut self.rest
-            && let Some((len, mut data)) = rest.large.take()
+            && let Some(large) = rest.large.take()
         {
-            data.truncate(len);
-            rest.parser.add_large(data.into());
+            rest.parser.add_large(large.into_bytes());
             self.continue_with(&[]);
         }
         Ok(())

@@ -20,7 +20,7 @@ use super::pubsub::Subscribers;
 use super::targets::Targets;
 use super::waiting::Waiting;
 use super::{Options, Server};
-use crate::disk::journal::{AppendFsync, Journal};
+use crate::disk::journal::Journal;
 use crate::disk::writer::Writer;
 use crate::store::keyspace::Keyspace;
 
@@ -32,7 +32,7 @@ pub struct Shared {
     pub started: Instant,
     pub clock: fn() -> i64,
     /// `None` without a disk.
-    disk: Option<(Arc<Writer>, AppendFsync)>,
+    pub disk: Option<Arc<Writer>>,
 }
 
 /// What is behind the lock.
@@ -65,9 +65,9 @@ impl Shared {
             config: options.config,
             ..Data::default()
         };
-        let disk = options.disk.map(|(writer, sync, keyspace)| {
+        let disk = options.disk.map(|(writer, keyspace)| {
             data.keyspace = keyspace;
-            (Arc::new(writer), sync)
+            Arc::new(writer)
         });
         Arc::new(Shared {
             data: Mutex::new(data),
@@ -102,13 +102,12 @@ impl Shared {
 
     /// The journal of a worker.
     pub fn journal(&self) -> Option<Journal> {
-        let (writer, sync) = self.disk.as_ref()?;
-        Some(Journal::new(writer, *sync))
+        self.disk.as_ref().map(Journal::new)
     }
 
     /// Writes what is left to the disk. The workers have ended. An error means that changes are not on disk.
-    pub fn close(&self) -> Result<(), crate::disk::writer::Error> {
-        let (Some((writer, _)), Some(journal)) = (&self.disk, self.journal()) else {
+    pub fn close(&self) -> Result<(), crate::disk::Error> {
+        let (Some(writer), Some(journal)) = (&self.disk, self.journal()) else {
             return Ok(());
         };
         journal.collect(&mut self.lock().keyspace);

@@ -229,10 +229,6 @@ impl Session {
         if let Some(timer) = end.timer {
             self.chat.cancel(timer);
         }
-        // The reply is delayed until the next transaction of this worker, which is behind the change.
-        if end.has_written {
-            self.server.note_write();
-        }
         self.send(&mut reply);
         self.client.is_blocked.store(false);
         let timeout = self.server.shared.lock().config.timeout;

@@ -1,7 +1,6 @@
 //! What is on disk, and the replies that wait for it.
 
-use std::path::Path;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -9,67 +8,81 @@ use asynchat::Result;
 use asynchat::sim::Peer;
 
 use crate::disk;
-use crate::disk::journal::AppendFsync;
-use crate::disk::writer::Writer;
+use crate::disk::writer::{Files, Writer};
 use crate::scene::{Scene, options, received};
 use crate::server::Options;
 
-fn on_disk(dir: &Path, sync: AppendFsync) -> Result<Options> {
-    let (writer, keyspace) = Writer::open(dir, || panic!("the thread has ended by itself"))?;
-    Ok(Options {
-        disk: Some((writer, sync, keyspace)),
+type Next = Box<dyn FnMut() -> std::result::Result<(), disk::Error> + Send>;
+
+/// Files that keep nothing.
+fn files() -> Files {
+    Files {
+        append: Box::new(|_, _| Ok(1)),
+        save: Box::new(|_, _| Ok(())),
+        last: 0,
+        interval: Duration::ZERO,
+    }
+}
+
+fn scene_with(files: Files) -> Result<Scene> {
+    let writer = Writer::start(files, || {})?;
+    let keyspace = disk::loader::Loader::default().finish();
+    Scene::with(Options {
+        disk: Some((writer, keyspace)),
         ..options()
     })
 }
 
-#[test]
-fn what_was_written_is_there_after_a_restart() -> Result {
-    let dir = tempfile::tempdir()?;
-    for sync in [AppendFsync::Everysec, AppendFsync::No] {
-        let scene = Scene::with(on_disk(dir.path(), sync)?)?;
-        let client = scene.client()?;
-        scene.ask(
-            &client,
-            "INCR n\nRPUSH l a b\nHSET h f 1\nSADD s a b\nZADD z 1 a\nDEL gone\nSET t x EX 100\n",
-        )?;
-        drop(client);
-        scene.shared.close()?;
-    }
-    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
-    let client = scene.client()?;
-    let reply = scene.ask(
-        &client,
-        "GET n\nLRANGE l 0 -1\nHGETALL h\nSCARD s\nZSCORE z a\nDBSIZE\nTTL t\n",
-    )?;
-    assert_eq!(
-        reply,
-        "$1 2 *4 $1 a $1 b $1 a $1 b *2 $1 f $1 1 :2 $1 1 :6 :100 "
-    );
-    scene.shared.close()?;
-    Ok(())
-}
-
-/// A database that writes when the test says so, and with which outcome.
+/// A disk that writes when the test says so, and with which outcome.
 struct Disk {
     outcomes: Sender<Result<(), &'static str>>,
     scene: Scene,
 }
 
 impl Disk {
-    fn new(sync: AppendFsync) -> Result<Disk> {
+    /// The log is written when the test says so.
+    fn log() -> Result<Disk> {
+        Disk::new(|mut next| Files {
+            append: Box::new(move |_, _| next().map(|()| 1)),
+            ..files()
+        })
+    }
+
+    /// The database is.
+    fn database() -> Result<Disk> {
+        Disk::new(|mut next| Files {
+            save: Box::new(move |_, _| next()),
+            ..files()
+        })
+    }
+
+    fn new(files: impl FnOnce(Next) -> Files) -> Result<Disk> {
         let (outcomes, next) = mpsc::channel::<Result<(), &'static str>>();
-        let write = move |_: &[disk::rows::Op]| match next.recv() {
-            Ok(Err("panic")) => panic!("as the test wants it"),
-            Ok(outcome) => outcome.map_err(Into::into),
-            Err(_) => Ok(()),
-        };
-        let writer = Writer::start(write, || {})?;
-        let keyspace = disk::loader::Loader::default().finish();
-        let scene = Scene::with(Options {
-            disk: Some((writer, sync, keyspace)),
-            ..options()
-        })?;
+        // A disk that is full stays full.
+        let mut is_full = None;
+        let files = files(Box::new(move || {
+            let outcome = match is_full {
+                None => next.recv().unwrap_or(Ok(())),
+                Some(error) => match next.try_recv() {
+                    Ok(outcome) => outcome,
+                    Err(TryRecvError::Empty) => Err(error),
+                    Err(TryRecvError::Disconnected) => Ok(()),
+                },
+            };
+            assert_ne!(outcome, Err("panic"), "as the test wants it");
+            is_full = outcome.err();
+            outcome.map_err(Into::into)
+        }));
+        let scene = scene_with(files)?;
         Ok(Disk { outcomes, scene })
+    }
+
+    /// Every attempt succeeds from now on.
+    fn works(self) -> Disk {
+        Disk {
+            outcomes: mpsc::channel().0,
+            ..self
+        }
     }
 
     /// Lets the loop run until this is the case.
@@ -81,6 +94,12 @@ impl Disk {
             std::thread::yield_now();
         }
         Ok(())
+    }
+
+    /// Lets the loop run until all changes are in the log.
+    fn until_logged(&self) -> Result {
+        let disk = self.scene.shared.disk.as_ref();
+        self.until(|| Ok(disk.is_some_and(|writer| !writer.status.is_pending())))
     }
 
     /// Waits until a client has received exactly this.
@@ -97,91 +116,147 @@ impl Disk {
 
 #[test]
 fn a_transaction_is_acknowledged_when_it_is_on_disk_even_if_it_ends_a_wait() -> Result {
-    let disk = Disk::new(AppendFsync::Always)?;
+    let disk = Disk::log()?;
     let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
     assert_eq!(disk.scene.ask(&waiter, "CLIENT ID\nBLPOP l 0\n")?, ":1 ");
+    disk.until_logged()?;
     let script = "MULTI\nSET k 1\nCLIENT UNBLOCK 1\nEXEC\n";
     assert_eq!(disk.scene.ask(&client, script)?, "+OK +QUEUED +QUEUED ");
-    assert_eq!(received(&waiter), "*-1 ", "this has not written");
+    assert_eq!(
+        received(&waiter),
+        "",
+        "it would show that the transaction was executed"
+    );
     disk.outcomes.send(Ok(()))?;
-    disk.expect(&client, "*2 +OK :1 ")
+    disk.expect(&client, "*2 +OK :1 ")?;
+    disk.expect(&waiter, "*-1 ")
 }
 
 #[test]
-fn commands_executed_before_the_disk_was_full_are_acknowledged_later_and_others_refused() -> Result
-{
-    let disk = Disk::new(AppendFsync::Always)?;
+fn what_is_not_in_the_log_is_shown_to_nobody() -> Result {
+    let disk = Disk::log()?;
+    let (writer, reader, third) = (
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    );
+    assert_eq!(disk.scene.ask(&reader, "GET k\n")?, "$-1 ");
+    assert_eq!(disk.scene.ask(&writer, "GET k\nSET k 1\nGET k\n")?, "$-1 ");
+    assert_eq!(disk.scene.ask(&reader, "GET k\nGET k\n")?, "");
+    assert_eq!(disk.scene.ask(&third, "KEYS *\nPING\n")?, "");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&writer, "+OK $1 1 ")?;
+    disk.expect(&reader, "$1 1 $1 1 ")?;
+    disk.expect(&third, "*1 $1 k +PONG ")?;
+    disk.until_logged()?;
+    assert_eq!(
+        disk.scene.ask(&reader, "GET k\n")?,
+        "$1 1 ",
+        "nothing is pending"
+    );
+    Ok(())
+}
+
+/// It is not made in memory as a whole.
+#[test]
+fn a_long_reply_that_waits_is_sent_in_parts() -> Result {
+    let disk = Disk::log()?;
+    let (client, reader) = (disk.scene.client()?, disk.scene.client()?);
+    let value = "x".repeat(100_000);
+    disk.outcomes.send(Ok(()))?;
+    client.send(format!(
+        "*23\r\n$5\r\nRPUSH\r\n$1\r\nl\r\n{}",
+        format!("$100000\r\n{value}\r\n").repeat(21)
+    ));
+    disk.expect(&client, ":21 ")?;
+    disk.until_logged()?;
+    reader.stop_reading();
+    assert_eq!(disk.scene.ask(&client, "SET k 1\n")?, "");
+    reader.send("LRANGE l 0 -1\r\nGET k\r\n");
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    assert!(disk.scene.queued() < 1 << 20, "{}", disk.scene.queued());
+    reader.start_reading(usize::MAX);
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    assert_eq!(received(&reader), "");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "+OK ")?;
+    let element = format!("$100000 {value} ");
+    disk.expect(&reader, &format!("*21 {}$1 1 ", element.repeat(21)))
+}
+
+#[test]
+fn commands_executed_before_the_disk_was_full_are_answered_with_an_error_and_others_refused()
+-> Result {
+    let disk = Disk::log()?;
     let clients = [
         disk.scene.client()?,
         disk.scene.client()?,
         disk.scene.client()?,
+        disk.scene.client()?,
     ];
+    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
     // The number of replies is not that of the requests.
     for (client, script) in clients.iter().zip([
-        "INCR n\nBLPOP l 0\n",
+        "INCR n\nINCR n\nGET n\nINCR n\nBLPOP l 0\n",
         "INCR n\nCLIENT REPLY OFF\nINCR n\nCLIENT REPLY ON\n",
         "MULTI\nHELLO 3\nSUBSCRIBE c\nINCR n\nEXEC\n",
+        "GET n\n",
     ]) {
         client.send(script.replace('\n', "\r\n"));
     }
-    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
-    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
+    disk.scene.network.settle(&disk.scene.event_loop)?;
     disk.outcomes.send(Err("full"))?;
-    let refusal = "-MISCONF Errors writing to the AOF file: full ";
-    disk.until(|| {
-        Ok(disk
-            .scene
+    let refusal = "-MISCONF Errors writing to the AOF file: full";
+    let executed = format!(
+        "{refusal}. The command was executed: its change is in memory, and is written when that is possible "
+    );
+    let e = &executed;
+    disk.expect(&clients[0], &format!("{e}{e}$1 2 {e}"))?;
+    disk.expect(&clients[1], &format!("{e}+OK "))?;
+    disk.expect(&clients[2], &format!("+OK +QUEUED +QUEUED +QUEUED {e}"))?;
+    disk.expect(&clients[3], "$1 6 ")?;
+    assert!(
+        disk.scene
             .ask(&other, "INFO persistence\n")?
-            .contains("status:err"))
-    })?;
-    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, refusal);
+            .contains("status:err")
+    );
+    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, format!("{refusal} "));
     assert_eq!(
         disk.scene.ask(&queued, "EXEC\nGET n\n")?,
-        refusal.replace("-", "-EXECABORT Transaction discarded because of: ") + "$1 4 "
+        refusal.replace("-", "-EXECABORT Transaction discarded because of: ") + " $1 6 "
     );
-    assert_eq!(disk.scene.ask(&other, "GET n\n")?, "$1 4 ");
-    assert_eq!(received(&clients[0]), "");
-    drop(disk.outcomes);
-    let disk = Disk {
-        outcomes: mpsc::channel().0,
-        ..disk
-    };
-    disk.expect(&clients[0], ":1 ")?;
-    disk.expect(&clients[1], ":2 +OK ")?;
-    let text = "+OK +QUEUED +QUEUED +QUEUED *3 %7 ";
-    let mut third = String::new();
-    disk.until(|| {
-        third += &received(&clients[2]);
-        Ok(third.ends_with(":4 "))
-    })?;
-    assert!(
-        third.starts_with(text) && !third.contains("MISCONF"),
-        "{third}"
-    );
+    let disk = disk.works();
     disk.until(|| {
         Ok(disk
             .scene
             .ask(&other, "INFO persistence\n")?
             .contains("status:ok"))
     })?;
-    assert_eq!(disk.scene.ask(&clients[0], "")?, "");
+    other.send("INCR n\r\n");
+    disk.expect(&other, ":7 ")?;
+    for client in &clients {
+        assert_eq!(received(client), "");
+    }
     Ok(())
 }
 
 #[test]
 fn many_removed_elements_are_sent_when_their_removal_is_on_disk() -> Result {
-    let disk = Disk::new(AppendFsync::Always)?;
+    let disk = Disk::log()?;
     let (client, other) = (disk.scene.client()?, disk.scene.client()?);
     let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
     disk.outcomes.send(Ok(()))?;
-    disk.scene.ask(&client, &format!("RPUSH l{elements}\n"))?;
-    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    client.send(format!("RPUSH l{elements}\r\n"));
+    disk.expect(&client, ":3000 ")?;
+    disk.until_logged()?;
     let script = "LPOP l 2000\nPING\nMULTI\nLPOP l 1000\nSET k v\nEXEC\n";
     assert_eq!(disk.scene.ask(&client, script)?, "");
-    assert_eq!(disk.scene.ask(&other, "LLEN l\n")?, ":1000 ");
+    assert_eq!(disk.scene.ask(&other, "LLEN l\n")?, "");
     for _ in 0..2 {
         disk.outcomes.send(Ok(()))?;
     }
+    disk.expect(&other, ":1000 ")?;
     let mut reply = String::new();
     disk.until(|| {
         reply += &received(&client);
@@ -194,13 +269,45 @@ fn many_removed_elements_are_sent_when_their_removal_is_on_disk() -> Result {
     Ok(())
 }
 
+/// A small transaction may ask for a large string many times.
 #[test]
-fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
-    let disk = Disk::new(AppendFsync::Always)?;
+fn a_long_reply_to_a_transaction_that_has_written_contains_no_copies() -> Result {
+    let disk = Disk::log()?;
     let client = disk.scene.client()?;
     disk.outcomes.send(Ok(()))?;
-    disk.scene.ask(&client, "RPUSH l 2 1\n")?;
-    disk.until(|| Ok(disk.scene.ask(&client, "PING\n")?.contains("PONG")))?;
+    client.send("SETRANGE k 3999999 x\r\n");
+    disk.expect(&client, ":4000000 ")?;
+    disk.until_logged()?;
+    client.stop_reading();
+    let script = format!("MULTI\nSET n 1\n{}EXEC\nINCR n\n", "GET k\n".repeat(9));
+    assert_eq!(disk.scene.ask(&client, &script)?, "");
+    disk.outcomes.send(Ok(()))?;
+    disk.until_logged()?;
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    let queued = disk.scene.queued();
+    assert!(queued < 8 << 20, "{queued} bytes");
+    client.start_reading(usize::MAX);
+    disk.outcomes.send(Ok(()))?;
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&client);
+        Ok(reply.ends_with("x :2 "))
+    })?;
+    let begin = format!("+OK {}*10 +OK $4000000 \0", "+QUEUED ".repeat(10));
+    assert!(reply.starts_with(&begin), "{reply:.200}");
+    assert_eq!(reply.matches("x $4000000 \0").count(), 8);
+    assert_eq!(reply.matches('\0').count(), 9 * 3_999_999);
+    Ok(())
+}
+
+#[test]
+fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
+    let disk = Disk::log()?;
+    let client = disk.scene.client()?;
+    disk.outcomes.send(Ok(()))?;
+    client.send("RPUSH l 2 1\r\n");
+    disk.expect(&client, ":2 ")?;
+    disk.until_logged()?;
     assert_eq!(disk.scene.ask(&client, "SORT l\n")?, "*2 $1 1 $1 2 ");
     assert_eq!(disk.scene.ask(&client, "SORT l STORE s\n")?, "");
     Ok(())
@@ -208,80 +315,64 @@ fn a_sort_that_stores_nothing_does_not_wait_for_the_disk() -> Result {
 
 #[test]
 fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
-    let disk = Disk::new(AppendFsync::Everysec)?;
+    let disk = Disk::log()?;
     let client = disk.scene.client()?;
-    assert_eq!(disk.scene.ask(&client, "SET k 1\n")?, "+OK ");
+    assert_eq!(disk.scene.ask(&client, "SET k 1\n")?, "");
     disk.outcomes.send(Err("panic"))?;
-    disk.scene
-        .network
-        .advance(&disk.scene.event_loop, Duration::from_secs(2))?;
+    disk.until(|| Ok(client.ended().is_some()))?;
+    assert_eq!(received(&client), "");
     disk.until(|| {
-        Ok(disk
-            .scene
-            .ask(&client, "SET k 2\n")?
-            .starts_with("-MISCONF"))
+        let other = disk.scene.client()?;
+        let reply = disk.scene.ask(&other, "SET k 2\n")?;
+        assert!(!reply.starts_with('+'), "{reply}");
+        Ok(reply.starts_with("-MISCONF"))
     })?;
     assert!(disk.scene.shared.close().is_err());
     Ok(())
 }
 
 #[test]
-fn clients_that_write_wait_while_much_is_not_on_disk() -> Result {
-    for sync in [AppendFsync::Everysec, AppendFsync::No, AppendFsync::Always] {
-        let disk = Disk::new(sync)?;
-        let client = disk.scene.client()?;
-        let value = "x".repeat(8 << 20);
-        for number in 0..9 {
-            let request = format!("*3\n$3\nSET\n$1\n{number}\n${}\n{value}\n", value.len());
-            disk.scene.ask(&client, &request)?;
-        }
-        disk.scene
-            .network
-            .advance(&disk.scene.event_loop, Duration::from_secs(31))?;
-        // Each of them waits, and what is behind it is not read any more.
-        let other = disk.scene.client()?;
-        assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
-        let third = disk.scene.client()?;
-        assert_eq!(disk.scene.ask(&third, "GET n\n")?, "$1 1 ");
-        let silent = "CLIENT REPLY OFF\nINCR s\nINCR s\n";
-        assert_eq!(disk.scene.ask(&third, silent)?, "");
-        let fourth = disk.scene.client()?;
-        assert_eq!(disk.scene.ask(&fourth, "GET s\n")?, "$1 1 ");
-        for _ in 0..3 {
-            disk.outcomes.send(Ok(()))?;
-        }
-        drop(disk.outcomes);
-        let disk = Disk {
-            outcomes: mpsc::channel().0,
-            ..disk
-        };
-        disk.expect(&other, ":1 :2 ")?;
-        disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))?;
+fn clients_that_write_wait_while_much_is_not_in_the_database() -> Result {
+    let disk = Disk::database()?;
+    let client = disk.scene.client()?;
+    let value = "x".repeat(8 << 20);
+    for number in 0..8 {
+        let request = format!("*3\n$3\nSET\n$1\n{number}\n${}\n{value}\n", value.len());
+        client.send(request.replace('\n', "\r\n"));
     }
-    Ok(())
+    disk.expect(&client, &"+OK ".repeat(8))?;
+    // Each of them waits, and what is behind it is not read any more.
+    let other = disk.scene.client()?;
+    assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
+    let third = disk.scene.client()?;
+    third.send("GET n\r\n");
+    disk.expect(&third, "$1 1 ")?;
+    let silent = "CLIENT REPLY OFF\nINCR s\nINCR s\n";
+    assert_eq!(disk.scene.ask(&third, silent)?, "");
+    let fourth = disk.scene.client()?;
+    fourth.send("GET s\r\n");
+    disk.expect(&fourth, "$1 1 ")?;
+    assert_eq!(received(&other), "");
+    let disk = disk.works();
+    disk.expect(&other, ":1 :2 ")?;
+    disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))
 }
 
 /// Replies to commands that have waited do not come from a read, so nothing else may be sent to the disk in that turn.
 #[test]
 fn commands_that_have_waited_do_not_wait_for_the_next_timer_while_much_is_not_on_disk() -> Result {
-    let disk = Disk::new(AppendFsync::No)?;
+    let disk = Disk::database()?;
     let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
     assert_eq!(disk.scene.ask(&waiter, "BLPOP l 0\n")?, "");
     let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
     let value = "x".repeat(70 << 20);
     let set = format!("*3\n$3\nSET\n$1\nk\n${}\n{value}\n", value.len());
     let script = format!("SADD s{elements}\n{set}");
-    assert_eq!(disk.scene.ask(&client, &script)?, ":3000 +OK ");
-    disk.scene
-        .network
-        .advance(&disk.scene.event_loop, Duration::from_secs(31))?;
+    client.send(script.replace('\n', "\r\n"));
+    disk.expect(&client, ":3000 +OK ")?;
     assert_eq!(disk.scene.ask(&client, "SORT s STORE l\n")?, "");
     assert_eq!(received(&waiter), "");
-    drop(disk.outcomes);
-    let disk = Disk {
-        outcomes: mpsc::channel().0,
-        ..disk
-    };
+    let disk = disk.works();
     disk.expect(&waiter, "*2 $1 l $1 0 ")?;
     disk.expect(&client, ":3000 ")
 }
@@ -289,22 +380,15 @@ fn commands_that_have_waited_do_not_wait_for_the_next_timer_while_much_is_not_on
 #[test]
 fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     let written = Arc::new(Mutex::new(Vec::new()));
-    let batches = Arc::clone(&written);
-    let write = move |ops: &[disk::rows::Op]| {
-        batches
-            .lock()
-            .map_err(|error| error.to_string())?
-            .push(ops.len());
-        Ok(())
-    };
-    let keyspace = disk::loader::Loader::default().finish();
-    let scene = Scene::with(Options {
-        disk: Some((
-            Writer::start(write, || {})?,
-            AppendFsync::Everysec,
-            keyspace,
-        )),
-        ..options()
+    let saves = Arc::clone(&written);
+    let scene = scene_with(Files {
+        save: Box::new(move |_, unsaved| {
+            let mut saves = saves.lock().map_err(|error| error.to_string())?;
+            saves.push(unsaved.cleared.len() + unsaved.rows.len());
+            Ok(())
+        }),
+        interval: Duration::from_secs(1_000),
+        ..files()
     })?;
     let client = scene.client()?;
     for number in 0..5_000 {
@@ -313,9 +397,6 @@ fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     scene.network.settle(&scene.event_loop)?;
     let left = scene.shared.lock().keyspace.change_count();
     assert!(left < 2_000, "{left}");
-    scene
-        .network
-        .advance(&scene.event_loop, Duration::from_secs(2))?;
     scene.shared.close()?;
     // Each key has two rows: one is cleared, and the other one is written.
     assert_eq!(
@@ -325,64 +406,12 @@ fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     Ok(())
 }
 
-#[test]
-fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
-    let dir = tempfile::tempdir()?;
-    let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
-    for script in [
-        format!("RPUSH l{elements}\n"),
-        "LPOP l 1200\nRPOP l 1100\n".to_owned(),
-        "LTRIM l 1300 2399\n".to_owned(),
-    ] {
-        let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
-        let client = scene.client()?;
-        scene.ask(&client, &script)?;
-        scene.shared.close()?;
-    }
-    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
-    let client = scene.client()?;
-    let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
-    assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
-    scene.shared.close()?;
-    Ok(())
-}
-
-/// SWAPDB changes the order of the databases, and no row of a key.
-#[test]
-fn exchanged_databases_are_exchanged_after_a_restart() -> Result {
-    let dir = tempfile::tempdir()?;
-    let first =
-        "SET a 0\nSELECT 1\nSET a 1\nSWAPDB 0 1\nSET b 1\nSWAPDB 1 2\nSWAPDB 2 3\nSET c 1\n";
-    let second = "SWAPDB 0 3\nSELECT 3\nFLUSHDB\nSET d 3\n";
-    for script in [first, second] {
-        let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
-        let client = scene.client()?;
-        scene.ask(&client, script)?;
-        drop(client);
-        scene.shared.close()?;
-    }
-    let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
-    let client = scene.client()?;
-    let script = "MGET a b c d\nSELECT 1\nMGET a b c d\nSELECT 3\nMGET a b c d\n";
-    assert_eq!(
-        scene.ask(&client, script)?,
-        "*4 $1 0 $1 1 $-1 $-1 +OK *4 $-1 $-1 $1 1 $-1 +OK *4 $-1 $-1 $-1 $1 3 "
-    );
-    scene.shared.close()?;
-    Ok(())
-}
-
 /// A database that sends how much it has to do.
 fn counting() -> Result<(Scene, Receiver<usize>)> {
     let (sender, rows) = mpsc::channel();
-    let write = move |ops: &[disk::rows::Op]| Ok(sender.send(ops.len())?);
-    let scene = Scene::with(Options {
-        disk: Some((
-            Writer::start(write, || {})?,
-            AppendFsync::Everysec,
-            disk::loader::Loader::default().finish(),
-        )),
-        ..options()
+    let scene = scene_with(Files {
+        append: Box::new(move |ops, _| Ok(sender.send(ops.len()).map(|()| 1)?)),
+        ..files()
     })?;
     Ok((scene, rows))
 }
@@ -397,9 +426,6 @@ fn many_removed_elements_are_few_rows() -> Result {
         "LPOP l 1500\nRPOP l 1500\nLTRIM l 1100 1600\n".to_owned(),
     ] {
         scene.ask(&client, &script)?;
-        scene
-            .network
-            .advance(&scene.event_loop, Duration::from_secs(2))?;
         let count = rows.recv_timeout(Duration::from_secs(60))?;
         assert!(count < 10, "{count} rows: {script:.10}");
     }
@@ -413,15 +439,9 @@ fn many_exchanged_keys_are_few_rows() -> Result {
     let client = scene.client()?;
     let pairs: String = (0..5_000).map(|number| format!(" {number} x")).collect();
     scene.ask(&client, &format!("MSET{pairs}\n"))?;
-    scene
-        .network
-        .advance(&scene.event_loop, Duration::from_secs(2))?;
     let first = rows.recv_timeout(Duration::from_secs(60))?;
     assert_eq!(first, 10_000);
     scene.ask(&client, "SWAPDB 0 5\n")?;
-    scene
-        .network
-        .advance(&scene.event_loop, Duration::from_secs(2))?;
     assert_eq!(rows.recv_timeout(Duration::from_secs(60))?, 1);
     scene.shared.close()?;
     Ok(())

@@ -13,11 +13,14 @@ mod commands;
 #[path = "../../kvd/disk/mod.rs"]
 mod disk;
 mod durable;
+mod large;
 mod long;
 mod messages;
 mod parts;
+mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
+mod restarted;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;

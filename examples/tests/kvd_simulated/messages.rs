@@ -1,5 +1,7 @@
 //! Messages: when they are delivered.
 
+use std::time::Duration;
+
 use asynchat::Result;
 
 use crate::clients::PANICS;
@@ -50,6 +52,31 @@ fn a_client_that_publishes_to_many_gives_others_their_turn() -> Result {
             .collect();
         assert_eq!(contents, wanted);
     }
+    Ok(())
+}
+
+/// The time is looked at after each request that compares a channel with many patterns.
+#[test]
+fn a_turn_ends_behind_a_message_that_is_compared_with_many_patterns() -> Result {
+    let scene = Scene::new()?;
+    let (publisher, subscriber) = (scene.client()?, scene.client()?);
+    let patterns = (0..50_000).map(|it| format!("*a*{it}*b"));
+    let patterns: String = patterns
+        .map(|it| format!("${}\r\n{it}\r\n", it.len()))
+        .collect();
+    subscriber.start_reading(usize::MAX);
+    subscriber.send(format!("*50001\r\n$10\r\nPSUBSCRIBE\r\n{patterns}"));
+    scene.network.settle(&scene.event_loop)?;
+    publisher.send("PUBLISH aaaaaaaaaaaaaaaaaaaaaaaa x\r\n".repeat(10));
+    let mut replies = 0;
+    while replies == 0 {
+        scene.event_loop.run_once(Duration::ZERO)?;
+        replies = received(&publisher).matches(":0 ").count();
+    }
+    assert!(replies < 10, "all messages were published in one turn");
+    scene.network.settle(&scene.event_loop)?;
+    replies += received(&publisher).matches(":0 ").count();
+    assert_eq!(replies, 10);
     Ok(())
 }
 

@@ -159,6 +159,45 @@ fn nothing_is_stored_for_a_client_that_was_killed() -> Result {
 }
 
 #[test]
+fn many_members_of_sorted_sets_are_combined_and_popped_in_several_turns() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    fill(&scene, &client)?;
+    let turns = |command: &str, begins: &str, ends: &str| -> Result {
+        client.send(format!("{command}\r\n"));
+        let (turns, reply) = turns_until_reply(&scene, &client)?;
+        assert!(turns > 5, "{command}: {turns} turns");
+        assert!(reply.starts_with(begins), "{command}: {reply:.60}");
+        assert!(
+            reply.ends_with(ends),
+            "{command}: {}",
+            &reply[reply.len() - 60..]
+        );
+        Ok(())
+    };
+    let card = scene.ask(&client, "ZCARD z\n")?;
+    let count: usize = card.trim_matches([':', ' ']).parse()?;
+    let last = scene.ask(&client, "ZRANGE z -1 -1\n")?;
+    let last = last.strip_prefix("*1 ").unwrap_or_default();
+    turns("ZUNION 2 z z", &format!("*{count} "), last)?;
+    turns("ZINTERCARD 2 z s", "", " ")?;
+    turns("ZUNIONSTORE d 2 z z WEIGHTS 1 0", &card, &card)?;
+    assert_eq!(
+        scene.ask(&client, "ZRANGE d -1 -1\n")?,
+        format!("*1 {last}")
+    );
+    turns(
+        "ZMPOP 2 nokey d MIN COUNT 99999",
+        &format!("*2 $1 d *{count} *2 "),
+        " ",
+    )?;
+    assert_eq!(scene.ask(&client, "EXISTS d\n")?, ":0 ");
+    let list = scene.ask(&client, "LLEN l\nLMPOP 1 l RIGHT COUNT 99999\n")?;
+    assert!(list.starts_with(":20000 *2 $1 l *20000 "), "{list:.60}");
+    Ok(())
+}
+
+#[test]
 fn the_elements_that_a_limit_leaves_out_take_several_turns() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use found::Found;
 use job::{Job, RUN};
 
-use super::flag::{DENYOOM, READONLY, WRITE};
+use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;
@@ -28,7 +28,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sort",
         -2,
-        WRITE | DENYOOM,
+        WRITE | DENYOOM | MOVABLEKEYS,
         (1, 1, 1),
         "generic",
         "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.",

@@ -200,6 +200,10 @@ impl Database {
             return false;
         };
         let old = std::mem::replace(&mut entry.expires, expires);
+        // As in Redis, a transaction that watches the key does not fail because nothing was removed.
+        if old == 0 && expires == 0 {
+            return true;
+        }
         if old != 0 {
             self.expiries.remove(&(old, key.into()));
         }
@@ -328,6 +332,17 @@ mod tests {
         assert_eq!(database.expire_due(10), 1);
         assert_eq!((database.len(), database.expired), (1, 2));
         assert_eq!(database.next_expiry(), None);
+    }
+
+    #[test]
+    fn an_expiry_that_is_not_there_is_removed_without_a_change() {
+        let mut database = database();
+        database.set(b"a", Value::Int(1), 0);
+        let version = database.watch(b"a");
+        assert!(database.set_expiry(b"a", 0));
+        assert_eq!(database.version(b"a"), version);
+        assert!(database.set_expiry(b"a", 1_700));
+        assert_ne!(database.version(b"a"), version);
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! Combines sets and sorted sets, a part at a time.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::long::{self, Snapshot};
+use crate::store::database::{Database, WrongType};
+use crate::store::sorted_set::SortedSet;
+use crate::store::text::Text;
+use crate::store::value::{Set, Value};
+
+/// How many members are looked for in one set at a time.
+const LOOKUPS: usize = 500;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Combine {
+    Difference,
+    Intersection,
+    Union,
+}
+
+/// Which score a member of several sets gets.
+#[derive(Clone, Copy)]
+pub(super) enum Aggregate {
+    Sum,
+    Min,
+    Max,
+}
+
+impl Aggregate {
+    fn of(self, a: f64, b: f64) -> f64 {
+        match self {
+            Aggregate::Sum => number_or_zero(a + b),
+            Aggregate::Min => a.min(b),
+            Aggregate::Max => a.max(b),
+        }
+    }
+}
+
+/// As in Redis: the sum of both infinities, and 0 times one of them, are 0. A score of -0 is 0.
+fn number_or_zero(score: f64) -> f64 {
+    if score.is_nan() { 0.0 } else { score + 0.0 }
+}
+
+/// A snapshot of a set or of a sorted set.
+pub(super) enum Source {
+    Set(Snapshot<Arc<Set>>),
+    Sorted(Snapshot<Arc<SortedSet>>),
+}
+
+impl Source {
+    /// A key that is not there is an empty set.
+    pub(super) fn find(db: &mut Database, key: &[u8]) -> Result<Source, WrongType> {
+        match db.find(key) {
+            None => Ok(Source::Set(Snapshot::default())),
+            Some(Value::Set(set)) => Ok(Source::Set(Snapshot(Arc::clone(set)))),
+            Some(Value::Sorted(set)) => Ok(Source::Sorted(Snapshot(Arc::clone(set)))),
+            Some(_) => Err(WrongType),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Source::Set(set) => set.len(),
+            Source::Sorted(set) => set.len(),
+        }
+    }
+
+    fn score(&self, member: &[u8]) -> Option<f64> {
+        match self {
+            Source::Set(set) => set.contains(member).then_some(1.0),
+            Source::Sorted(set) => set.score(member),
+        }
+    }
+
+    fn segment(&self, at: usize) -> Option<Vec<(Text, f64)>> {
+        match self {
+            Source::Set(set) => {
+                let members = set.segment(at)?;
+                Some(members.map(|it| (it.clone(), 1.0)).collect())
+            }
+            Source::Sorted(set) => {
+                let members = set.scores.segment(at)?;
+                Some(members.map(|it| (it.member.clone(), it.score)).collect())
+            }
+        }
+    }
+}
+
+/// Combines snapshots, a part at a time.
+pub(super) struct Job {
+    /// With their weights.
+    sources: Vec<(Source, f64)>,
+    combine: Combine,
+    aggregate: Aggregate,
+    pub(super) limit: usize,
+    /// The source that is gone through, its segment, and how many members of that are done.
+    source: usize,
+    segment: usize,
+    member: usize,
+    pub(super) result: Snapshot<SortedSet>,
+}
+
+impl Job {
+    pub(super) fn new(
+        mut sources: Vec<(Source, f64)>,
+        combine: Combine,
+        aggregate: Aggregate,
+        limit: usize,
+    ) -> Job {
+        if combine == Combine::Difference {
+            let mut is_first = true;
+            sources.retain(|(source, _)| mem::take(&mut is_first) || source.len() > 0);
+        } else {
+            // The smallest set has the fewest candidates. Sums depend on the order, and this is that of Redis.
+            sources.sort_by_key(|(source, _)| source.len());
+        }
+        Job {
+            sources,
+            combine,
+            aggregate,
+            limit,
+            source: 0,
+            segment: 0,
+            member: 0,
+            result: Snapshot(SortedSet::default()),
+        }
+    }
+
+    /// How many members the sets have.
+    pub(super) fn len(&self) -> usize {
+        self.sources.iter().map(|(source, _)| source.len()).sum()
+    }
+
+    /// Combines some more members. Returns false if there are none.
+    pub(super) fn combine_some(&mut self) -> bool {
+        if self.result.len() >= self.limit {
+            return false;
+        }
+        let rest = self.sources.get(self.source..);
+        let Some(((source, weight), others)) = rest.and_then(<[_]>::split_first) else {
+            return false;
+        };
+        let Some(members) = source.segment(self.segment) else {
+            // Only a union goes through all sets.
+            self.source += 1;
+            self.segment = 0;
+            return self.combine == Combine::Union;
+        };
+        let most = match self.combine {
+            Combine::Union => LOOKUPS,
+            Combine::Difference | Combine::Intersection => LOOKUPS / others.len().max(1),
+        };
+        let mut left = most.max(1);
+        let aggregate = self.aggregate;
+        for (member, score) in members.into_iter().skip(self.member) {
+            if left == 0 {
+                return true;
+            }
+            left -= 1;
+            self.member += 1;
+            let name = member.as_bytes();
+            let score = number_or_zero(score * weight);
+            let combined = match self.combine {
+                Combine::Union => match self.result.score(name) {
+                    Some(before) => Some(aggregate.of(before, score)),
+                    None => Some(score),
+                },
+                Combine::Intersection => others.iter().try_fold(score, |all, (other, weight)| {
+                    let score = number_or_zero(other.score(name)? * weight);
+                    Some(aggregate.of(all, score))
+                }),
+                Combine::Difference => {
+                    let is_other = others.iter().any(|(other, _)| other.score(name).is_some());
+                    (!is_other).then_some(score)
+                }
+            };
+            if let Some(score) = combined {
+                self.result.insert(name, score);
+            }
+        }
+        self.segment += 1;
+        self.member = 0;
+        true
+    }
+
+    pub(super) fn is_long(&self) -> bool {
+        let number = self.len();
+        let sizes = self.sources.iter().flat_map(|(source, _)| {
+            let segments = (0..).map_while(|at| source.segment(at));
+            segments
+                .flatten()
+                .map(|(member, _)| member.as_bytes().len())
+        });
+        long::are_many(number, sizes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_many_sets_has_few_members() {
+        let db = &mut Database::default();
+        let name = |number: i32| Text::from(number.to_string().as_bytes());
+        for number in 0..1_000 {
+            let set = db.sorted_or_new(name(number).as_bytes()).unwrap();
+            set.insert(name(number + 100).as_bytes(), 1.0);
+        }
+        let first = db.sorted_or_new(b"first").unwrap();
+        for number in 0..600 {
+            first.insert(name(number).as_bytes(), 1.0);
+        }
+        for (combine, others, members, parts) in [
+            (Combine::Difference, 0..1_000, 100, 600..2_000),
+            (Combine::Union, 0..1_000, 1_100, 0..3_000),
+            (Combine::Intersection, 7..8, 1, 0..10),
+            // There are no sets for these.
+            (Combine::Difference, 2_000..12_000, 600, 0..20),
+        ] {
+            let keys: Vec<Text> = std::iter::once(b"first"[..].into())
+                .chain(others.map(name))
+                .collect();
+            let sources = keys
+                .iter()
+                .map(|key| Ok((Source::find(db, key.as_bytes())?, 1.0)));
+            let sources = sources.collect::<Result<Vec<_>, WrongType>>().unwrap();
+            let mut job = Job::new(sources, combine, Aggregate::Sum, usize::MAX);
+            let mut count = 1;
+            while job.combine_some() {
+                count += 1;
+            }
+            assert_eq!(job.result.len(), members);
+            assert!(parts.contains(&count), "{count} parts");
+        }
+    }
+}

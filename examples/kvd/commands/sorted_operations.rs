@@ -1,0 +1,313 @@
+//! Unions, intersections and differences of sorted sets. A set counts as one whose scores are 1.
+
+use std::io;
+use std::sync::Arc;
+
+use asynchat::bytes::Bytes;
+use asynchat::{More, Producer};
+
+use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
+use super::long::Chunks;
+use super::sorted_combined::{Aggregate, Combine, Job, Source};
+use super::sorted_removal::encode;
+use super::stored::{self, Making};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
+use crate::resp::reply::Reply;
+use crate::resp::request::Args;
+use crate::store::database::{Database, WrongType};
+use crate::store::number;
+use crate::store::text::Text;
+use crate::store::value::Value;
+
+pub(super) const TABLE: &[Command] = &[
+    command(
+        "zdiff",
+        -3,
+        READONLY | MOVABLEKEYS,
+        (0, 0, 0),
+        "sorted-set",
+        "Returns the difference between multiple sorted sets.",
+        |it, args| reply(it, args, Combine::Difference),
+    ),
+    command(
+        "zdiffstore",
+        -4,
+        WRITE | DENYOOM | MOVABLEKEYS,
+        (1, 1, 1),
+        "sorted-set",
+        "Stores the difference of multiple sorted sets in a key.",
+        |it, args| store(it, args, Combine::Difference),
+    ),
+    command(
+        "zinter",
+        -3,
+        READONLY | MOVABLEKEYS,
+        (0, 0, 0),
+        "sorted-set",
+        "Returns the intersect of multiple sorted sets.",
+        |it, args| reply(it, args, Combine::Intersection),
+    ),
+    command(
+        "zintercard",
+        -3,
+        READONLY | MOVABLEKEYS,
+        (0, 0, 0),
+        "sorted-set",
+        "Returns the number of members of the intersect of multiple sorted sets.",
+        zintercard,
+    ),
+    command(
+        "zinterstore",
+        -4,
+        WRITE | DENYOOM | MOVABLEKEYS,
+        (1, 1, 1),
+        "sorted-set",
+        "Stores the intersect of multiple sorted sets in a key.",
+        |it, args| store(it, args, Combine::Intersection),
+    ),
+    command(
+        "zunion",
+        -3,
+        READONLY | MOVABLEKEYS,
+        (0, 0, 0),
+        "sorted-set",
+        "Returns the union of multiple sorted sets.",
+        |it, args| reply(it, args, Combine::Union),
+    ),
+    command(
+        "zunionstore",
+        -4,
+        WRITE | DENYOOM | MOVABLEKEYS,
+        (1, 1, 1),
+        "sorted-set",
+        "Stores the union of multiple sorted sets in a key.",
+        |it, args| store(it, args, Combine::Union),
+    ),
+];
+
+/// How many parts are made, and how many members are sent, at a time.
+const PARTS_AT_ONCE: usize = 2;
+const PART: usize = 250;
+
+/// What a command combines.
+struct Query {
+    combine: Combine,
+    keys: Vec<Text>,
+    /// One for each key.
+    weights: Vec<f64>,
+    aggregate: Aggregate,
+    with_scores: bool,
+    /// The highest number of members that is of interest.
+    limit: usize,
+}
+
+/// Which command it is, apart from how it combines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Replies,
+    Stores,
+    Counts,
+}
+
+impl Query {
+    /// Parses the arguments from the number of keys on, which is at `at`.
+    fn parse(
+        db: &mut Database,
+        args: Args<'_>,
+        at: usize,
+        combine: Combine,
+        form: Form,
+    ) -> Result<Query, Failure> {
+        let number = integer(args.get(at))?;
+        if number < 1 {
+            let name = String::from_utf8_lossy(args.get(0)).to_ascii_lowercase();
+            let text = format!("ERR at least 1 input key is needed for '{name}' command");
+            return Err(text.into());
+        }
+        if number > (args.len() - at - 1) as i64 {
+            return Err(SYNTAX);
+        }
+        let number = number as usize;
+        let keys: Vec<Text> = args.from(at + 1).take(number).map(Text::from).collect();
+        // Types are checked before options.
+        for key in &keys {
+            Source::find(db, key.as_bytes())?;
+        }
+        let mut query = Query {
+            combine,
+            weights: vec![1.0; number],
+            keys,
+            aggregate: Aggregate::Sum,
+            with_scores: false,
+            limit: usize::MAX,
+        };
+        query.parse_options(args, at + 1 + number, form)?;
+        Ok(query)
+    }
+
+    fn parse_options(&mut self, args: Args<'_>, mut at: usize, form: Form) -> Outcome {
+        let number = self.keys.len();
+        let has_scores = self.combine != Combine::Difference && form != Form::Counts;
+        while at < args.len() {
+            let left = args.len() - at - 1;
+            if has_scores && left >= number && args.is(at, "weights") {
+                for (weight, at) in self.weights.iter_mut().zip(at + 1..) {
+                    let given = number::float(args.get(at));
+                    *weight = given.ok_or(fail("ERR weight value is not a float"))?;
+                }
+                at += 1 + number;
+            } else if has_scores && left >= 1 && args.is(at, "aggregate") {
+                self.aggregate = match () {
+                    () if args.is(at + 1, "sum") => Aggregate::Sum,
+                    () if args.is(at + 1, "min") => Aggregate::Min,
+                    () if args.is(at + 1, "max") => Aggregate::Max,
+                    () => return Err(SYNTAX),
+                };
+                at += 2;
+            } else if form == Form::Replies && args.is(at, "withscores") {
+                self.with_scores = true;
+                at += 1;
+            } else if form == Form::Counts && left >= 1 && args.is(at, "limit") {
+                let limit = super::count(args.get(at + 1));
+                self.limit = match limit.map_err(|_| fail("ERR LIMIT can't be negative"))? {
+                    0 => usize::MAX,
+                    limit => limit,
+                };
+                at += 2;
+            } else {
+                return Err(SYNTAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes snapshots of the sets.
+    fn begin(&self, db: &mut Database) -> Result<Job, WrongType> {
+        let mut sources = Vec::new();
+        for (key, weight) in self.keys.iter().zip(&self.weights) {
+            sources.push((Source::find(db, key.as_bytes())?, *weight));
+        }
+        Ok(Job::new(sources, self.combine, self.aggregate, self.limit))
+    }
+}
+
+impl Making for Job {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn advance(&mut self) -> Result<bool, Failure> {
+        Ok(self.combine_some())
+    }
+
+    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
+        let value = Value::Sorted(Arc::new(std::mem::take(&mut *self.result)));
+        stored::replace(db, target, value, reply);
+    }
+}
+
+fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
+    let query = Query::parse(context.db(), args, 2, combine, Form::Stores)?;
+    let sources = query.keys.clone();
+    stored::store(context, args.get(1), Some(sources), move |db| {
+        Ok(query.begin(db)?)
+    })
+}
+
+fn zintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let query = Query::parse(context.db(), args, 1, Combine::Intersection, Form::Counts)?;
+    send(context, &query, Form::Counts)
+}
+
+fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
+    let query = Query::parse(context.db(), args, 1, combine, Form::Replies)?;
+    send(context, &query, Form::Replies)
+}
+
+fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
+    let mut sending = Sending {
+        job: query.begin(context.db())?,
+        form,
+        with_scores: query.with_scores,
+        resp3: context.reply.resp3,
+        sent: None,
+        chunks: Chunks::default(),
+    };
+    if sending.job.is_long() {
+        context.reply.produce(sending);
+        return Ok(());
+    }
+    while sending.job.combine_some() {}
+    sending.begin(context.reply);
+    if form == Form::Replies {
+        sending.encode(context.reply, 0, usize::MAX);
+    }
+    Ok(())
+}
+
+/// Combines, and then sends the result.
+struct Sending {
+    job: Job,
+    form: Form,
+    with_scores: bool,
+    resp3: bool,
+    /// How many members are sent. `None` before the reply has begun.
+    sent: Option<usize>,
+    chunks: Chunks,
+}
+
+impl Sending {
+    fn begin(&self, reply: &mut Reply) {
+        let len = self.job.result.len();
+        match self.form {
+            Form::Counts => reply.count(len.min(self.job.limit)),
+            _ if self.with_scores && !self.resp3 => reply.array(2 * len),
+            _ => reply.array(len),
+        }
+    }
+
+    /// Returns how many members there were.
+    fn encode(&self, reply: &mut Reply, from: usize, most: usize) -> usize {
+        let mut count = 0;
+        for it in self.job.result.ranked.from(from).take(most) {
+            count += 1;
+            match self.with_scores {
+                true => encode(reply, it, self.resp3),
+                false => reply.item(&it.member),
+            }
+        }
+        count
+    }
+}
+
+impl Producer for Sending {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        let Some(sent) = self.sent else {
+            for _ in 0..PARTS_AT_ONCE {
+                if !self.job.combine_some() {
+                    self.begin(&mut reply);
+                    self.sent = Some(0);
+                    break;
+                }
+            }
+            return Ok(More::Chunk(reply.buffer.into()));
+        };
+        let count = match self.form {
+            Form::Replies => self.encode(&mut reply, sent, PART),
+            _ => 0,
+        };
+        if count == 0 {
+            return Ok(More::Done);
+        }
+        self.sent = Some(sent + count);
+        let more = self.chunks.first(reply);
+        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
+    }
+}

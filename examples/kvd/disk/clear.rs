@@ -1,0 +1,149 @@
+//! Removes the rows with names in a range.
+//!
+//! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
+//! about 20 KB of file for a row, so that deleting a large set could fill the disk.
+
+use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
+
+use super::rows::ORDER;
+use super::saver::ROWS;
+
+pub type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
+
+/// So many bytes of names are collected at a time.
+const NAMES: usize = 64 * 1024;
+
+/// Removes rows. Of a whole table, it drops the pages without looking at the rows.
+pub fn clear<'a>(
+    transaction: &'a WriteTransaction,
+    mut table: Rows<'a>,
+    start: &[u8],
+    end: &[u8],
+) -> Result<Rows<'a>, TableError> {
+    if !is_everything(&table, start, end)? {
+        remove_rows(&mut table, start, end)?;
+        return Ok(table);
+    }
+    let order = table.get(ORDER)?.map(|it| it.value().to_vec());
+    transaction.delete_table(table)?;
+    let mut table = transaction.open_table(ROWS)?;
+    if let Some(order) = order {
+        table.insert(ORDER, &order[..])?;
+    }
+    Ok(table)
+}
+
+/// Whether the range has the rows of all keys.
+fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
+    // The range of one key is not worth a look at the others.
+    if start.len() > 1 {
+        return Ok(false);
+    }
+    let mut rows = table.range::<&[u8]>(..ORDER)?;
+    let Some(first) = rows.next().transpose()? else {
+        return Ok(false);
+    };
+    let last = rows.next_back().transpose()?;
+    let has = |name: &[u8]| start <= name && name < end;
+    Ok(has(first.0.value()) && last.is_none_or(|it| has(it.0.value())))
+}
+
+fn remove_rows(table: &mut Rows<'_>, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+    loop {
+        let mut found = Vec::new();
+        let mut size = 0;
+        for row in table.range(start..end)? {
+            let name = row?.0.value().to_vec();
+            size += name.len();
+            found.push(name);
+            if size >= NAMES {
+                break;
+            }
+        }
+        for name in found {
+            table.remove(&name[..])?;
+        }
+        if size < NAMES {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use redb::Database;
+
+    use super::*;
+    use crate::disk::Error;
+
+    const COUNT: u32 = 4_000;
+
+    fn name(database: u8, number: u32) -> Vec<u8> {
+        [&[database][..], &number.to_be_bytes()].concat()
+    }
+
+    /// Removes a range of rows. Returns the names of those that are left, and the growth of the file.
+    fn left(names: Range<Vec<u8>>) -> Result<(Vec<Vec<u8>>, u64), Error> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("rows");
+        let database = Database::builder().set_cache_size(1 << 20).create(&path)?;
+        let transaction = database.begin_write()?;
+        {
+            let mut table = transaction.open_table(ROWS)?;
+            table.insert(ORDER, &b"order"[..])?;
+            for number in 0..COUNT {
+                table.insert(&name(1, number)[..], &b"content"[..])?;
+            }
+            for number in [0, COUNT] {
+                table.insert(&name(3, number)[..], &b"content"[..])?;
+            }
+        }
+        transaction.commit()?;
+        let before = path.metadata()?.len();
+        let transaction = database.begin_write()?;
+        let table = transaction.open_table(ROWS)?;
+        let table = clear(&transaction, table, &names.start, &names.end)?;
+        let mut left = Vec::new();
+        for row in table.range::<&[u8]>(..)? {
+            left.push(row?.0.value().to_vec());
+        }
+        let order = table.get(ORDER)?.map(|it| it.value().to_vec());
+        assert_eq!(order.as_deref(), Some(&b"order"[..]));
+        drop(table);
+        transaction.commit()?;
+        Ok((left, path.metadata()?.len() - before))
+    }
+
+    #[test]
+    fn the_rows_of_a_range_are_removed_and_no_others() -> Result<(), Error> {
+        let (first, last) = (name(3, 0), name(3, COUNT));
+        let others = [first.clone(), last.clone(), ORDER.to_vec()];
+        for (names, expected) in [
+            (vec![1]..vec![2], &others[..]),
+            (name(1, 0)..name(2, 0), &others),
+            (vec![0]..vec![4], &others[2..]),
+        ] {
+            assert_eq!(left(names)?.0, expected);
+        }
+        for names in [vec![0]..vec![1], vec![2]..vec![3], vec![4]..vec![5]] {
+            assert_eq!(left(names)?.0.len(), COUNT as usize + 3);
+        }
+        let some = left(name(1, 1)..name(1, COUNT - 1))?.0;
+        assert_eq!(
+            some,
+            [&[name(1, 0), name(1, COUNT - 1)][..], &others].concat()
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn removed_rows_use_no_more_of_the_file_than_before() -> Result<(), Error> {
+        for names in [name(1, 0)..name(2, 0), vec![0]..vec![4]] {
+            let grown = left(names)?.1;
+            assert!(grown < 1 << 20, "{grown} bytes");
+        }
+        Ok(())
+    }
+}

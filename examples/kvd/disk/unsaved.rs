@@ -1,0 +1,152 @@
+//! What is in the log, and not in the database yet: of each row the last change.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use asynchat::bytes::Bytes;
+
+use super::rows::{ELEMENT, Op, each_row, with};
+use crate::store::value::Value;
+
+/// Changes of rows. They are done in this order, whatever the order was in which they came: a range that is removed
+/// takes what has come before it out of the other two.
+#[derive(Default)]
+pub struct Unsaved {
+    /// The ranges of names whose rows are removed, by their start.
+    pub cleared: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Large collections, whose rows are all new, by what the names of these rows begin with.
+    pub collections: BTreeMap<Vec<u8>, Value>,
+    pub rows: BTreeMap<Vec<u8>, Row>,
+}
+
+/// The content of a row: a head, and what is behind it without being copied.
+pub enum Row {
+    Put(Vec<u8>, Bytes),
+    Delete,
+}
+
+impl Unsaved {
+    pub fn is_empty(&self) -> bool {
+        self.cleared.is_empty() && self.collections.is_empty() && self.rows.is_empty()
+    }
+
+    pub fn add(&mut self, op: Op) {
+        match op {
+            Op::Clear(names) => {
+                self.split_collection(&names.start);
+                remove_range(&mut self.collections, &names.start, &names.end);
+                remove_range(&mut self.rows, &names.start, &names.end);
+                let end = self.cleared.entry(names.start).or_default();
+                if *end < names.end {
+                    *end = names.end;
+                }
+            }
+            Op::Put(name, content) => drop(self.rows.insert(name, Row::Put(Vec::new(), content))),
+            Op::PutString(name, head, text) => drop(self.rows.insert(name, Row::Put(head, text))),
+            Op::PutElements(prefix, value, _) => {
+                let name = with(&prefix, ELEMENT, &[]);
+                self.collections.insert(name, value);
+            }
+            Op::Delete(name) => drop(self.rows.insert(name, Row::Delete)),
+        }
+    }
+
+    /// Makes rows of the collection in which a range is removed that begins here.
+    fn split_collection(&mut self, start: &[u8]) {
+        let up_to = (Bound::Unbounded, Bound::Excluded(start));
+        let before = self.collections.range::<[u8], _>(up_to).next_back();
+        let Some(name) = before
+            .map(|(name, _)| name.clone())
+            .filter(|name| start.starts_with(name))
+        else {
+            return;
+        };
+        if let Some(value) = self.collections.remove(&name) {
+            let rows = &mut self.rows;
+            each_row(&name[..name.len() - 1], &value, &mut |name, content| {
+                // A change of this element that has come later stays.
+                let row = rows.entry(name.to_vec());
+                row.or_insert_with(|| Row::Put(Vec::new(), Bytes::copy_from_slice(content)));
+            });
+        }
+    }
+}
+
+fn remove_range<T>(map: &mut BTreeMap<Vec<u8>, T>, start: &[u8], end: &[u8]) {
+    if start >= end {
+        return;
+    }
+    let range = || (Bound::Included(start), Bound::Excluded(end));
+    while let Some((name, _)) = map.range::<[u8], _>(range()).next() {
+        let name = name.clone();
+        map.remove(&name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::rows::{KEY, element_name, prefix};
+    use crate::store::list::{End, List};
+
+    fn put(name: &[u8], content: &'static [u8]) -> Op {
+        Op::Put(name.to_vec(), Bytes::from_static(content))
+    }
+
+    fn rows(unsaved: &Unsaved) -> Vec<(&[u8], Option<&[u8]>)> {
+        let rows = unsaved.rows.iter();
+        rows.map(|(name, row)| match row {
+            Row::Put(_, content) => (&name[..], Some(&content[..])),
+            Row::Delete => (&name[..], None),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_last_change_of_a_row_is_the_one_that_counts() {
+        let mut unsaved = Unsaved::default();
+        for op in [
+            put(b"b", b"1"),
+            put(b"b", b"2"),
+            put(b"c", b"1"),
+            Op::Delete(b"c".to_vec()),
+            put(b"d", b"1"),
+            Op::Clear(b"d".to_vec()..b"e".to_vec()),
+            Op::Clear(b"a".to_vec()..b"b".to_vec()),
+            put(b"a", b"3"),
+            Op::Clear(b"x".to_vec()..b"x".to_vec()),
+        ] {
+            unsaved.add(op);
+        }
+        let wanted: [(&[u8], Option<&[u8]>); 3] =
+            [(b"a", Some(b"3")), (b"b", Some(b"2")), (b"c", None)];
+        assert_eq!(rows(&unsaved), wanted);
+        assert_eq!(unsaved.cleared.len(), 3);
+    }
+
+    #[test]
+    fn elements_that_are_removed_from_a_new_list_are_not_in_it() {
+        let mut list = List::default();
+        for text in [b"a", b"b", b"c", b"d"] {
+            list.push(End::Right, text[..].into());
+        }
+        let prefix = prefix(0, b"l");
+        let name = |index| with(&prefix, ELEMENT, &element_name(list.number(index)));
+        let mut unsaved = Unsaved::default();
+        let value = Value::List(std::sync::Arc::new(list.clone()));
+        unsaved.add(Op::PutElements(prefix.clone(), value.clone(), 4));
+        unsaved.add(put(&name(3), b"new"));
+        unsaved.add(Op::Clear(name(0)..name(2)));
+        assert_eq!(
+            rows(&unsaved),
+            [
+                (&name(2)[..], Some(&b"c"[..])),
+                (&name(3)[..], Some(&b"new"[..]))
+            ]
+        );
+        unsaved.add(Op::PutElements(prefix.clone(), value, 4));
+        let all = with(&prefix, KEY, &[])..with(&prefix, ELEMENT + 1, &[]);
+        unsaved.add(Op::Clear(all));
+        assert!(unsaved.collections.is_empty() && unsaved.rows.is_empty());
+    }
+}
