@@ -80,7 +80,10 @@ fn what_is_in_the_log_only_is_there_after_a_restart() -> Result {
 #[test]
 fn a_damaged_file_is_named() -> Result {
     let dir = tempfile::tempdir()?;
-    drop(on_disk(dir.path(), AppendFsync::Always)?);
+    // The threads have ended, and nobody has the folder.
+    Scene::with(on_disk(dir.path(), AppendFsync::Always)?)?
+        .shared
+        .close()?;
     std::fs::write(dir.path().join("kvd.redb"), [7; 10_000])?;
     let error = on_disk(dir.path(), AppendFsync::Always).err();
     let text = error.map(|error| error.to_string()).unwrap_or_default();
