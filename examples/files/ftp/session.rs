@@ -331,6 +331,8 @@ impl AsyncChat for Session {
         let is_immediate = match &*command.name {
             // The replies to ABOR come before that to the next command.
             _ if self.is_aborting() => false,
+            // They are about the transfer. Without one they have their turn, as other commands.
+            _ if self.transfer.is_none() => false,
             "ABOR" => true,
             "STAT" => command.argument.is_empty(),
             _ => false,

@@ -141,6 +141,45 @@ fn an_upload_that_is_too_large_is_received_to_its_end() -> Result {
     Ok(())
 }
 
+/// The data connection and the control connection have something in one turn, in any order.
+#[test]
+fn each_command_has_its_replies_when_an_upload_is_refused_and_aborted_at_once() -> Result {
+    let site = Site::ann_with(Options {
+        max_upload: 100,
+        ..options()
+    })?;
+    let conditions = site.network.conditions();
+    site.network.set_conditions(conditions.shuffled(true));
+    for _ in 0..30 {
+        let data = site.begin_upload("new")?;
+        data.send("x".repeat(100));
+        site.control.send("ABOR\r\nNOOP\r\n");
+        let codes = codes_of(&site.replies()?);
+        assert!(["426 226 200", "552 226 200"].contains(&&*codes), "{codes}");
+        assert!(data.has_ended());
+    }
+    Ok(())
+}
+
+/// Only so many of those that have waited run in a turn.
+#[test]
+fn the_commands_after_a_refused_upload_have_their_replies_in_order() -> Result {
+    for (last, codes) in [("STAT", "211"), ("ABOR", "226")] {
+        let site = Site::ann_with(Options {
+            max_upload: 100,
+            ..options()
+        })?;
+        let data = site.begin_upload("new")?;
+        site.control.send("NOOP\r\n".repeat(40));
+        site.settle()?;
+        data.send("x".repeat(100));
+        assert_eq!(codes_of(&site.replies()?), "552");
+        let replies = codes_of(&site.command(last)?);
+        assert_eq!(replies, "200 ".repeat(40) + codes);
+    }
+    Ok(())
+}
+
 /// Somebody has removed the part of an upload. Windows keeps the name of a file that is open.
 #[cfg(unix)]
 #[test]
