@@ -198,11 +198,11 @@ impl Session {
             self.begin_wait();
             self.route.next = Some(next);
         } else {
-            self.open_next(next);
+            self.open_next(&next);
         }
     }
 
-    fn open_next(&mut self, next: Next) {
+    fn open_next(&mut self, next: &Next) {
         match self.listen(next.share.as_ref()) {
             Ok((listener, addr)) => {
                 self.route.way = Way::Passive(listener);
@@ -216,7 +216,7 @@ impl Session {
     fn port_closed(&mut self, number: u64, by_us: bool) {
         if let Some(next) = self.route.next.take_if(|next| next.after == number) {
             if !self.chat.is_closing() {
-                self.open_next(next);
+                self.open_next(&next);
                 self.end_wait();
             }
         } else if !by_us {
