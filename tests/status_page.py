@@ -214,6 +214,7 @@ def browser(site):
             with site.served():
                 chart(site, chromium)
                 silence(site, chromium)
+                slow_connection(site, chromium)
         finally:
             chromium.close()
     return True
@@ -368,11 +369,26 @@ def silence(site, chromium):
         assert not errors, errors
 
 
-class Relay:
-    """Passes connections on to a port. Some of them can be silenced, as by a network that has lost them."""
+def slow_connection(site, chromium):
+    """A connection that is not up yet has half a minute. The time is that of the page."""
+    with Relay(site.port, silent=b"GET /-/events ") as relay, context(chromium) as session:
+        page = session.new_page()
+        page.clock.install()
+        page.goto(f"http://127.0.0.1:{relay.port}/-/")
+        page.evaluate("before = source")
+        page.clock.run_for(20_000)
+        assert page.evaluate("source === before && source.readyState === EventSource.CONNECTING")
+        page.clock.run_for(15_000)
+        assert page.evaluate("source !== before && before.readyState === EventSource.CLOSED")
 
-    def __init__(self, port):
+
+class Relay:
+    """Passes connections on to a port. Some of them can be silenced, as by a network that has lost them, also from their
+    beginning."""
+
+    def __init__(self, port, silent=None):
         self.target = port
+        self.silent = silent
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.connections = []
@@ -383,6 +399,9 @@ class Relay:
         return self
 
     def __exit__(self, *_):
+        # The thread would still accept after a close alone.
+        with contextlib.suppress(OSError):
+            self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
 
     def silence(self, start):
@@ -411,6 +430,8 @@ class Relay:
                 with self.lock:
                     if is_request:
                         connection["request"] = piece
+                        if self.silent and piece.startswith(self.silent):
+                            connection["silent"] = True
                     is_silent = connection["silent"]
                 if not is_silent:
                     target.sendall(piece)

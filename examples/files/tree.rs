@@ -174,10 +174,9 @@ impl Upload {
     }
 
     /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
-    /// disk: that would stall the loop.
+    /// disk: that would stall the loop. Returns what there is then: the new name changes the time of the last change of status.
     pub fn finish(mut self) -> io::Result<Metadata> {
         let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
-        let metadata = part.pending.file.metadata()?;
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.
         let renamed = part.pending.rename(&part.name, &self.name);
@@ -185,8 +184,8 @@ impl Upload {
             ErrorKind::NotFound => io::Error::other(error),
             _ => error,
         })?;
-        self.part = None;
-        Ok(metadata)
+        let part = self.part.take().ok_or(ErrorKind::NotFound)?;
+        part.pending.file.metadata()
     }
 }
 

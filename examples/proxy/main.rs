@@ -32,7 +32,7 @@
 //!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
 //!   a minute. Without users,
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
-//! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel. It is two minutes at most once one end has
+//! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel, and `--half-closed-idle` that of one of which an end has
 //!   finished sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server.
 //!   A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
 //!   `--idle` time gets a 408, or is cut if its response has begun.
@@ -123,9 +123,14 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds())]
     idle: u64,
 
-    /// How long a tunnel may be silent. One whose client or server has finished sending may be so for two minutes at most.
+    /// How long a tunnel may be silent.
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds())]
     tunnel_idle: u64,
+
+    /// How long a tunnel may be silent whose client or server has finished sending, if that is less than --tunnel-idle. Who has
+    /// left looks the same.
+    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds())]
+    half_closed_idle: u64,
 
     /// The time for a look-up, and for a connection.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds())]
@@ -182,6 +187,7 @@ fn run(args: Args) -> Result {
             .per_address(args.max_per_address),
         idle: Duration::from_secs(args.idle),
         tunnel_idle: Duration::from_secs(args.tunnel_idle),
+        half_closed_idle: Duration::from_secs(args.half_closed_idle),
         connect: Duration::from_secs(args.connect),
         ..defaults
     };

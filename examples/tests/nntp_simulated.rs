@@ -269,6 +269,24 @@ fn disconnected_clients_leave_no_sockets() -> Result {
     Ok(())
 }
 
+/// Where the kernel may still have much, only a lingering socket has a deadline. Of what `OVER` sends nothing is made when
+/// QUIT comes.
+#[test]
+fn quit_closes_at_once_after_little_output() -> Result {
+    for (overviews, lingers) in [(1, false), (100, true)] {
+        let news = News::new(1)?;
+        let client = news.client()?;
+        let before = news.network.sockets();
+        let overviews = "OVER 1-20\r\n".repeat(overviews);
+        let answer = news.ask(&client, format!("GROUP misc.test\r\n{overviews}QUIT\r\n"))?;
+        assert_eq!(answer.len() > 128 << 10, lingers, "{}", answer.len());
+        assert!(answer.ends_with("205 goodbye\r\n"));
+        assert_eq!(client.ended(), Some(Ended::Finished));
+        assert_eq!(news.network.sockets() == before, lingers);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_shutdown_sends_400_and_waits_for_an_article() -> Result {
     let news = News::new(1)?;

@@ -459,6 +459,23 @@ fn disconnected_clients_leave_no_unfinished_messages() -> Result {
     Ok(())
 }
 
+/// Where the kernel may still have much, only a lingering socket has a deadline.
+#[test]
+fn quit_closes_at_once_after_little_output() -> Result {
+    for (commands, lingers) in [(1, false), (2000, true)] {
+        let mail = Mail::new()?;
+        let client = mail.client()?;
+        let before = mail.network.sockets();
+        let input = "HELP\r\n".repeat(commands) + "QUIT\r\n";
+        let replies = mail.ask(&client, input)?;
+        assert_eq!(replies.len() > 128 << 10, lingers, "{}", replies.len());
+        assert!(codes(&replies).ends_with("214 221"));
+        assert_eq!(client.ended(), Some(Ended::Finished));
+        assert_eq!(mail.network.sockets() == before, lingers);
+    }
+    Ok(())
+}
+
 #[test]
 fn a_failing_disk_is_replied_and_the_session_stays_in_sync() -> Result {
     let mail = Mail::new()?;

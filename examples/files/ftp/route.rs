@@ -2,6 +2,7 @@
 //! connects).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::rc::Rc;
 
 use asynchat::{Channel, Chat, Close, Connector, Server, Terminator};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -10,7 +11,7 @@ use super::Refusal;
 use super::address::{self, HostPort};
 use super::command::Command;
 use super::data::Data;
-use super::ports::Taken;
+use super::ports::{Share, Taken};
 use super::session::Session;
 
 /// So many ports of the range are looked at, of which this server may have opened some for other clients.
@@ -25,7 +26,18 @@ pub struct Route {
     pub number: u64,
     /// After EPSV ALL the other three are refused (RFC 2428 section 4).
     only_epsv: bool,
+    next: Option<Next>,
 }
+
+/// A passive port that is to be opened when another one has closed, which it replaces.
+struct Next {
+    /// The number of the other one.
+    after: u64,
+    share: Option<Rc<Share>>,
+    reply: ReplyWithPort,
+}
+
+type ReplyWithPort = fn(&mut Session, SocketAddr);
 
 #[derive(Default)]
 pub enum Way {
@@ -60,23 +72,23 @@ impl Route {
 
 impl Session {
     pub fn pasv(&mut self) {
-        let reply = self.passive_v4().unwrap_or_else(str::to_owned);
-        self.reply(&reply);
+        match self.refuse_after_epsv_all() {
+            Ok(()) => self.open_passive_port(Session::reply_to_pasv),
+            Err(refusal) => self.reply(refusal),
+        }
     }
 
-    fn passive_v4(&mut self) -> Result<String, Refusal> {
-        self.refuse_after_epsv_all()?;
-        let addr = self.open_passive_port()?;
+    fn reply_to_pasv(&mut self, addr: SocketAddr) {
         let ip = match (self.service.options.address, addr.ip()) {
             (Some(public), _) => public,
             (None, IpAddr::V4(own)) => own,
             (None, IpAddr::V6(_)) => {
                 self.route.close();
-                return Err("425 use EPSV: the connection is one of IPv6");
+                return self.reply("425 use EPSV: the connection is one of IPv6");
             }
         };
         let addr = HostPort(SocketAddrV4::new(ip, addr.port()));
-        Ok(format!("227 Entering Passive Mode ({addr})."))
+        self.reply(&format!("227 Entering Passive Mode ({addr})."));
     }
 
     /// RFC 2428 section 3.
@@ -96,13 +108,10 @@ impl Session {
             _ if is_v6 => return self.reply("522 use IPv6 (2)"),
             _ => return self.reply("522 use IPv4 (1)"),
         }
-        match self.open_passive_port() {
-            Ok(addr) => {
-                let port = addr.port();
-                self.reply(&format!("229 Entering Extended Passive Mode (|||{port}|)"));
-            }
-            Err(refusal) => self.reply(refusal),
-        }
+        self.open_passive_port(|session, addr| {
+            let port = addr.port();
+            session.reply(&format!("229 Entering Extended Passive Mode (|||{port}|)"));
+        });
     }
 
     pub fn port(&mut self, command: &Command) {
@@ -166,34 +175,81 @@ impl Session {
         addr.ok_or("425 the connection has no IP address")
     }
 
-    fn open_passive_port(&mut self) -> Result<SocketAddr, Refusal> {
-        let had_one = matches!(self.route.way, Way::Passive(_));
+    /// Opens a port in the place of what there was, and replies with its address. Of a range, the client has the old port until
+    /// its socket has closed, at the end of the turn or later: the next command waits for that. Otherwise a client that sends
+    /// many commands at once could have all ports.
+    fn open_passive_port(&mut self, reply: ReplyWithPort) {
+        let has_range = self.service.options.ports.is_some();
+        let replaces =
+            has_range && matches!(&self.route.way, Way::Passive(listener) if listener.is_open());
+        let share = match self.share_of_ports(replaces) {
+            Ok(share) => share,
+            // What there was stays.
+            Err(refusal) => return self.reply(refusal),
+        };
+        let after = self.route.number;
         self.route.close();
-        let (listener, addr) = self.listen(had_one)?;
-        self.route.way = Way::Passive(listener);
-        Ok(addr)
+        let next = Next {
+            after,
+            share,
+            reply,
+        };
+        if replaces {
+            self.begin_wait();
+            self.route.next = Some(next);
+        } else {
+            self.open_next(&next);
+        }
     }
 
-    /// `had_one`: the session has closed a listener for this one. Its socket closes at the end of the turn, and its port counts
-    /// until then: otherwise a client that sends many commands at once could have all ports.
-    fn listen(&self, had_one: bool) -> Result<(Channel, SocketAddr), Refusal> {
+    fn open_next(&mut self, next: &Next) {
+        match self.listen(next.share.as_ref()) {
+            Ok((listener, addr)) => {
+                self.route.way = Way::Passive(listener);
+                (next.reply)(self, addr);
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    /// The socket of a passive port has closed, by this side or because nobody has come.
+    fn port_closed(&mut self, number: u64, by_us: bool) {
+        if let Some(next) = self.route.next.take_if(|next| next.after == number) {
+            if !self.chat.is_closing() {
+                self.open_next(&next);
+                self.end_wait();
+            }
+        } else if !by_us {
+            self.nobody_came(number);
+        }
+    }
+
+    /// A session can always replace its own port. `None` if there is no range of ports.
+    fn share_of_ports(&self, replaces: bool) -> Result<Option<Rc<Share>>, Refusal> {
+        let Some(ports) = &self.service.options.ports else {
+            return Ok(None);
+        };
+        let (open, peer) = (&self.service.ports, self.chat.peer_addr());
+        if !replaces && open.count(peer.as_ref()) >= ports.len().div_ceil(2) {
+            return Err("425 too many ports wait for connections from your address");
+        }
+        Ok(Some(Rc::new(open.share(peer.as_ref()))))
+    }
+
+    fn listen(&self, share: Option<&Rc<Share>>) -> Result<(Channel, SocketAddr), Refusal> {
         let mut addr = self.own_addr()?;
-        let Some(ports) = self.service.options.ports.clone() else {
+        let (Some(ports), Some(share)) = (self.service.options.ports.clone(), share) else {
             addr.set_port(0);
             return self.listen_on(addr, None);
         };
-        let (open, peer) = (&self.service.ports, self.chat.peer_addr());
-        let most = ports.len().div_ceil(2) + usize::from(had_one);
-        if open.count(peer.as_ref()) >= most {
-            return Err("425 too many ports wait for connections from your address");
-        }
         let skipped = unpredictable()? as usize % ports.len();
         let tries = ports.len().min(MOST_TRIES);
         let addrs = ports.cycle().skip(skipped).take(tries).map(|port| {
             addr.set_port(port);
             addr
         });
-        let free = addrs.filter_map(|addr| Some((addr, open.take(peer.as_ref(), addr)?)));
+        let open = &self.service.ports;
+        let free = addrs.filter_map(|addr| Some((addr, open.take(share, addr)?)));
         let free = free.take(MOST_BINDS);
         let mut opened = free.map(|(addr, taken)| self.listen_on(addr, Some(taken)));
         opened
@@ -216,12 +272,11 @@ impl Session {
             .deadlines(options.data_deadlines.handshake(options.wait))
             .on_close(move |why| {
                 drop(taken);
-                if !matches!(why, Close::Local) {
-                    let _ = control.post(move |session: &mut Session| {
-                        session.nobody_came(number);
-                        Ok(())
-                    });
-                }
+                let by_us = matches!(why, Close::Local);
+                let _ = control.post(move |session: &mut Session| {
+                    session.port_closed(number, by_us);
+                    Ok(())
+                });
             })
             .listen(make);
         let listener = listener.map_err(|error| {

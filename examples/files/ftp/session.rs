@@ -55,8 +55,8 @@ pub struct Session {
     pub route: Route,
     /// From 150 to the reply that ends the transfer.
     pub transfer: Option<Transfer>,
-    /// While the reply to a STAT with a path is sent, which has the folder open, a password is checked, or the next commands
-    /// wait for the next turn of the loop.
+    /// While the reply to a STAT with a path is sent, which has the folder open, a password is checked, a port closes that
+    /// another one replaces, or the next commands wait for the next turn of the loop.
     is_busy: bool,
     /// The commands that have come meanwhile.
     waiting: VecDeque<Command>,
@@ -277,7 +277,7 @@ impl Session {
         self.chat.pause_reading();
     }
 
-    fn end_wait(&mut self) {
+    pub fn end_wait(&mut self) {
         self.is_busy = false;
         self.since = asynchat::now();
         self.run_waiting();
@@ -331,6 +331,8 @@ impl AsyncChat for Session {
         let is_immediate = match &*command.name {
             // The replies to ABOR come before that to the next command.
             _ if self.is_aborting() => false,
+            // They are about the transfer. Without one they have their turn, as other commands.
+            _ if self.transfer.is_none() => false,
             "ABOR" => true,
             "STAT" => command.argument.is_empty(),
             _ => false,

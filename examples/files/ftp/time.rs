@@ -50,7 +50,8 @@ pub fn time_val(time: SystemTime) -> String {
     format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
-/// The other way round. A fraction of a second is left out. `None` if there is no such time, or if it is before 1970.
+/// The other way round. A fraction of a second is left out, and a leap second is the second before it, since system times have
+/// none. `None` if there is no such time, or if it is before 1970.
 pub fn parse_time_val(text: &str) -> Option<SystemTime> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -68,10 +69,11 @@ pub fn parse_time_val(text: &str) -> Option<SystemTime> {
     let month = (month + 9) % 12;
     let day_of_year = (153 * month + 2) / 5 + day.checked_sub(1)?;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + day_of_year;
-    let seconds = number(8..10)? * 3600 + number(10..12)? * 60 + number(12..14)?;
+    let second = number(12..14).filter(|second| *second <= 60)?.min(59);
+    let seconds = number(8..10)? * 3600 + number(10..12)? * 60 + second;
     let seconds = days.checked_sub(719_468)? * DAY + seconds;
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
-    (time_val(time) == whole).then_some(time)
+    (time_val(time)[..12] == whole[..12]).then_some(time)
 }
 
 /// As `ls -l` has it: `Nov  6 08:49`, and `Nov  6  1994` for what is older than half a year.
@@ -123,6 +125,9 @@ mod tests {
                 assert_eq!(parse_time_val(&format!("{expected}.5")), time);
             }
         }
+        let before = parse_time_val("20161231235959");
+        assert!(before.is_some());
+        assert_eq!(parse_time_val("20161231235960"), before);
         for wrong in [
             "",
             "1994110608493",
@@ -139,7 +144,7 @@ mod tests {
             "19941131084937",
             "19941106244937",
             "19941106086037",
-            "19941106084960",
+            "19941106084961",
             "99999999999999",
             "\u{0661}994110608493",
         ] {

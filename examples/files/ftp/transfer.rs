@@ -312,10 +312,12 @@ impl Session {
         }
     }
 
-    /// A file is refused while it is received. The transfer lasts until the client has stopped.
+    /// A file is refused while it is received. The transfer lasts until the client has stopped. A client that has sent ABOR
+    /// meanwhile gets the two replies to it alone.
     pub fn transfer_refused(&mut self, number: u64, refusal: Refusal) {
         if number == self.route.number
             && let Some(transfer) = &mut self.transfer
+            && !transfer.is_aborted
         {
             transfer.refusal = Some(refusal);
             self.reply(refusal);
@@ -324,7 +326,8 @@ impl Session {
 
     /// Closes a refused transfer: a client that sends a command after the refusal has stopped sending its file.
     pub fn close_refused_transfer(&mut self) {
-        let transfer = self.transfer.as_ref();
+        // The replies to ABOR come when the data connection has ended.
+        let transfer = self.transfer.as_ref().filter(|it| !it.is_aborted);
         if let Some(refusal) = transfer.and_then(|it| it.refusal) {
             self.close_transfer(refusal);
         }

@@ -1,6 +1,7 @@
 //! Requests that depend on the state of a file (RFC 9110 section 13).
 
 use std::fmt::Write as _;
+use std::fs::Metadata;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::http1::Fields;
@@ -12,32 +13,34 @@ pub struct Validators {
     pub tag: String,
     /// In whole seconds.
     pub modified: SystemTime,
-    /// Whether it is one of several codings of the same file.
-    is_coded: bool,
 }
 
 impl Validators {
-    /// Of a file with this time and size, and of its content with this coding (or `""`).
-    pub fn new(modified: SystemTime, size: u64, coding: &str) -> Validators {
-        let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (seconds, nanos) = (since.as_secs(), since.subsec_nanos());
-        let dash = if coding.is_empty() { "" } else { "-" };
-        let mut tag = String::with_capacity(64);
+    /// Of a file, and of its content with this coding (or `""`).
+    pub fn new(file: &Metadata, coding: &str) -> Validators {
+        let since = modified(file).duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        let (seconds, nanos, size) = (since.as_secs(), since.subsec_nanos(), file.len());
+        let mut tag = String::with_capacity(80);
         // Writing to memory does not fail.
-        let _ = write!(tag, "\"{seconds:x}.{nanos:x}.{size:x}{dash}{coding}\"");
+        let _ = write!(tag, "\"{seconds:x}.{nanos:x}.{size:x}");
+        // Whoever changes a file can set the other time back, as MFMT does. Nobody sets this one.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let _ = write!(tag, ".{:x}.{:x}", file.ctime(), file.ctime_nsec());
+        }
+        let dash = if coding.is_empty() { "" } else { "-" };
+        let _ = write!(tag, "{dash}{coding}\"");
         Validators {
             tag,
             modified: UNIX_EPOCH + Duration::from_secs(seconds),
-            is_coded: !coding.is_empty(),
         }
     }
+}
 
-    /// Whether no other representation has the same date (RFC 9110 section 8.8.2.2). A file may change again in the
-    /// second of its last change. The file and what is stored compressed beside it can have one date.
-    fn has_strong_date(&self, now: SystemTime) -> bool {
-        let age = now.duration_since(self.modified);
-        !self.is_coded && age.is_ok_and(|age| age >= Duration::from_secs(1))
-    }
+pub fn modified(file: &Metadata) -> SystemTime {
+    file.modified().unwrap_or(UNIX_EPOCH)
 }
 
 /// What the conditions of a request say.
@@ -83,23 +86,11 @@ pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -
     Outcome::Perform
 }
 
-/// Whether Range applies: without If-Range, or if the client's part is of this representation (section 13.1.5).
-pub fn range_applies(fields: Fields<'_>, current: &Validators, now: SystemTime) -> bool {
-    if !fields.has("if-range") {
-        return true;
-    }
-    let Some(value) = fields.text("if-range") else {
-        return false;
-    };
-    // A date can begin with a W, too: Wed, 02 Nov 1994 08:49:37 GMT.
-    match value.starts_with('"') || value.starts_with("W/") {
-        true => value == current.tag,
-        false => {
-            // Exactly: it is no comparison of times.
-            let is_same = |date| date == current.modified;
-            current.has_strong_date(now) && httpdate::parse_http_date(value).is_ok_and(is_same)
-        }
-    }
+/// Whether Range applies: without If-Range, or if the client's part is of this representation (section 13.1.5). A date there
+/// has to be a strong validator, and none is: two contents can have one date (section 8.8.2.2). A client that has the tag,
+/// which is in each reply, must not send the date.
+pub fn range_applies(fields: Fields<'_>, current: &Validators) -> bool {
+    !fields.has("if-range") || fields.text("if-range") == Some(&*current.tag)
 }
 
 fn date(fields: Fields<'_>, name: &str) -> Option<SystemTime> {

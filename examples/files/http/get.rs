@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use asynchat::Addr;
 
 use super::coding::{self, Coding};
-use super::conditions::{self, Outcome, Validators};
+use super::conditions::{self, Outcome, Validators, modified};
 use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
@@ -117,9 +117,8 @@ fn send_file(
         None => (file, metadata, ""),
     };
     let size = metadata.len();
-    let validators = Validators::new(modified(&metadata), size, coding);
+    let validators = Validators::new(&metadata, coding);
     let outcome = conditions::evaluate(request.fields, Some(&validators), true);
-    let now = (service.options.clock)();
     // Each reply that depends on which file is chosen.
     let chosen = |reply: Reply| reply.field("Vary", "Accept-Encoding");
     let identified = |reply: Reply| {
@@ -137,7 +136,7 @@ fn send_file(
     let range = match request.fields.text("range") {
         Some(range)
             if request.method == "GET"
-                && conditions::range_applies(request.fields, &validators, now) =>
+                && conditions::range_applies(request.fields, &validators) =>
         {
             Range::parse(range, size)
         }
@@ -171,6 +170,7 @@ fn send_file(
         }
         false => Content::File(file, length, names.clone()),
     };
+    let now = (service.options.clock)();
     let reply = identified(Reply::new(status, content))
         .field("Last-Modified", http_date(validators.modified.min(now)))
         .field("Content-Type", content_type(names.as_path()))
@@ -205,10 +205,6 @@ fn compressed(
             _ => None,
         }
     })
-}
-
-pub fn modified(metadata: &Metadata) -> SystemTime {
-    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// By the extension. Text is taken for UTF-8, as everything is today.

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::Service;
 use super::conditions::{self, Outcome, Validators};
-use super::get::{failed, modified, path_of, too_deep};
+use super::get::{failed, path_of, too_deep};
 use super::reply::{Content, Reply};
 use crate::author::Author;
 use crate::http1::{Framing, Request};
@@ -89,7 +89,7 @@ impl Upload {
         };
         let (names, author, size) = (self.names.display(), self.author, metadata.len());
         info!(%names, %author, size, "uploaded");
-        let tag = Validators::new(modified(&metadata), size, "").tag;
+        let tag = Validators::new(&metadata, "").tag;
         match before {
             Some(_) => Reply::new(204, Content::None),
             None => {
@@ -136,10 +136,7 @@ fn target(request: &Request<'_>) -> Result<Names, Reply> {
 /// The validators of the file with this name, or `None` if there is none.
 fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply> {
     match service.tree.find(names) {
-        Ok(Found::File(_, metadata)) => {
-            let validators = Validators::new(modified(&metadata), metadata.len(), "");
-            Ok(Some(validators))
-        }
+        Ok(Found::File(_, metadata)) => Ok(Some(Validators::new(&metadata, ""))),
         Ok(Found::Folder) => Err(Reply::text(409, "it is a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(names, &error)),

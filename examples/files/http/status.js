@@ -4,6 +4,7 @@
 
 const SPAN = 180; // seconds in the charts
 const SILENCE = 4; // seconds without figures, after which the page shows that it is disconnected, and tries again
+const CONNECTING = 30; // seconds before it tries again while the browser does: a slow connection must not be closed before it is up
 
 const CLOSES = {
   local: "closed by the server",
@@ -298,7 +299,8 @@ function connect() {
 // A browser connects again by itself, but not after the server has refused, nor while a connection is silent, as after a
 // sleep of the computer.
 function connectAgain() {
-  if (performance.now() - Math.max(lastTime, tried) > 1000 * SILENCE) connect();
+  const most = source.readyState === EventSource.CONNECTING ? CONNECTING : SILENCE;
+  if (performance.now() - Math.max(lastTime, tried) > 1000 * most) connect();
 }
 
 at("pause").addEventListener("click", () => {

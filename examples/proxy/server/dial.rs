@@ -110,9 +110,9 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
                 }
             });
             addrs.truncate(MOST_ADDRESSES);
-            match rule.filter(|_| addrs.is_empty()) {
-                Some(rule) => Err(Failure::Prohibited(rule)),
-                None => Ok(addrs),
+            match addrs.is_empty() {
+                true => Err(rule.map_or(Failure::Unknown, Failure::Prohibited)),
+                false => Ok(addrs),
             }
         });
         // An error means that the loop has ended, and the session with it.
@@ -129,12 +129,7 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
-            let reply = move |found: Outcome| {
-                post(match found {
-                    Ok(addrs) if !addrs.is_empty() => Ok(addrs),
-                    _ => Err(Failure::Unknown),
-                });
-            };
+            let reply = move |found: Outcome| post(found.map_err(|_| Failure::Unknown));
             let client = Client::new(chat.peer_addr().as_ref());
             let resolver = &proxy.options.resolver;
             if let Err(error) = resolver.look_up(client, name, to.port, still_wanted, reply) {

@@ -11,6 +11,10 @@ use super::command::{self, Command};
 use super::envelope::{Envelope, Hello};
 use super::transfer::Transfer;
 
+/// The most bytes of a connection after which its socket does not linger. The kernel may still have much of more, and only a
+/// lingering socket has a deadline.
+const SHORT: u64 = 128 << 10;
+
 /// A session has two states. Without a transfer, each record is a command line.
 /// After DATA, the next record is a message. Both are streamed, so the session sees
 /// a line before its end: [`Session::collect_line`] needs that.
@@ -93,7 +97,9 @@ impl Session {
             Command::Quit => {
                 write!(self.chat, "221 2.0.0 {name} closes\r\n");
                 self.chat.close_when_done();
-                self.chat.skip_linger();
+                if self.chat.stats().bytes_out + self.chat.queued() as u64 <= SHORT {
+                    self.chat.skip_linger();
+                }
             }
         }
     }

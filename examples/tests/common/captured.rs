@@ -29,6 +29,11 @@ impl Write for Lines {
 
 /// What `act` logs: lines of a level, a message and fields. Debug events and those of the library are left out.
 pub(crate) fn captured(act: impl FnOnce() -> Result) -> Result<String> {
+    captured_from("info", act)
+}
+
+/// With the events from this level on.
+pub(crate) fn captured_from(level: &str, act: impl FnOnce() -> Result) -> Result<String> {
     let lines = Lines::default();
     let written = lines.clone();
     let format = fmt::layer()
@@ -36,7 +41,7 @@ pub(crate) fn captured(act: impl FnOnce() -> Result) -> Result<String> {
         .without_time()
         .with_target(false)
         .with_writer(move || written.clone());
-    let wanted: Targets = "info,asynchat=off".parse()?;
+    let wanted: Targets = format!("{level},asynchat=off").parse()?;
     let subscriber = tracing_subscriber::registry().with(format).with(wanted);
     with_subscriber(subscriber, act)?;
     let lines = lines.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -237,7 +237,52 @@ fn one_client_has_at_most_half_of_the_ports() -> Result {
     Ok(())
 }
 
-/// A socket closes at the end of the turn in which the next port is opened.
+#[test]
+fn a_session_can_replace_its_own_port() -> Result {
+    // Its client has as many ports as it may have.
+    for ports in [50_000..=50_003, 50_000..=50_002, 50_000..=50_000] {
+        let most = ports.clone().count().div_ceil(2);
+        let site = Site::ann_with(Options {
+            ports: Some(ports),
+            ..options()
+        })?;
+        let mut sessions = vec![];
+        for _ in 0..most {
+            let session = site.second()?;
+            assert_eq!(codes_of(&site.ask(&session, "EPSV\r\n")?), "229");
+            sessions.push(session);
+        }
+        site.expect("EPSV", "425")?;
+        for session in &sessions {
+            session.send("PASV\r\nEPSV\r\nEPSV\r\nNLST\r\n");
+        }
+        site.expect("EPSV", "425")?;
+        for session in &sessions {
+            let replies = String::from_utf8(session.take_received())?;
+            assert_eq!(codes_of(&replies), "227 229 229 150", "{most} {replies}");
+            let data = site.connect(CLIENT, extended(replies.lines().nth(2).unwrap()))?;
+            assert_eq!(data.received(), b"a.txt\r\ndir\r\n");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_gets_no_other_port_still_has_its_connection() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_001),
+        ..options()
+    })?;
+    let data = site.data()?;
+    let other = site.second()?;
+    assert_eq!(codes_of(&site.ask(&other, "EPSV\r\n")?), "229");
+    site.expect("EPSV", "425")?;
+    site.expect("RETR a.txt", "150 226")?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    Ok(())
+}
+
+/// A socket closes at the end of a turn.
 #[test]
 fn a_client_that_asks_for_many_ports_at_once_has_half_of_them() -> Result {
     let site = Site::ann_with(Options {

@@ -30,6 +30,7 @@ mod logged;
 mod logins;
 #[path = "../../files/names.rs"]
 mod names;
+mod refused;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;

@@ -10,6 +10,8 @@ use std::time::Instant;
 use asynchat::Result;
 use asynchat::sim::Peer;
 
+#[cfg(target_os = "linux")]
+use crate::captured::captured_from;
 use crate::gate::{Gate, gated};
 use crate::http::Options;
 use crate::site::{ADDR, ANN, Reply, Site, options, parse, put, request, statuses};
@@ -571,12 +573,27 @@ fn large_files_that_are_removed_are_closed_on_a_thread() -> Result {
     let site = Site::new()?;
     let path = site.dir.path().join("large");
     let make = || fs::File::create(&path)?.set_len(64 << 20);
+    // Whether it hands a file over.
+    let hands_over = |act: &dyn Fn() -> Result| -> Result<bool> {
+        let log = captured_from("debug", act)?;
+        Ok(log.contains("DEBUG a large file is closed on a thread"))
+    };
     make()?;
-    let deleted = site.one(request("DELETE", "/large", ANN, ""))?;
-    assert_eq!((deleted.status, site.dir.read("large")), (204, None));
+    assert!(hands_over(&|| {
+        let deleted = site.one(request("DELETE", "/large", ANN, ""))?;
+        assert_eq!((deleted.status, site.dir.read("large")), (204, None));
+        Ok(())
+    })?);
     make()?;
-    assert_eq!(site.one(put("/large", "small"))?.status, 204);
-    assert_eq!(site.dir.read("large").unwrap(), b"small");
+    assert!(hands_over(&|| {
+        assert_eq!(site.one(put("/large", "small"))?.status, 204);
+        assert_eq!(site.dir.read("large").unwrap(), b"small");
+        Ok(())
+    })?);
+    assert!(!hands_over(&|| {
+        assert_eq!(site.one(put("/large", "other"))?.status, 204);
+        Ok(())
+    })?);
     // One that is cut.
     let client = site.client()?;
     client.send(format!(
@@ -586,8 +603,10 @@ fn large_files_that_are_removed_are_closed_on_a_thread() -> Result {
         client.send(vec![b'x'; 1 << 20]);
         site.settle()?;
     }
-    client.reset();
-    site.settle()?;
+    assert!(hands_over(&|| {
+        client.reset();
+        site.settle()
+    })?);
     assert_eq!(site.dir.names()?, ["a.txt", "dir", "large"]);
 
     let threads = fs::read_dir("/proc/self/task")?

@@ -131,6 +131,21 @@ fn a_half_closed_tunnel_ends_unless_it_makes_progress() -> Result {
     Ok(())
 }
 
+/// Some protocols wait for a long answer.
+#[test]
+fn the_time_of_a_half_closed_tunnel_can_be_raised() -> Result {
+    let world = World::with(|options| options.half_closed_idle = 1000 * SECOND)?;
+    let connect = b"CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (client, server) = world.begin(connect)?;
+    client.finish();
+    world.settle()?;
+    world.advance(999 * SECOND)?;
+    assert_eq!(client.ended(), None);
+    world.advance(5 * SECOND)?;
+    assert!(client.ended().is_some() && server.ended().is_some());
+    Ok(())
+}
+
 /// A client may finish sending before the tunnel is open.
 #[test]
 fn an_early_half_close_reaches_the_server() -> Result {

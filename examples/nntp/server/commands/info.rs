@@ -66,9 +66,19 @@ pub fn help(session: &mut Session, _: &[&str]) -> Outcome {
     Ok(())
 }
 
+/// The most bytes of a connection after which its socket does not linger. The kernel may still have much of more, and only a
+/// lingering socket has a deadline.
+const SHORT: u64 = 128 << 10;
+
 pub fn quit(session: &mut Session, _: &[&str]) -> Outcome {
     session.reply("205 goodbye");
+    let chat = session.chat.clone();
+    // Articles may still be in the queue, and nobody knows their lengths.
+    session.chat.push_hook(move || {
+        if chat.stats().bytes_out <= SHORT {
+            chat.skip_linger();
+        }
+    });
     session.chat.close_when_done();
-    session.chat.skip_linger();
     Ok(())
 }
