@@ -202,7 +202,8 @@ pub enum Close {
     /// [released](crate::Channel::release).
     Local,
     /// This side closed it before the kernel had accepted everything that was pushed: with `close` while
-    /// output was queued, or with `abort`; or before it was up, so that nothing was sent. An FTP server replies 426 instead of 226 (RFC 959 section 4.2).
+    /// output was queued, or with `abort`; or before it was up, so that nothing was sent. An FTP server replies 426
+    /// instead of 226 (RFC 959 section 4.2).
     Dropped,
     /// The peer finished sending, and the queued output has been handed to the kernel.
     Eof,

@@ -190,7 +190,7 @@ impl Target {
             Kind::Invalid(text) if is_port_only(text) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!(
-                    "the host is empty: all addresses of this host are 0.0.0.0{text} or [::]{text}"
+                    "the host is empty: 127.0.0.1{text} is this host, 0.0.0.0{text} or [::]{text} all of its addresses"
                 ),
             )),
             Kind::Invalid(text) => Err(io::Error::new(

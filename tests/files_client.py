@@ -413,7 +413,7 @@ def transfers(site):
 
 
 def full_disk(site):
-    """An upload for which there is no room is refused, and leaves nothing. So it is with a line of the access log."""
+    """An upload for which there is no room is refused, and leaves nothing. A line of the access log is lost, and that is logged."""
     def limit():
         # Python ignores the signal, and its children would, too. By default it ends a process.
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)

@@ -18,8 +18,9 @@ use crate::users::UserOptions;
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
 ///
-/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP opens the access log by its name once
-/// more, and reads the certificate and the file of --passwords again, if there are any.
+/// At Ctrl-C or SIGTERM the program accepts no more, and ends when its connections have finished, at the latest after
+/// --grace. A second signal ends it at once. SIGHUP opens the access log by its name once more, and reads the
+/// certificate and the file of --passwords again, if there are any.
 #[derive(Parser)]
 #[command(version, name = "files")]
 pub struct Arguments {

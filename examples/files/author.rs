@@ -1,4 +1,4 @@
-//! Who changes a file, and who has a wrong password: for the log, whose events name their connection only here.
+//! Who has changed a file, or has given a wrong password: for the events of the log.
 
 use std::fmt;
 

@@ -36,7 +36,8 @@
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
 //! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
 //! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
-//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds:
+//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds
+//! while `RUST_LOG` is not set:
 //!
 //! ```text
 //! 2026-06-15T12:00:00.000000Z  WARN files::author: wrong password peer=192.0.2.7 user="ann"
@@ -169,7 +170,9 @@ fn run(arguments: &Arguments) -> Result {
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
             true => "--write and --no-anonymous need --user or --passwords".into(),
-            false => "without --write or --no-anonymous nobody has to log in: add one".into(),
+            false => {
+                "--user and --passwords have no effect without --write or --no-anonymous".into()
+            }
         });
     }
     let has_users = !users.is_empty();

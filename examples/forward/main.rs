@@ -59,8 +59,8 @@ use trust::TrustOptions;
 
 /// Forwards TCP connections to another address.
 ///
-/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate again, if
-/// there is one.
+/// At Ctrl-C or SIGTERM the program accepts no more, and ends when its connections have finished, at the latest after
+/// --grace. A second signal ends it at once. SIGHUP reads the certificate again, if there is one.
 #[derive(Parser)]
 #[command(name = "forward")]
 struct Args {

@@ -14,17 +14,17 @@
 //! cargo run --release --example kvd -- --dir /tmp/kvd --appendfsync always
 //! ```
 //!
-//! | `--appendfsync` | before the reply, changes are | all is on disk | what kill -9 loses | what a crash of the system loses |
+//! | `--appendfsync` | before its reply, a change is | everything is on disk | what kill -9 loses | what a crash of the system loses |
 //! |---|---|---|---|---|
 //! | `always` | on disk | before the reply | nothing that was acknowledged | nothing that was acknowledged |
 //! | `everysec` (default) | given to the system | every second | nothing that was acknowledged | the last second |
 //! | `no` | given to the system | every 30 seconds | nothing that was acknowledged | the last 30 seconds |
 //!
-//! The changes of a turn of a loop are appended to a log (`kvd.log.1` and `kvd.log.2`) as a whole, and then the replies
-//! of that turn are sent. While there are changes that are not in the log, all replies wait for it, so nobody reads
+//! The changes of a turn of a loop, or a part of many, are appended to a log (`kvd.log.1` and `kvd.log.2`), and then the
+//! replies that acknowledge or show them are sent. While there are changes that are not in the log, all replies wait for it, so nobody reads
 //! what the end of the process, or with `always` that of the system, can still undo. Only messages of PUBLISH do not
 //! wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the log is put
-//! into `kvd.redb`, which has all keys. Stop the server before you copy these files, or copy a snapshot of their file
+//! into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop the server before you copy these files, or copy a snapshot of their file
 //! system: a copy of a file that is being written is damaged. The server does not start with a damaged `kvd.redb`, and
 //! names it. The end of the log that is not complete is ignored, with a warning.
 //!

@@ -53,7 +53,8 @@
 //! The file has hashes of passwords (bcrypt or SHA-crypt), as `htpasswd -B` makes them, too. They are checked on threads.
 //!
 //! On Unix, SIGHUP reads a renewed certificate, and the file of passwords; without them it does nothing. Connections that
-//! are up continue. Ctrl-C and SIGTERM end the server after `--grace`, a second signal at once.
+//! are up continue. At Ctrl-C or SIGTERM the server ends when its connections have finished, at the latest after
+//! `--grace`. A second signal ends it at once.
 
 mod bounds;
 #[path = "../common/certificate.rs"]
@@ -93,8 +94,9 @@ use users::{Login, Logins, UserOptions};
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections, posts and refusals.
 ///
-/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate and the file of
-/// --passwords again, if there are any.
+/// At Ctrl-C or SIGTERM the program accepts no more, and ends when its connections have finished, at the latest after
+/// --grace. A second signal ends it at once. SIGHUP reads the certificate and the file of --passwords again,
+/// if there are any.
 #[derive(Parser)]
 #[command(version, name = "nntp")]
 struct Arguments {

@@ -89,8 +89,8 @@ use tracing::warn;
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections.
 ///
-/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the file of --passwords again,
-/// if there is one.
+/// At Ctrl-C or SIGTERM the program accepts no more, and ends when its connections have finished, at the latest after
+/// --grace. A second signal ends it at once. SIGHUP reads the file of --passwords again, if there is one.
 #[derive(Parser)]
 #[command(version, name = "proxy")]
 struct Args {
@@ -127,8 +127,8 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds())]
     tunnel_idle: u64,
 
-    /// How long a tunnel may be silent whose client or server has finished sending, if that is less than --tunnel-idle. Who has
-    /// left looks the same.
+    /// How long a tunnel may be silent after its client or server has finished sending, at most --tunnel-idle. The proxy
+    /// cannot tell such a peer from one that has left.
     #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds())]
     half_closed_idle: u64,
 

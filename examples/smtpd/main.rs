@@ -34,8 +34,8 @@
 //!     --mail-from me@x --mail-rcpt ann@localhost -T letter.eml
 //! ```
 //!
-//! On Unix, SIGHUP reads a renewed certificate; without one it does nothing. Ctrl-C and
-//! SIGTERM end the server after `--grace`, a second signal at once.
+//! On Unix, SIGHUP reads a renewed certificate; without one it does nothing. At Ctrl-C or SIGTERM the server ends when
+//! its connections have finished, at the latest after `--grace`. A second signal ends it at once.
 //!
 //! Reading order:
 //!
@@ -74,8 +74,8 @@ use smtp::{Options, Service, address};
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections and replies.
 ///
-/// Ctrl-C and SIGTERM end the program after --grace, a second signal at once. SIGHUP reads the certificate again, if
-/// there is one.
+/// At Ctrl-C or SIGTERM the program accepts no more, and ends when its connections have finished, at the latest after
+/// --grace. A second signal ends it at once. SIGHUP reads the certificate again, if there is one.
 #[derive(Parser)]
 #[command(version, name = "smtpd")]
 struct Arguments {

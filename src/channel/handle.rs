@@ -360,8 +360,9 @@ impl Channel {
 
     /// Closes the channel. No event and no record reaches the handler any more, not even of input that was
     /// already received. The loop calls `handle_close` with [`Close::Local`] in its next turn or at the end
-    /// of this one, or with [`Close::Dropped`] if the connection was not up yet. What [`send`](Channel::send) has accepted is still sent; the queue of a chat is
-    /// dropped ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect,
+    /// of this one, or with [`Close::Dropped`] if the connection was not up yet. What
+    /// [`send`](Channel::send) has accepted is still sent; the queue of a chat is dropped
+    /// ([`close_when_done`](crate::Chat::close_when_done) sends it first). A second call has no effect,
     /// except in `handle_close` of a connection that is [made again](crate::Connector::reconnect), which it ends.
     pub fn close(&self) {
         self.0.stop_retrying();

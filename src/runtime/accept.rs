@@ -9,7 +9,7 @@ use crate::log::log_throttled;
 use crate::state::agenda::Task;
 use crate::state::{ChannelState, Flag};
 
-/// The longest pause. Accepting resumes earlier if a channel ends.
+/// The longest pause. Accepting resumes earlier if a socket is closed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl Runtime {

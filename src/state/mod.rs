@@ -254,8 +254,8 @@ impl ChannelState {
         }
         let mut why = self.first_reason(why);
         if self.phase.get() == Phase::Connecting {
-            // The session would have pushed in `handle_connect`, so it must not take this for success. `take_apart` knows of
-            // the handshakes.
+            // The session would have pushed in `handle_connect`, so it must not take this for success. For
+            // handshakes, `take_apart` does the same.
             why = why.incomplete();
         }
         self.phase.set(Phase::Ending);

@@ -24,7 +24,7 @@ pub fn start(addr: &str) -> Result<Channel, Error> {
 
 pub fn run() -> Result {
     let remote = asynchat::remote()?;
-    ctrlc::set_handler(move || drop(remote.stop()))?; // SIGTERM, too, with its feature `termination`
+    ctrlc::set_handler(move || drop(remote.stop()))?; // its feature `termination` adds SIGTERM and SIGHUP
     asynchat::run()?; // Ctrl-C makes it return. Nothing is closed yet.
     asynchat::shutdown(Duration::from_secs(1));
     asynchat::run()?; // at most for a second

@@ -14,9 +14,9 @@ use super::data::Data;
 use super::ports::{Share, Taken};
 use super::session::Session;
 
-/// So many ports of the range are looked at, of which this server may have opened some for other clients.
+/// How many ports of the range are tried. Some may be open for other clients.
 const MOST_TRIES: usize = 256;
-/// So many ports are bound, of which other programs may have taken some. Each takes several system calls.
+/// How many of them are bound. Other programs may have some. Each takes several system calls.
 const MOST_BINDS: usize = 16;
 
 #[derive(Default)]
@@ -175,9 +175,9 @@ impl Session {
         addr.ok_or("425 the connection has no IP address")
     }
 
-    /// Opens a port in the place of what there was, and replies with its address. Of a range, the client has the old port until
-    /// its socket has closed, at the end of the turn or later: the next command waits for that. Otherwise a client that sends
-    /// many commands at once could have all ports.
+    /// Replaces the route by a new passive port, and replies with its address. With a range of ports, the old socket has to
+    /// close first, at the end of the turn or later, and the next command waits for that. Otherwise a client that sends many
+    /// commands at once could have all ports.
     fn open_passive_port(&mut self, reply: ReplyWithPort) {
         let has_range = self.service.options.ports.is_some();
         let replaces =

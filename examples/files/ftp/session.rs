@@ -170,7 +170,7 @@ impl Session {
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
-                // Of long listings in replies (STAT) the kernel may still have much, and only a lingering socket has a deadline.
+                // After long replies (STAT) the kernel may still have output, and only a lingering socket has a deadline for it.
                 if self.chat.stats().bytes_out + (self.chat.queued() as u64) < SHORT {
                     self.chat.skip_linger();
                 }
@@ -331,7 +331,7 @@ impl AsyncChat for Session {
         let is_immediate = match &*command.name {
             // The replies to ABOR come before that to the next command.
             _ if self.is_aborting() => false,
-            // They are about the transfer. Without one they have their turn, as other commands.
+            // Without a transfer, ABOR and STAT are ordinary commands.
             _ if self.transfer.is_none() => false,
             "ABOR" => true,
             "STAT" => command.argument.is_empty(),

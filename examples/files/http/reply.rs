@@ -13,8 +13,8 @@ use crate::http1::{Rejected, Version, status};
 use crate::names::Names;
 use crate::status::{Connection, Record};
 
-/// The most bytes of a connection after which its socket skips the linger. The kernel may still have much of more, also of
-/// earlier replies, and only a lingering socket has a deadline.
+/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
+/// also of earlier replies, and only a lingering socket has a deadline for it.
 const SHORT: u64 = 128 * 1024;
 
 /// What a session has to know of a request when it replies.
@@ -23,8 +23,8 @@ pub struct Exchange {
     pub version: Version,
     /// Whether another request may follow.
     pub keep_alive: bool,
-    /// Whether the client sends nothing more, because it has said so and the request has no body, and no earlier reply is
-    /// being made.
+    /// Whether the client sends nothing more (it has said so, and this request has no body) and all earlier replies are
+    /// complete.
     pub client_is_done: bool,
     /// Whether pages of other sites must not load the reply, as an image or a script.
     pub is_private: bool,

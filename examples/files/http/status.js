@@ -4,7 +4,7 @@
 
 const SPAN = 180; // seconds in the charts
 const SILENCE = 4; // seconds without figures, after which the page shows that it is disconnected, and tries again
-const CONNECTING = 30; // seconds before it tries again while the browser does: a slow connection must not be closed before it is up
+const CONNECTING = 30; // seconds that a new connection has to come up, before the page replaces it
 
 const CLOSES = {
   local: "closed by the server",
@@ -282,11 +282,11 @@ function receive(figures) {
 // ---- the connection
 
 let source;
-let tried = 0; // when it was made
+let made = 0; // when the source was made
 
 function connect() {
   if (source) source.close();
-  tried = performance.now();
+  made = performance.now();
   source = new EventSource("events");
   source.onopen = source.onerror = showState;
   source.onmessage = (event) => {
@@ -300,7 +300,7 @@ function connect() {
 // sleep of the computer.
 function connectAgain() {
   const most = source.readyState === EventSource.CONNECTING ? CONNECTING : SILENCE;
-  if (performance.now() - Math.max(lastTime, tried) > 1000 * most) connect();
+  if (performance.now() - Math.max(lastTime, made) > 1000 * most) connect();
 }
 
 at("pause").addEventListener("click", () => {

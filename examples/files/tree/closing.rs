@@ -12,7 +12,8 @@ pub const LARGE: u64 = 16 << 20;
 /// So many files wait at most. Each is an open descriptor and has its blocks.
 const MOST_WAITING: usize = 16;
 
-/// Closes a file, whose name was removed, on the thread that closes such files one after the other.
+/// Closes a file whose name was removed: a large one on a thread, if fewer than [`MOST_WAITING`] wait there, and any other
+/// one here.
 pub fn close(file: File) {
     static THREAD: OnceLock<Option<SyncSender<File>>> = OnceLock::new();
     // Windows may keep the name of a file that is open.

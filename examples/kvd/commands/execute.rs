@@ -38,13 +38,13 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
     }
 }
 
-/// So many patterns are not looked at in a short time.
+/// With more patterns than this, PUBLISH may take long.
 const MANY_PATTERNS: usize = 1000;
 
 #[inline]
 fn may_have_taken_long(context: &Context<'_>, command: &Command) -> bool {
     let flags = command.flags;
-    // PUBLISH is as long as the patterns are many.
+    // The time of PUBLISH grows with the number of patterns.
     flags & (flag::FAST | flag::SHORT) == 0
         || flags & flag::PUBSUB != 0 && context.data.subscribers.patterns.len() > MANY_PATTERNS
 }

@@ -1,4 +1,4 @@
-//! LMPOP, ZMPOP and their kind: elements of the first of several keys that has some.
+//! LMPOP, BLMPOP, ZMPOP and BZMPOP: elements of the first of several keys that has some.
 
 use super::flag::{BLOCKING, MOVABLEKEYS, WRITE};
 use super::list_moves::{awaited, number_of, timeout, wait};

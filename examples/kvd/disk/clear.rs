@@ -1,7 +1,7 @@
 //! Removes the rows with names in a range.
 //!
 //! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
-//! about 20 KB of file for a row, so that deleting a large set could fill the disk.
+//! the file grew by about 20 KB for each row, so that deleting a large set could fill the disk.
 
 use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
 
@@ -35,7 +35,7 @@ pub fn clear<'a>(
 
 /// Whether the range has the rows of all keys.
 fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
-    // The range of one key is not worth a look at the others.
+    // The range of a single key is seldom the whole table, and the look costs two searches.
     if start.len() > 1 {
         return Ok(false);
     }

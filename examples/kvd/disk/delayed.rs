@@ -29,7 +29,7 @@ pub struct Answers {
 }
 
 impl Delayed {
-    /// Begins with no replies. Whether they are long is whether they have parts.
+    /// Has no replies yet. `is_long`: the replies will have parts.
     pub fn new(client: u64, chat: &Chat, is_long: bool) -> Delayed {
         let promise = chat.promise();
         let later = is_long.then(Later::default);

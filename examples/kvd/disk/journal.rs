@@ -13,7 +13,7 @@ use crate::resp::reply::Reply;
 use crate::server::client::Client;
 use crate::store::keyspace::Keyspace;
 
-/// `--appendfsync`. A change is written to the log before the reply, always.
+/// `--appendfsync`: when changes are on disk. In each case a change is in the log before its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum AppendFsync {
     /// The system has the log on disk before the reply.
@@ -104,7 +104,7 @@ impl Journal {
         waits_for_database: bool,
     ) -> bool {
         let mut delayed = self.delayed.borrow_mut();
-        // A long reply is sent a part at a time, behind a promise of nothing. One to a command that has written may
+        // A long reply is sent a part at a time, behind an empty promise. One to a command that has written may
         // become an error.
         let is_long = !reply.parts.is_empty();
         if is_long && !has_written {
@@ -113,7 +113,7 @@ impl Journal {
             reply.flush(chat);
             return false;
         }
-        // Nothing else was pushed to this client since its last promise: both are one, unless one of them is long.
+        // If nothing else was pushed to this client since its last promise, the reply joins that, unless one is long.
         let is_next = |it: &&mut Delayed| it.client == client.id && client.delays_replies.load();
         if is_long || delayed.last_mut().filter(is_next).is_none() {
             delayed.push(Delayed::new(client.id, chat, is_long));

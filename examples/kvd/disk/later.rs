@@ -12,7 +12,7 @@ use crate::server::shared::lock;
 /// The parts of a reply, which another thread provides. The connection sends them one after another, without a copy of
 /// large strings, which thousands of replies may contain.
 ///
-/// It follows a promise of nothing, which is fulfilled when the parts are there.
+/// It follows an empty promise, which is fulfilled when the parts are there.
 #[derive(Clone, Default)]
 pub struct Later(Arc<Mutex<VecDeque<Part>>>);
 

@@ -34,7 +34,7 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
         Ok(file)
     });
     locked.map_err(|error| {
-        let why = "another server may have the folder";
+        let why = "another server may be using this folder";
         format!("{}: {error}: {why}", path.display()).into()
     })
 }

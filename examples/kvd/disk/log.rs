@@ -3,7 +3,7 @@
 //! It has two files. Changes are appended to one of them, until it is large and everything in the other one is in the
 //! database: that one is emptied then, and they change places.
 //!
-//! A file is a sequence of frames, one for the changes of a turn:
+//! A file is a sequence of frames. A frame has the changes of one or more batches (`writer.rs`):
 //!
 //! ```text
 //! frame  = BEGIN number{8} *record END digest{8}

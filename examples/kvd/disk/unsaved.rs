@@ -8,8 +8,8 @@ use asynchat::bytes::Bytes;
 use super::rows::{ELEMENT, Op, each_row, with};
 use crate::store::value::Value;
 
-/// Changes of rows. They are done in this order, whatever the order was in which they came: a range that is removed
-/// takes what has come before it out of the other two.
+/// Changes of rows. They are applied in the order of these fields, whatever the order in which they came: a range that
+/// is removed also removes earlier entries from the other two.
 #[derive(Default)]
 pub struct Unsaved {
     /// The ranges of names whose rows are removed, by their start.

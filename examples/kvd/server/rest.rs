@@ -16,8 +16,8 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Drops the input around this part. What is left stays in its place if the part is the beginning: that is kept for
-    /// each large argument of a request, so a copy would cost the square of their number.
+    /// Drops the input around this part. If the part is the beginning, nothing is moved: this runs once for each large
+    /// argument of a request, so a copy would make the cost quadratic.
     pub fn keep(&mut self, part: Range<usize>) {
         self.input.truncate(part.end);
         self.input.drain(..part.start);

@@ -11,8 +11,8 @@ use super::command::{self, Command};
 use super::envelope::{Envelope, Hello};
 use super::transfer::Transfer;
 
-/// The most bytes of a connection after which its socket does not linger. The kernel may still have much of more, and only a
-/// lingering socket has a deadline.
+/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
+/// and only a lingering socket has a deadline for it.
 const SHORT: u64 = 128 << 10;
 
 /// A session has two states. Without a transfer, each record is a command line.

@@ -35,8 +35,8 @@ pub use simple::SimpleProducer;
 ///
 /// A producer is queued like any push. The loop asks it for the first time when everything before it has
 /// been sent, or fits into the same write. What was pushed after it waits until it is
-/// [`Done`](More::Done). All calls are made by the loop, on its thread. By then later records may have been handled: a
-/// producer that is to send the state of the moment in which it was pushed has a snapshot of that.
+/// [`Done`](More::Done). All calls are made by the loop, on its thread. Later records may have been handled by
+/// then. A producer that has to send the state at the time of its push needs a snapshot of that state.
 ///
 /// Dropping a producer is its cleanup. The loop drops it as soon as it is done, when it fails, and when its
 /// connection ends first: a file is closed, a worker notices that the receiver of its channel is gone. To

@@ -66,8 +66,8 @@ pub fn help(session: &mut Session, _: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// The most bytes of a connection after which its socket does not linger. The kernel may still have much of more, and only a
-/// lingering socket has a deadline.
+/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
+/// and only a lingering socket has a deadline for it.
 const SHORT: u64 = 128 << 10;
 
 pub fn quit(session: &mut Session, _: &[&str]) -> Outcome {
