@@ -213,9 +213,7 @@ fn run(arguments: &Arguments) -> Result {
     asynchat::run()?;
     let outcome = service.map_or(Ok(()), Service::finish);
     shared.log_end();
-    shared
-        .close()
-        .map_err(|error| format!("changes are not on disk: {error}"))?;
+    shared.close()?;
     Ok(outcome?)
 }
 

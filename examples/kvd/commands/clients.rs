@@ -167,8 +167,8 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
-    // The replies to earlier requests are wanted.
-    if context.client.reply_mode.load() == ReplyMode::On {
+    // The replies to earlier requests are wanted. Where nothing changes, they stay one with the next ones, as in EXEC.
+    if context.client.reply_mode.load() == ReplyMode::On && mode != ReplyMode::On {
         context
             .server
             .push(context.client, context.chat, context.reply);

@@ -6,6 +6,7 @@ use asynchat::bytes::Bytes;
 use asynchat::{Chat, Promise};
 
 use super::later::Later;
+use super::status::Status;
 use crate::resp::reply::{Part, Reply};
 
 /// Replies of a client, one after another, behind a promise.
@@ -67,13 +68,15 @@ impl Delayed {
     }
 
     /// Sends the replies.
-    pub fn send(mut self) {
+    pub fn send(mut self, status: &Status) {
+        status.remove_waiting(self.size);
         let answers = mem::take(&mut self.answers).into_iter();
         self.provide(answers.flat_map(|it| it.parts));
     }
 
     /// Sends this error instead of each reply to a command that has written.
-    pub fn refuse(mut self, error: &str) {
+    pub fn refuse(mut self, error: &str, status: &Status) {
+        status.remove_waiting(self.size);
         let answers = mem::take(&mut self.answers).into_iter();
         self.provide(answers.flat_map(|it| match it.written {
             0 => it.parts,

@@ -22,6 +22,7 @@ use asynchat::bytes::Bytes;
 use ring::digest::{Context, SHA256};
 
 use super::Error;
+use super::lock::sync_folder;
 use super::rows::{Op, each_row};
 
 const BEGIN: u8 = b'B';
@@ -69,9 +70,7 @@ impl Log {
             last: 0,
             is_synced,
         };
-        // The names of new files are on disk, too. Windows has no call for that, and needs none.
-        #[cfg(unix)]
-        File::open(dir)?.sync_all()?;
+        sync_folder(dir)?;
         Ok(log)
     }
 
@@ -81,13 +80,14 @@ impl Log {
         let mut readers = Vec::new();
         for it in &mut self.files {
             let mut reader = Reader::new(it)?;
-            let first = reader.number().ok();
-            readers.push((first, reader));
+            readers.push((reader.next()?, reader));
         }
         readers.sort_by_key(|(first, _)| *first);
         for (mut number, mut reader) in readers {
             while let Some(this) = number {
                 match reader.changes(this) {
+                    // A file that cannot be read has no end that could be ignored.
+                    Err(error) if !is_damage(&error) => return Err(reader.named(&error).into()),
                     // All that is behind it depends on what is missing.
                     _ if this > self.last + 1 => {
                         let (path, wanted) = (reader.path.display(), self.last + 1);
@@ -105,7 +105,7 @@ impl Log {
                         break;
                     }
                 }
-                number = reader.number().ok();
+                number = reader.next()?;
             }
         }
         Ok(self.last)
@@ -275,7 +275,27 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The number of the next frame.
+    /// The number of the next frame, if there is one.
+    fn next(&mut self) -> io::Result<Option<u64>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        match self.number() {
+            Ok(number) => Ok(Some(number)),
+            Err(error) if is_damage(&error) => {
+                let path = self.path.display();
+                tracing::warn!(%path, "the log ends with something that is no frame, which is ignored");
+                Ok(None)
+            }
+            Err(error) => Err(self.named(&error)),
+        }
+    }
+
+    /// The error, with the name of the file.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+
     fn number(&mut self) -> io::Result<u64> {
         self.digest = Context::new(&SHA256);
         match self.array()? {
@@ -332,6 +352,14 @@ impl<'a> Reader<'a> {
         self.digest.update(data);
         Ok(())
     }
+}
+
+/// Whether the file is damaged or too short, and can be read.
+fn is_damage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
 }
 
 fn damaged() -> io::Error {
@@ -394,6 +422,18 @@ mod tests {
         }
         std::fs::write(&path, [&whole[..], &[0; 100]].concat()).unwrap();
         assert_eq!(replayed(dir.path(), 0).1, 3);
+    }
+
+    /// The log would be emptied after that.
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path(), false).unwrap();
+        log.append(&put("a"), 0).unwrap();
+        let path = dir.path().join("kvd.log.1");
+        log.files[0].file = OpenOptions::new().write(true).open(&path).unwrap();
+        let error = log.replay(0, &mut |_| ()).unwrap_err().to_string();
+        assert!(error.contains("kvd.log.1: "), "{error}");
     }
 
     #[test]

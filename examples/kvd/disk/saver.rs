@@ -76,7 +76,7 @@ pub fn save_batches(
         let has_failed = status.database.failure().is_some();
         if has_failed {
             // What is not in the database is in the log.
-            delayed.drain(..).for_each(Delayed::send);
+            delayed.drain(..).for_each(|it| it.send(status));
         }
         let is_much = size > MANY_BYTES || !delayed.is_empty();
         if !is_over && *due.get_or_insert(now + interval) > now && (has_failed || !is_much) {
@@ -87,7 +87,7 @@ pub fn save_batches(
             false => save(number, &unsaved),
         };
         status.database.set("database", &outcome);
-        delayed.drain(..).for_each(Delayed::send);
+        delayed.drain(..).for_each(|it| it.send(status));
         match &outcome {
             Ok(()) => {
                 status.saved.store(number, Ordering::Release);

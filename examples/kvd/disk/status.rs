@@ -18,7 +18,7 @@ pub struct Status {
     logged: AtomicU64,
     /// The number of the last frame of the log that is in the database, durably.
     pub saved: AtomicU64,
-    /// The bytes of the batches that are not in the database yet.
+    /// The bytes of the changes that are not in the database yet, and of the replies that wait.
     waiting: AtomicUsize,
 }
 

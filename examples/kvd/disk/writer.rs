@@ -32,10 +32,14 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The bytes of memory.
+    /// The bytes of memory of the changes.
     pub fn size(&self) -> usize {
-        let delayed = self.delayed.iter().map(|it| it.size).sum::<usize>();
-        self.ops.iter().map(Op::size).sum::<usize>() + delayed
+        self.ops.iter().map(Op::size).sum()
+    }
+
+    /// Those of the replies.
+    fn size_of_replies(&self) -> usize {
+        self.delayed.iter().map(|it| it.size).sum()
     }
 }
 
@@ -77,17 +81,21 @@ impl Writer {
         on_death: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Writer, Keyspace), Error> {
         create(dir)?;
-        let lock = lock(dir)?;
+        // Both threads hold it, as long as they may write.
+        let lock = Arc::new(lock(dir)?);
+        let of_saver = Arc::clone(&lock);
         let mut saved = Saved::open(dir.join("kvd.redb"))?;
         let mut log = Log::open(dir, sync == AppendFsync::Always)?;
         let (keyspace, last) = saved.load(&mut log)?;
         let files = Files {
             append: Box::new(move |ops, saved| {
-                // It is held as long as the log may be written.
                 let _ = &lock;
                 log.append(ops, saved)
             }),
-            save: Box::new(move |number, unsaved| saved.save(number, unsaved)),
+            save: Box::new(move |number, unsaved| {
+                let _ = &of_saver;
+                saved.save(number, unsaved)
+            }),
             last,
             interval: sync.interval(),
         };
@@ -130,12 +138,13 @@ impl Writer {
         // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
         // thread itself has reported its end.
         if let Some(open) = &*self.lock() {
-            self.status.add_waiting(batch.size());
+            let size = batch.size() + batch.size_of_replies();
+            self.status.add_waiting(size);
             let _ = open.batches.send(batch);
         }
     }
 
-    /// Writes what was sent, and closes the files. An error means that changes are not on disk.
+    /// Writes what was sent, and closes the files. The error says where the last changes are.
     pub fn close(&self) -> Result<(), Error> {
         let Some(Open { batches, threads }) = self.lock().take() else {
             return Ok(());
@@ -143,7 +152,16 @@ impl Writer {
         drop(batches);
         let [logged, saved] =
             threads.map(|thread| thread.join().unwrap_or_else(|_| Err(DIED.into())));
-        logged.and(saved)
+        let is_logged = logged.is_ok() && self.status.log.failure().is_none();
+        logged.and(saved).map_err(|error| {
+            match is_logged {
+                true => format!(
+                    "the last changes are in the log only, which the next start reads: {error}"
+                ),
+                false => format!("changes are not on disk: {error}"),
+            }
+            .into()
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
@@ -204,14 +222,14 @@ fn log_batches(
                 for it in delayed {
                     match it.waits_for_database {
                         true => for_later.push(it),
-                        false => it.send(),
+                        false => it.send(status),
                     }
                 }
                 retry = RETRY;
             }
             Err(error) => {
                 let text = not_written(&error.to_string());
-                delayed.into_iter().for_each(|it| it.refuse(&text));
+                delayed.into_iter().for_each(|it| it.refuse(&text, status));
                 retry = (retry * 2).min(LONGEST_RETRY);
             }
         }
@@ -220,7 +238,8 @@ fn log_batches(
             // An error means that the other thread has died, which it has reported.
             let _ = logged.send(Logged {
                 ops: mem::take(&mut ops),
-                number,
+                // A frame that has failed may be in the file, whole: a start must not read it.
+                number: number + u64::from(has_failed),
                 size: mem::take(&mut size),
                 delayed: for_later,
             });

@@ -105,7 +105,7 @@ impl Shared {
         self.disk.as_ref().map(Journal::new)
     }
 
-    /// Writes what is left to the disk. The workers have ended. An error means that changes are not on disk.
+    /// Writes what is left to the disk. The workers have ended. The error says where the last changes are.
     pub fn close(&self) -> Result<(), crate::disk::Error> {
         let (Some(writer), Some(journal)) = (&self.disk, self.journal()) else {
             return Ok(());
