@@ -234,7 +234,7 @@ def texts():
         (["--hash-password", "bob"], b"", b"the standard input has no password"),
         (["--hash-password", "bob"], b"\n", b"the standard input has no password"),
         (["--hash-password", "bob"], b"x" * 72, b"a password for bcrypt has at most 71 bytes: use `openssl passwd -6`"),
-        ([".", "--user", "ann:secret"], b"", b"without --write or --no-anonymous nobody has to log in: add one"),
+        ([".", "--user", "ann:secret"], b"", b"have no effect without --write or --no-anonymous"),
     ]:
         done = subprocess.run([FILES, *options], input=given, capture_output=True, timeout=DEADLINE)
         assert done.returncode == 1 and text in done.stderr, done
