@@ -1,9 +1,17 @@
-//! Signals on Unix: a handler writes them to a pipe, from which the thread reads.
+//! Signals on Unix: a handler notes them and wakes the thread through a pair of sockets.
 
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
-use signal_hook::iterator::{Handle, Signals};
+use signal_hook::iterator::Handle;
+use signal_hook::iterator::backend::{PollResult, SignalDelivery, SignalIterator};
+use signal_hook::iterator::exfiltrator::SignalOnly;
+
+/// The pause after an error of the thread's socket. None is known. signal-hook's own iterator panics at one, and then no
+/// signal would be noticed any more.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A thread that waits for signals. It ends when this is dropped.
 pub(crate) struct SignalThread(Handle);
@@ -14,12 +22,21 @@ impl SignalThread {
     /// # Errors
     /// When the system has no thread or no descriptor left.
     pub(crate) fn start(deliver: impl Fn(i32) -> bool + Send + 'static) -> io::Result<Self> {
-        let mut signals = Signals::new([0; 0])?;
+        let (reader, writer) = UnixStream::pair()?;
+        let signals = SignalDelivery::with_pipe(reader, writer, SignalOnly, [0; 0])?;
         let handle = signals.handle();
+        let mut signals = SignalIterator::new(signals);
         thread::Builder::new()
             .name("asynchat-signals".to_owned())
             .spawn(move || {
-                let _ = signals.forever().all(deliver);
+                loop {
+                    match signals.poll_signal(&mut is_woken) {
+                        PollResult::Signal(signal) if !deliver(signal) => return,
+                        PollResult::Signal(_) | PollResult::Pending => {}
+                        PollResult::Closed => return,
+                        PollResult::Err(_) => thread::sleep(PAUSE),
+                    }
+                }
             })?;
         Ok(SignalThread(handle))
     }
@@ -36,5 +53,15 @@ impl SignalThread {
 impl Drop for SignalThread {
     fn drop(&mut self) {
         self.0.close();
+    }
+}
+
+/// Waits until a handler has written. False at the end, when the handle is closed.
+fn is_woken(reader: &mut UnixStream) -> io::Result<bool> {
+    loop {
+        match reader.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome.map(|count| count > 0),
+        }
     }
 }
