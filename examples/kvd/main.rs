@@ -21,12 +21,13 @@
 //! | `no` | given to the system | every 30 seconds | nothing that was acknowledged | the last 30 seconds |
 //!
 //! The changes of a turn of a loop, or a part of many, are appended to a log (`kvd.log.1` and `kvd.log.2`), and then the
-//! replies that acknowledge or show them are sent. While there are changes that are not in the log, all replies wait for it, so nobody reads
-//! what the end of the process, or with `always` that of the system, can still undo. Only messages of PUBLISH do not
-//! wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the log is put
-//! into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop the server before you copy these files, or copy a snapshot of their file
-//! system: a copy of a file that is being written is damaged. The server does not start with a damaged `kvd.redb`, and
-//! names it. The end of the log that is not complete is ignored, with a warning.
+//! replies that acknowledge or show them are sent. While there are changes that are not in the log, all replies wait for
+//! it, so nobody reads what the end of the process, or with `always` that of the system, can still undo. Only messages of
+//! PUBLISH do not wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the
+//! log is put into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop
+//! the server before you copy these files, or copy a snapshot of their file system: a copy of a file that is being
+//! written is damaged. The server does not start with a damaged `kvd.redb` or with a log that cannot be read, and names
+//! the file. The end of the log that is not complete is ignored, with a warning.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error, and commands that read are served. A
 //! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was

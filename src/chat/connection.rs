@@ -69,9 +69,9 @@ impl Chat {
 
     /// Closes the connection. No record reaches the session any more, not even one that was already received.
     /// The loop calls `handle_close` with [`Close::Local`](crate::Close::Local) in its next turn or at the
-    /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued, which is lost,
-    /// or if the connection was not up yet.
-    /// [`close_when_done`](Chat::close_when_done) sends it first. A second call has no effect.
+    /// end of this one, or with [`Close::Dropped`](crate::Close::Dropped) if output was queued, which is lost
+    /// ([`close_when_done`](Chat::close_when_done) sends it first), or if the connection was not up yet. A second call
+    /// has no effect.
     ///
     /// In `handle_close` of a connection that is [made again](crate::Connector::reconnect), it ends that: for a reason that
     /// another connection cannot change.

@@ -69,7 +69,7 @@ impl Failure {
     }
 }
 
-/// What clients are told.
+/// The text for clients.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

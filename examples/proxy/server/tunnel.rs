@@ -103,8 +103,8 @@ impl<S: Opens> Far<S> {
     }
 }
 
-/// One end of a tunnel has sent everything. It may be gone: whoever closes a socket and whoever finishes sending look the
-/// same, and the other end may never answer. So this end has to take something within a shorter time, as with `client-fin`
+/// One end of a tunnel has sent everything. It may be gone: a peer that has closed its socket looks like one that has
+/// finished sending, and the other end may never answer. So this end has to take something within a shorter time, as with `client-fin`
 /// of HAProxy.
 pub fn was_half_closed(proxy: &Proxy, chat: &Chat) {
     let Options {

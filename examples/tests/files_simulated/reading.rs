@@ -227,7 +227,7 @@ fn a_part_is_of_the_content_that_the_client_has() -> Result {
     Ok(())
 }
 
-/// Also if they have one size and one date, which whoever changes a file can set.
+/// Also if they have one size and one date: a client that changes a file can set its date.
 #[cfg(unix)]
 #[test]
 fn two_contents_have_two_tags() -> Result {
