@@ -4,6 +4,7 @@
 //! sent. `stored.rs`: values that take long to make.
 
 mod clients;
+mod combined;
 mod connection;
 mod counters;
 mod describe;

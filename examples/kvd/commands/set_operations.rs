@@ -1,15 +1,12 @@
 //! Intersections, unions and differences of sets.
 
 use std::collections::HashSet;
-use std::io;
 use std::mem;
 use std::sync::Arc;
 
-use asynchat::bytes::Bytes;
-use asynchat::{More, Producer};
-
+use super::combined::{Combined, Sending};
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
-use super::long::{Chunks, Snapshot};
+use super::long::Snapshot;
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
@@ -95,9 +92,6 @@ enum Combine {
 /// How many members are looked for in one set at a time.
 const LOOKUPS: usize = 500;
 
-/// How many such parts are made at a time, if there are many.
-const PARTS_AT_ONCE: usize = 2;
-
 /// Snapshots of the sets of these keys. A key that is not there is an empty set. A key that is given again changes
 /// nothing, unless it is the first one, from which the others are subtracted.
 fn snapshots<'a>(
@@ -126,14 +120,10 @@ struct Job {
     result: Snapshot<Set>,
     /// The reply is only the number of members, and this is the highest that is of interest.
     limit: Option<usize>,
-    /// The next segment of the result that is sent. `None` before the reply has begun.
-    sent: Option<usize>,
-    resp3: bool,
-    chunks: Chunks,
 }
 
 impl Job {
-    fn new(mut sets: Vec<Snapshot<Arc<Set>>>, combine: Combine, resp3: bool) -> Job {
+    fn new(mut sets: Vec<Snapshot<Arc<Set>>>, combine: Combine) -> Job {
         match combine {
             // The smallest set has the fewest candidates.
             Combine::Intersection => sets.sort_by_key(|set| set.len()),
@@ -150,13 +140,11 @@ impl Job {
             member: 0,
             result: Snapshot(Set::default()),
             limit: None,
-            sent: None,
-            resp3,
-            chunks: Chunks::default(),
         }
     }
+}
 
-    /// Combines some more members. Returns false if there are none.
+impl Combined for Job {
     fn combine_some(&mut self) -> bool {
         if self.limit.is_some_and(|limit| self.result.len() >= limit) {
             return false;
@@ -196,55 +184,33 @@ impl Job {
         true
     }
 
-    /// Begins the reply, when everything is combined.
     fn begin(&self, reply: &mut Reply) {
         match self.limit {
             Some(limit) => reply.count(self.result.len().min(limit)),
             None => reply.set(self.result.len()),
         }
     }
-}
 
-impl Producer for Job {
-    fn more(&mut self, _: usize) -> io::Result<More> {
-        if let Some(more) = self.chunks.next() {
-            return Ok(more);
-        }
-        let mut reply = Reply {
-            resp3: self.resp3,
-            ..Reply::default()
-        };
-        let Some(segment) = self.sent else {
-            for _ in 0..PARTS_AT_ONCE {
-                if !self.combine_some() {
-                    self.begin(&mut reply);
-                    self.sent = Some(0);
-                    break;
-                }
-            }
-            return Ok(More::Chunk(reply.buffer.into()));
-        };
-        self.sent = Some(segment + 1);
-        let members = self.result.segment(segment);
-        let Some(members) = members.filter(|_| self.limit.is_none()) else {
-            return Ok(More::Done);
-        };
+    /// The position is that of a segment.
+    fn encode_some(&self, reply: &mut Reply, from: usize) -> Option<usize> {
+        let members = self.result.segment(from);
+        let members = members.filter(|_| self.limit.is_none())?;
         members.for_each(|member| reply.item(member));
-        let more = self.chunks.first(reply);
-        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
+        Some(from + 1)
     }
 }
 
 fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
     let sets = snapshots(context.db(), args.from(1))?;
-    send(context, Job::new(sets, combine, context.reply.resp3));
+    send(context, Job::new(sets, combine));
     Ok(())
 }
 
 fn send(context: &mut Context<'_>, mut job: Job) {
     let members = job.sets.iter().flat_map(|set| set.iter());
     if long::are_many(job.len(), members.map(|it| it.as_bytes().len())) {
-        return context.reply.produce(job);
+        let resp3 = context.reply.resp3;
+        return context.reply.produce(Sending::new(job, resp3));
     }
     while job.combine_some() {}
     job.begin(context.reply);
@@ -274,7 +240,7 @@ fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
     let sources = keys.clone();
     stored::store(context, args.get(1), Some(sources), move |db| {
         let sets = snapshots(db, keys.iter().map(Text::as_bytes))?;
-        Ok(Job::new(sets, combine, false))
+        Ok(Job::new(sets, combine))
     })
 }
 
@@ -294,7 +260,7 @@ fn sintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         limit = super::count(args.get(at + 1)).map_err(|_| fail("ERR LIMIT can't be negative"))?;
     }
     let sets = snapshots(context.db(), args.from(2).take(number))?;
-    let mut job = Job::new(sets, Combine::Intersection, false);
+    let mut job = Job::new(sets, Combine::Intersection);
     job.limit = Some(if limit == 0 { usize::MAX } else { limit });
     send(context, job);
     Ok(())
@@ -309,7 +275,7 @@ mod tests {
     fn combined(db: &mut Database, keys: &[Text], combine: Combine) -> (Vec<i32>, usize, usize) {
         let keys = keys.iter().map(Text::as_bytes);
         let sets = snapshots(db, keys).unwrap_or_default();
-        let mut job = Job::new(sets, combine, false);
+        let mut job = Job::new(sets, combine);
         let mut parts = 1;
         while job.combine_some() {
             parts += 1;

@@ -1,13 +1,9 @@
 //! Unions, intersections and differences of sorted sets. A set counts as one whose scores are 1.
 
-use std::io;
 use std::sync::Arc;
 
-use asynchat::bytes::Bytes;
-use asynchat::{More, Producer};
-
+use super::combined::{Combined, Sending};
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
-use super::long::Chunks;
 use super::sorted_combined::{Aggregate, Combine, Job, Source};
 use super::sorted_removal::encode;
 use super::stored::{self, Making};
@@ -85,8 +81,7 @@ pub(super) const TABLE: &[Command] = &[
     ),
 ];
 
-/// How many parts are made, and how many members are sent, at a time.
-const PARTS_AT_ONCE: usize = 2;
+/// How many members are sent at a time.
 const PART: usize = 250;
 
 /// What a command combines.
@@ -225,38 +220,38 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
 }
 
 fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
-    let mut sending = Sending {
+    let resp3 = context.reply.resp3;
+    let mut answer = Answer {
         job: query.begin(context.db())?,
         form,
         with_scores: query.with_scores,
-        resp3: context.reply.resp3,
-        sent: None,
-        chunks: Chunks::default(),
+        resp3,
     };
-    if sending.job.is_long() {
-        context.reply.produce(sending);
+    if answer.job.is_long() {
+        context.reply.produce(Sending::new(answer, resp3));
         return Ok(());
     }
-    while sending.job.combine_some() {}
-    sending.begin(context.reply);
+    while answer.combine_some() {}
+    answer.begin(context.reply);
     if form == Form::Replies {
-        sending.encode(context.reply, 0, usize::MAX);
+        answer.encode(context.reply, 0, usize::MAX);
     }
     Ok(())
 }
 
-/// Combines, and then sends the result.
-struct Sending {
+/// The result, and what the reply has of it.
+struct Answer {
     job: Job,
     form: Form,
     with_scores: bool,
     resp3: bool,
-    /// How many members are sent. `None` before the reply has begun.
-    sent: Option<usize>,
-    chunks: Chunks,
 }
 
-impl Sending {
+impl Combined for Answer {
+    fn combine_some(&mut self) -> bool {
+        self.job.combine_some()
+    }
+
     fn begin(&self, reply: &mut Reply) {
         let len = self.job.result.len();
         match self.form {
@@ -266,6 +261,17 @@ impl Sending {
         }
     }
 
+    /// The position is that of a member.
+    fn encode_some(&self, reply: &mut Reply, from: usize) -> Option<usize> {
+        let count = match self.form {
+            Form::Replies => self.encode(reply, from, PART),
+            _ => 0,
+        };
+        (count > 0).then_some(from + count)
+    }
+}
+
+impl Answer {
     /// Returns how many members there were.
     fn encode(&self, reply: &mut Reply, from: usize, most: usize) -> usize {
         let mut count = 0;
@@ -277,37 +283,5 @@ impl Sending {
             }
         }
         count
-    }
-}
-
-impl Producer for Sending {
-    fn more(&mut self, _: usize) -> io::Result<More> {
-        if let Some(more) = self.chunks.next() {
-            return Ok(more);
-        }
-        let mut reply = Reply {
-            resp3: self.resp3,
-            ..Reply::default()
-        };
-        let Some(sent) = self.sent else {
-            for _ in 0..PARTS_AT_ONCE {
-                if !self.job.combine_some() {
-                    self.begin(&mut reply);
-                    self.sent = Some(0);
-                    break;
-                }
-            }
-            return Ok(More::Chunk(reply.buffer.into()));
-        };
-        let count = match self.form {
-            Form::Replies => self.encode(&mut reply, sent, PART),
-            _ => 0,
-        };
-        if count == 0 {
-            return Ok(More::Done);
-        }
-        self.sent = Some(sent + count);
-        let more = self.chunks.first(reply);
-        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
     }
 }

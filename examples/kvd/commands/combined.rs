@@ -1,0 +1,72 @@
+//! Replies whose elements are combined before the first one is sent: those of sets, and of sorted sets.
+
+use std::io;
+
+use asynchat::bytes::Bytes;
+use asynchat::{More, Producer};
+
+use super::long::Chunks;
+use crate::resp::reply::Reply;
+
+/// How many parts are combined at a time.
+const PARTS_AT_ONCE: usize = 2;
+
+/// What is combined a part at a time, and then sent a part at a time.
+pub(super) trait Combined {
+    /// Combines some more. Returns false if there is nothing more.
+    fn combine_some(&mut self) -> bool;
+
+    /// Begins the reply, when everything is combined.
+    fn begin(&self, reply: &mut Reply);
+
+    /// Encodes a part of the result, from this position on. Returns the position behind it, or `None` if there is no more.
+    fn encode_some(&self, reply: &mut Reply, from: usize) -> Option<usize>;
+}
+
+pub(super) struct Sending<T> {
+    combined: T,
+    resp3: bool,
+    /// Where the next part of the result begins. `None` before the reply has begun.
+    next: Option<usize>,
+    chunks: Chunks,
+}
+
+impl<T: Combined> Sending<T> {
+    pub(super) fn new(combined: T, resp3: bool) -> Sending<T> {
+        Sending {
+            combined,
+            resp3,
+            next: None,
+            chunks: Chunks::default(),
+        }
+    }
+}
+
+impl<T: Combined> Producer for Sending<T> {
+    fn more(&mut self, _: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        let Some(from) = self.next else {
+            for _ in 0..PARTS_AT_ONCE {
+                if !self.combined.combine_some() {
+                    self.combined.begin(&mut reply);
+                    self.next = Some(0);
+                    break;
+                }
+            }
+            return Ok(More::Chunk(reply.buffer.into()));
+        };
+        self.next = self.combined.encode_some(&mut reply, from);
+        if self.next.is_none() {
+            // It is not asked again.
+            return Ok(More::Done);
+        }
+        let more = self.chunks.first(reply);
+        Ok(more.unwrap_or(More::Chunk(Bytes::new())))
+    }
+}
