@@ -174,8 +174,7 @@ impl AsyncChat for Session {
                 chat.push("\r\n");
             }
             [b'A', b'R', b'T', b'I', b'C', b'L', b'E', b' ', number @ ..] => {
-                chat.push_slices(&[b"220 ", number, b"\r\n"]);
-                chat.push(self.shared.article.clone());
+                chat.push_slices(&[b"220 ", number, b"\r\n", &self.shared.article]);
             }
             b"JOIN" => {
                 self.shared.room.join(chat);

@@ -1,6 +1,7 @@
-//! Appends to a vector, with one check of its capacity for several slices.
+//! Appends to a vector, with one check of its capacity for several slices, and without a call to copy a short one.
 //!
-//! `Vec::extend_from_slice` checks it for each of them, which is a sixth of the cost of a short reply.
+//! `Vec::extend_from_slice` checks the capacity for each slice, which is a sixth of the cost of a short reply, and calls
+//! `memcpy`, which is a tenth of the cost of a pipelined line of 32 bytes.
 
 /// How many bytes these are together.
 #[inline(always)]
@@ -25,10 +26,46 @@ pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Opti
     unsafe {
         let mut end = to.as_mut_ptr().add(len);
         for part in parts {
-            part.as_ptr().copy_to_nonoverlapping(end, part.len());
+            copy(part.as_ptr(), end, part.len());
             end = end.add(part.len());
         }
         to.set_len(len + total);
+    }
+}
+
+/// Copies `len` bytes, which do not overlap. Two moves, which overlap if `len` is less than both, copy a short slice.
+///
+/// # Safety
+/// As for [`copy_to_nonoverlapping`](pointer::copy_to_nonoverlapping).
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the ranges are valid for `len` bytes, and do not overlap. `copy_ends` copies no others: `len` is at least
+    // the size of its type.
+    unsafe {
+        match len {
+            8..=16 => copy_ends::<[u8; 8]>(from, to, len),
+            17..=32 => copy_ends::<[u8; 16]>(from, to, len),
+            33..=64 => copy_ends::<[u8; 32]>(from, to, len),
+            _ => from.copy_to_nonoverlapping(to, len),
+        }
+    }
+}
+
+/// Copies the first and the last bytes of `len` bytes, of each as many as a `T` has.
+///
+/// # Safety
+/// As for [`copy`], and `len` is at least the size of `T`. Any bytes are a `T`.
+#[inline(always)]
+#[allow(unsafe_code)]
+unsafe fn copy_ends<T: Copy>(from: *const u8, to: *mut u8, len: usize) {
+    let last = len - size_of::<T>();
+    // SAFETY: both pieces are within the first `len` bytes. Bytes need no alignment.
+    unsafe {
+        let first_piece = from.cast::<T>().read_unaligned();
+        let last_piece = from.add(last).cast::<T>().read_unaligned();
+        to.cast::<T>().write_unaligned(first_piece);
+        to.add(last).cast::<T>().write_unaligned(last_piece);
     }
 }
 
@@ -56,6 +93,18 @@ mod tests {
         let mut to = Vec::new();
         append(&mut to, &[b"abc"], |_| Some(Vec::with_capacity(1)));
         assert_eq!(to, b"abc");
+    }
+
+    #[test]
+    fn a_part_of_any_length_is_copied_and_nothing_else() {
+        let bytes: Vec<u8> = (0..200).collect();
+        for len in 0..bytes.len() {
+            let mut to = vec![0xff; 3];
+            to.reserve_exact(len + 1);
+            append(&mut to, &[&bytes[..len], b"."], |_| None);
+            assert_eq!(to[..3], [0xff; 3]);
+            assert_eq!(to[3..], [&bytes[..len], b"."].concat());
+        }
     }
 
     #[test]
