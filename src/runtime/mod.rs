@@ -1,9 +1,10 @@
 //! The loop: it waits for events, and gives each channel its turns.
 //!
 //! `turn.rs` is the turn of the loop, and `call.rs` calls the handlers. The other files have the rest of the loop:
-//! the registry, timers, lingering sockets, pauses in accepting, signals, counters, shutdown.
+//! the registry, timers, lingering sockets, pauses in accepting, busy polling, signals, counters, shutdown.
 
 mod accept;
+mod busy_poll;
 mod call;
 pub(crate) mod counters;
 pub(crate) mod current;
@@ -30,6 +31,7 @@ use std::io;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use busy_poll::BusyPoll;
 use counters::Counters;
 use driver::Buffers;
 use linger::Lingering;
@@ -83,6 +85,7 @@ pub(crate) struct Runtime {
     until: Cell<Option<Instant>>,
     /// Whether the kernel may have more events than it has reported: the last wait found some.
     may_have_events: Cell<bool>,
+    busy_poll: BusyPoll,
     running: Cell<bool>,
     /// It runs also while it has no work, until a stop or a shutdown.
     pub(crate) forever: Cell<bool>,
@@ -129,6 +132,7 @@ impl Runtime {
             cut: Cell::new(None),
             until: Cell::new(None),
             may_have_events: Cell::new(false),
+            busy_poll: BusyPoll::default(),
             running: Cell::new(false),
             forever: Cell::new(false),
             turn: Cell::new(1),

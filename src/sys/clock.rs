@@ -16,6 +16,11 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
+    /// Whether it is the system's, so that time passes by itself.
+    pub(crate) fn is_system(&self) -> bool {
+        matches!(self, Clock::System)
+    }
+
     #[inline]
     pub(crate) fn now(&self) -> Instant {
         match self {
