@@ -97,10 +97,12 @@ impl Chat {
     /// ```
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
-        let shared = |part: &[u8]| self.state().shared_part(part);
-        let full = self.state().out.borrow_mut().push_slices(parts, shared);
-        let weight = || parts.iter().map(|part| part.len()).sum();
-        self.state().pushed(full, weight);
+        let state: &ChannelState = self.state();
+        let full = (state.out.borrow_mut()).push_slices(parts, |part| state.shared_part(part));
+        if full || !state.is_scheduled() {
+            let weight = || parts.iter().map(|part| part.len()).sum();
+            self.state().pushed(full, weight);
+        }
     }
 
     /// Queues formatted text. `write!(chat, "211 {count}\r\n")` calls it, without an import and without a

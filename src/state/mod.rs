@@ -230,9 +230,15 @@ impl ChannelState {
     /// Adds the channel to the run queue, so that it gets a turn before the loop sleeps.
     #[inline]
     pub(crate) fn schedule(self: &Rc<Self>) {
-        if !self.flags.has(Flag::QUEUED) {
+        if !self.is_scheduled() {
             self.schedule_first();
         }
+    }
+
+    /// Whether it gets a turn before the loop sleeps.
+    #[inline]
+    pub(crate) fn is_scheduled(&self) -> bool {
+        self.flags.has(Flag::QUEUED)
     }
 
     #[cold]

@@ -16,12 +16,12 @@ pub(crate) fn length_of(parts: &[&[u8]]) -> usize {
 #[inline(always)] // The compiler then knows how many parts there are.
 #[allow(unsafe_code)]
 pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Option<Vec<u8>>) {
-    let total = length_of(parts);
-    if total > to.capacity() - to.len() {
-        grow(to, total, spare);
-    }
     let len = to.len();
-    // SAFETY: there is room for `total` bytes behind the first `len`, and the parts are as long together. They do not
+    let new_len = len.saturating_add(length_of(parts));
+    if new_len > to.capacity() {
+        grow(to, new_len, spare);
+    }
+    // SAFETY: there is room for `new_len` bytes, and the parts are as long as what follows the first `len`. They do not
     // overlap the vector, to which this function has the only reference. All bytes up to the new length are written.
     unsafe {
         let mut end = to.as_mut_ptr().add(len);
@@ -29,7 +29,7 @@ pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Opti
             copy(part.as_ptr(), end, part.len());
             end = end.add(part.len());
         }
-        to.set_len(len + total);
+        to.set_len(new_len);
     }
 }
 
@@ -44,9 +44,10 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     // the size of its type.
     unsafe {
         match len {
-            8..=16 => copy_ends::<[u8; 8]>(from, to, len),
+            // The most frequent first: the compiler keeps the order.
             17..=32 => copy_ends::<[u8; 16]>(from, to, len),
             33..=64 => copy_ends::<[u8; 32]>(from, to, len),
+            8..=16 => copy_ends::<[u8; 8]>(from, to, len),
             _ => from.copy_to_nonoverlapping(to, len),
         }
     }
@@ -71,13 +72,13 @@ unsafe fn copy_ends<T: Copy>(from: *const u8, to: *mut u8, len: usize) {
 
 #[cold]
 #[inline(never)]
-fn grow(to: &mut Vec<u8>, total: usize, spare: fn(usize) -> Option<Vec<u8>>) {
+fn grow(to: &mut Vec<u8>, new_len: usize, spare: fn(usize) -> Option<Vec<u8>>) {
     if to.capacity() == 0
-        && let Some(buffer) = spare(total)
+        && let Some(buffer) = spare(new_len)
     {
         *to = buffer;
     }
-    to.reserve(total);
+    to.reserve(new_len - to.len());
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ impl Fifo {
         parts: &[&[u8]],
         shared: impl Fn(&[u8]) -> Option<Bytes> + Copy,
     ) -> bool {
-        let end = self.head.len().checked_add(length_of(parts));
-        if end.is_none_or(|end| end > self.head_limit) {
+        let end = self.head.len().saturating_add(length_of(parts));
+        if end > self.head_limit {
             // Without bytes a push changes nothing, also where the queue is over its mark.
             let parts = parts.iter().filter(|part| !part.is_empty());
             return parts.fold(false, |_, part| self.push_part(part, shared));
