@@ -3,43 +3,42 @@
 //! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
 //! the file grew by about 20 KB for each row, so that deleting a large set could fill the disk.
 
-use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
+use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::rows::ORDER;
-use super::saver::ROWS;
 
 pub type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
+pub type RowsDefinition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// So many bytes of names are collected at a time.
 const NAMES: usize = 64 * 1024;
 
+/// A row of many bytes counts as several, one for so many bytes.
+const BYTES: usize = 4 * 1024;
+
 /// Removes rows. Of a whole table, it drops the pages without looking at the rows.
 pub fn clear<'a>(
     transaction: &'a WriteTransaction,
+    definition: RowsDefinition,
     mut table: Rows<'a>,
-    start: &[u8],
-    end: &[u8],
+    (start, end): (&[u8], &[u8]),
 ) -> Result<Rows<'a>, TableError> {
-    if !is_everything(&table, start, end)? {
-        remove_rows(&mut table, start, end)?;
+    if !is_everything(&table, (start, end))? {
+        remove_rows(&mut table, (start, end), &mut { usize::MAX })?;
         return Ok(table);
     }
-    let order = table.get(ORDER)?.map(|it| it.value().to_vec());
+    let order = table.get(&ORDER[1..])?.map(|it| it.value().to_vec());
     transaction.delete_table(table)?;
-    let mut table = transaction.open_table(ROWS)?;
+    let mut table = transaction.open_table(definition)?;
     if let Some(order) = order {
-        table.insert(ORDER, &order[..])?;
+        table.insert(&ORDER[1..], &order[..])?;
     }
     Ok(table)
 }
 
-/// Whether the range has the rows of all keys.
-fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
-    // The range of a single key is seldom the whole table, and the look costs two searches.
-    if start.len() > 1 {
-        return Ok(false);
-    }
-    let mut rows = table.range::<&[u8]>(..ORDER)?;
+/// Whether the range has the rows of all keys, or of all elements.
+pub fn is_everything(table: &Rows<'_>, (start, end): (&[u8], &[u8])) -> Result<bool, StorageError> {
+    let mut rows = table.range::<&[u8]>(..&ORDER[1..])?;
     let Some(first) = rows.next().transpose()? else {
         return Ok(false);
     };
@@ -48,23 +47,32 @@ fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, Sto
     Ok(has(first.0.value()) && last.is_none_or(|it| has(it.0.value())))
 }
 
-fn remove_rows(table: &mut Rows<'_>, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+/// Removes rows, at most about as many as `budget` says. Returns whether that were all.
+pub fn remove_rows(
+    table: &mut Rows<'_>,
+    (start, end): (&[u8], &[u8]),
+    budget: &mut usize,
+) -> Result<bool, StorageError> {
     loop {
         let mut found = Vec::new();
         let mut size = 0;
+        let mut is_all = true;
         for row in table.range(start..end)? {
-            let name = row?.0.value().to_vec();
-            size += name.len();
-            found.push(name);
-            if size >= NAMES {
+            if *budget == 0 || size >= NAMES {
+                is_all = false;
                 break;
             }
+            let (name, content) = row?;
+            let name = name.value().to_vec();
+            size += name.len();
+            *budget = budget.saturating_sub(1 + content.value().len() / BYTES);
+            found.push(name);
         }
         for name in found {
             table.remove(&name[..])?;
         }
-        if size < NAMES {
-            return Ok(());
+        if is_all || *budget == 0 {
+            return Ok(is_all);
         }
     }
 }
@@ -78,6 +86,7 @@ mod tests {
     use super::*;
     use crate::disk::Error;
 
+    const TABLE: RowsDefinition = TableDefinition::new("rows");
     const COUNT: u32 = 4_000;
 
     fn name(database: u8, number: u32) -> Vec<u8> {
@@ -91,8 +100,8 @@ mod tests {
         let database = Database::builder().set_cache_size(1 << 20).create(&path)?;
         let transaction = database.begin_write()?;
         {
-            let mut table = transaction.open_table(ROWS)?;
-            table.insert(ORDER, &b"order"[..])?;
+            let mut table = transaction.open_table(TABLE)?;
+            table.insert(&ORDER[1..], &b"order"[..])?;
             for number in 0..COUNT {
                 table.insert(&name(1, number)[..], &b"content"[..])?;
             }
@@ -103,13 +112,13 @@ mod tests {
         transaction.commit()?;
         let before = path.metadata()?.len();
         let transaction = database.begin_write()?;
-        let table = transaction.open_table(ROWS)?;
-        let table = clear(&transaction, table, &names.start, &names.end)?;
+        let table = transaction.open_table(TABLE)?;
+        let table = clear(&transaction, TABLE, table, (&names.start, &names.end))?;
         let mut left = Vec::new();
         for row in table.range::<&[u8]>(..)? {
             left.push(row?.0.value().to_vec());
         }
-        let order = table.get(ORDER)?.map(|it| it.value().to_vec());
+        let order = table.get(&ORDER[1..])?.map(|it| it.value().to_vec());
         assert_eq!(order.as_deref(), Some(&b"order"[..]));
         drop(table);
         transaction.commit()?;
@@ -119,7 +128,7 @@ mod tests {
     #[test]
     fn the_rows_of_a_range_are_removed_and_no_others() -> Result<(), Error> {
         let (first, last) = (name(3, 0), name(3, COUNT));
-        let others = [first.clone(), last.clone(), ORDER.to_vec()];
+        let others = [first.clone(), last.clone(), ORDER[1..].to_vec()];
         for (names, expected) in [
             (vec![1]..vec![2], &others[..]),
             (name(1, 0)..name(2, 0), &others),

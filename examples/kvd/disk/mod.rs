@@ -16,6 +16,7 @@ pub mod log;
 pub mod rows;
 pub mod saver;
 pub mod status;
+mod tables;
 pub mod unsaved;
 pub mod writer;
 
