@@ -3,12 +3,11 @@
 //! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
 //! the file grew by about 20 KB for each row, so that deleting a large set could fill the disk.
 
-use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
+use redb::{ReadableTable, StorageError, TableError, WriteTransaction};
 
-use super::rows::ORDER;
-
-pub type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
-pub type RowsDefinition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+use super::names::ORDER;
+use super::table::{Definition, LargeTable};
+use crate::store::change::PART;
 
 /// So many bytes of names are collected at a time.
 const NAMES: usize = 64 * 1024;
@@ -19,26 +18,23 @@ const BYTES: usize = 4 * 1024;
 /// Removes rows. Of a whole table, it drops the pages without looking at the rows.
 pub fn clear<'a>(
     transaction: &'a WriteTransaction,
-    definition: RowsDefinition,
-    mut table: Rows<'a>,
-    (start, end): (&[u8], &[u8]),
-) -> Result<Rows<'a>, TableError> {
-    if !is_everything(&table, (start, end))? {
-        remove_rows(&mut table, (start, end), &mut { usize::MAX })?;
-        return Ok(table);
+    definition: Definition,
+    mut table: LargeTable<'a>,
+    names: (&[u8], &[u8]),
+) -> Result<LargeTable<'a>, TableError> {
+    if is_everything(&table, names)? {
+        return definition.clear(transaction, table);
     }
-    let order = table.get(&ORDER[1..])?.map(|it| it.value().to_vec());
-    transaction.delete_table(table)?;
-    let mut table = transaction.open_table(definition)?;
-    if let Some(order) = order {
-        table.insert(&ORDER[1..], &order[..])?;
-    }
+    remove_rows(&mut table, names, &mut { usize::MAX })?;
     Ok(table)
 }
 
 /// Whether the range has the rows of all keys, or of all elements.
-pub fn is_everything(table: &Rows<'_>, (start, end): (&[u8], &[u8])) -> Result<bool, StorageError> {
-    let mut rows = table.range::<&[u8]>(..&ORDER[1..])?;
+pub fn is_everything(
+    table: &LargeTable<'_>,
+    (start, end): (&[u8], &[u8]),
+) -> Result<bool, StorageError> {
+    let mut rows = table.rows.range::<&[u8]>(..&ORDER[1..])?;
     let Some(first) = rows.next().transpose()? else {
         return Ok(false);
     };
@@ -49,7 +45,7 @@ pub fn is_everything(table: &Rows<'_>, (start, end): (&[u8], &[u8])) -> Result<b
 
 /// Removes rows, at most about as many as `budget` says. Returns whether that were all.
 pub fn remove_rows(
-    table: &mut Rows<'_>,
+    table: &mut LargeTable<'_>,
     (start, end): (&[u8], &[u8]),
     budget: &mut usize,
 ) -> Result<bool, StorageError> {
@@ -57,7 +53,7 @@ pub fn remove_rows(
         let mut found = Vec::new();
         let mut size = 0;
         let mut is_all = true;
-        for row in table.range(start..end)? {
+        for row in table.rows.range(start..end)? {
             if *budget == 0 || size >= NAMES {
                 is_all = false;
                 break;
@@ -69,7 +65,8 @@ pub fn remove_rows(
             found.push(name);
         }
         for name in found {
-            table.remove(&name[..])?;
+            let parts = table.remove(&name)?;
+            *budget = budget.saturating_sub(parts * (1 + PART / BYTES));
         }
         if is_all || *budget == 0 {
             return Ok(is_all);
@@ -86,7 +83,7 @@ mod tests {
     use super::*;
     use crate::disk::Error;
 
-    const TABLE: RowsDefinition = TableDefinition::new("rows");
+    const TABLE: Definition = Definition::new("rows", "parts");
     const COUNT: u32 = 4_000;
 
     fn name(database: u8, number: u32) -> Vec<u8> {
@@ -100,25 +97,25 @@ mod tests {
         let database = Database::builder().set_cache_size(1 << 20).create(&path)?;
         let transaction = database.begin_write()?;
         {
-            let mut table = transaction.open_table(TABLE)?;
-            table.insert(&ORDER[1..], &b"order"[..])?;
+            let mut table = TABLE.open(&transaction)?;
+            table.insert(&ORDER[1..], b"", b"order")?;
             for number in 0..COUNT {
-                table.insert(&name(1, number)[..], &b"content"[..])?;
+                table.insert(&name(1, number), b"", b"content")?;
             }
             for number in [0, COUNT] {
-                table.insert(&name(3, number)[..], &b"content"[..])?;
+                table.insert(&name(3, number), b"", b"content")?;
             }
         }
         transaction.commit()?;
         let before = path.metadata()?.len();
         let transaction = database.begin_write()?;
-        let table = transaction.open_table(TABLE)?;
+        let table = TABLE.open(&transaction)?;
         let table = clear(&transaction, TABLE, table, (&names.start, &names.end))?;
         let mut left = Vec::new();
-        for row in table.range::<&[u8]>(..)? {
+        for row in table.rows.range::<&[u8]>(..)? {
             left.push(row?.0.value().to_vec());
         }
-        let order = table.get(&ORDER[1..])?.map(|it| it.value().to_vec());
+        let order = table.rows.get(&ORDER[1..])?.map(|it| it.value().to_vec());
         assert_eq!(order.as_deref(), Some(&b"order"[..]));
         drop(table);
         transaction.commit()?;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
-use super::rows::{Kind, ORDER, element_number, text_of_row};
+use super::names::{ORDER, element_number, text_of_row};
+use super::rows::Kind;
 use crate::store::change::PART;
 use crate::store::database::Entry;
 use crate::store::hash::Hash;
@@ -185,7 +186,7 @@ fn split_database(name: &[u8]) -> Result<(usize, &[u8]), &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::rows::{numbered, prefix};
+    use crate::disk::names::{numbered, prefix};
 
     /// The row of a key: its name and its content.
     fn key(kind: u8, id: u64, text: &[u8]) -> (Vec<u8>, Vec<u8>) {

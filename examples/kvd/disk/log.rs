@@ -214,7 +214,7 @@ fn write_frame(file: &File, number: u64, ops: &[Op]) -> io::Result<u64> {
             Op::PutWithHead(name, head, rest) => frame.record(PUT, name, &[head, rest])?,
             Op::PutElements(prefix, value, _) => {
                 let mut outcome = Ok(());
-                each_row(prefix, value, &mut |name, head, content| {
+                each_row(prefix, value, |name, head, content| {
                     if outcome.is_ok() {
                         outcome = frame.record(PUT, name, &[head, content]);
                     }

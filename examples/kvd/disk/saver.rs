@@ -1,7 +1,7 @@
 //! The thread that puts what is in the log into redb.
 //!
 //! It does that from time to time, or when it is much, in one transaction. If the disk is full, it tries again later:
-//! nothing is lost, because it is in the log.
+//! nothing is lost, because it is in the log. Between these transactions it removes the rows of values that were removed.
 
 use std::mem;
 use std::path::PathBuf;
@@ -54,8 +54,8 @@ pub fn save_batches(
     let mut size = 0;
     let mut due: Option<Instant> = None;
     let mut retry = RETRY;
-    // Whether rows of removed values are left, which are removed while there is nothing else to do.
-    let mut has_dead = false;
+    // Whether there may be rows of removed values, which are removed while there is nothing else to do.
+    let mut has_dead = true;
     loop {
         let first = match due {
             _ if has_dead && status.database.failure().is_none() => {
@@ -84,7 +84,7 @@ pub fn save_batches(
             continue;
         }
         let outcome = match is_due {
-            true if unsaved.is_empty() && !has_dead => Ok(false),
+            true if unsaved.is_empty() && (is_over || !has_dead) => Ok(false),
             true => save(number, &unsaved),
             false => save(status.saved.load(Ordering::Acquire), &Unsaved::default()),
         };

@@ -7,14 +7,16 @@
 use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
 
 use super::Error;
-use super::clear::{Rows, RowsDefinition, clear, is_everything, remove_rows};
+use super::clear::{clear, is_everything, remove_rows};
 use super::loader::Loader;
-use super::rows::{ELEMENT, KEY, PREFIX, each_row};
+use super::names::{ELEMENT, KEY, PREFIX};
+use super::rows::each_row;
+use super::table::{Definition, Rows, RowsDefinition, whole};
 use super::unsaved::{Row, Unsaved};
 use crate::store::keyspace::Keyspace;
 
-const KEYS: RowsDefinition = TableDefinition::new("keys");
-const ELEMENTS: RowsDefinition = TableDefinition::new("elements");
+const KEYS: Definition = Definition::new("keys", "parts of keys");
+const ELEMENTS: Definition = Definition::new("elements", "parts of elements");
 
 /// Ranges of names in the other table whose rows belong to no key any more. A row has the end of the range.
 const DEAD: RowsDefinition = TableDefinition::new("dead");
@@ -22,7 +24,7 @@ const DEAD: RowsDefinition = TableDefinition::new("dead");
 /// The number of the last frame of the log that is in the rows, and the format of these.
 const SAVED: TableDefinition<'_, &str, u64> = TableDefinition::new("saved");
 
-/// That of `rows.rs`.
+/// That of `names.rs` and `rows.rs`.
 const FORMAT: u64 = 2;
 
 /// The table of format 1, which had all rows.
@@ -54,9 +56,9 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
         table.insert("format", FORMAT)?;
         table.get("log")?.map_or(0, |number| number.value())
     };
-    for it in [KEYS, ELEMENTS, DEAD] {
-        transaction.open_table(it)?;
-    }
+    KEYS.open(&transaction)?;
+    ELEMENTS.open(&transaction)?;
+    transaction.open_table(DEAD)?;
     transaction.commit()?;
     Ok(saved)
 }
@@ -65,16 +67,20 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
 pub fn load(database: &Database) -> Result<Keyspace, Error> {
     let transaction = database.begin_read()?;
     let mut loader = Loader::default();
-    for row in transaction.open_table(KEYS)?.range::<&[u8]>(..)? {
+    let parts = transaction.open_table(KEYS.parts)?;
+    for row in transaction.open_table(KEYS.rows)?.range::<&[u8]>(..)? {
         let (name, content) = row?;
-        loader.add_key(name.value(), content.value())?;
+        let content = whole(&parts, name.value(), content.value())?;
+        loader.add_key(name.value(), &content)?;
     }
-    let elements = transaction.open_table(ELEMENTS)?;
+    let elements = transaction.open_table(ELEMENTS.rows)?;
+    let parts = transaction.open_table(ELEMENTS.parts)?;
     let add = |loader: &mut Loader, from: &[u8], to: &[u8]| -> Result<(), Error> {
         if from < to {
             for row in elements.range(from..to)? {
                 let (name, content) = row?;
-                loader.add_element(name.value(), content.value())?;
+                let content = whole(&parts, name.value(), content.value())?;
+                loader.add_element(name.value(), &content)?;
             }
         }
         Ok(())
@@ -95,11 +101,15 @@ pub fn load(database: &Database) -> Result<Keyspace, Error> {
 /// Applies changes, notes the number of the last frame of the log, and removes some of the dead rows. Returns whether there
 /// are more of these.
 pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool, Error> {
+    // Without anything to do, nothing is written.
+    if unsaved.is_empty() && database.begin_read()?.open_table(DEAD)?.is_empty()? {
+        return Ok(false);
+    }
     let transaction = database.begin_write()?;
     let has_dead;
     {
-        let mut keys = transaction.open_table(KEYS)?;
-        let mut elements = transaction.open_table(ELEMENTS)?;
+        let mut keys = KEYS.open(&transaction)?;
+        let mut elements = ELEMENTS.open(&transaction)?;
         let mut dead = transaction.open_table(DEAD)?;
         for (start, end) in &unsaved.cleared {
             let names = (&start[1..], &end[1..]);
@@ -117,16 +127,16 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
                 if !is_everything(&elements, names)? {
                     break;
                 }
-                elements = clear(&transaction, ELEMENTS, elements, names)?;
+                elements = ELEMENTS.clear(&transaction, elements)?;
             }
             dead.remove(&start[..])?;
         }
         has_dead = !dead.is_empty()?;
         for (prefix, value) in &unsaved.collections {
             let mut outcome = Ok(());
-            each_row(prefix, value, &mut |name, head, content| {
+            each_row(prefix, value, |name, head, content| {
                 if outcome.is_ok() {
-                    outcome = insert(&mut elements, &name[1..], head, content);
+                    outcome = elements.insert(&name[1..], head, content);
                 }
             });
             outcome?;
@@ -138,8 +148,10 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
                 _ => return Err(UNKNOWN.into()),
             };
             match row {
-                Row::Put(head, content) => insert(table, &name[1..], head, content)?,
-                Row::Delete => drop(table.remove(&name[1..])?),
+                Row::Put(head, content) => table.insert(&name[1..], head, content)?,
+                Row::Delete => {
+                    table.remove(&name[1..])?;
+                }
             }
         }
         transaction.open_table(SAVED)?.insert("log", number)?;
@@ -150,14 +162,6 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
 
 const UNKNOWN: &str =
     "the log has a row of no known kind, as if another version of kvd had written it";
-
-fn insert(table: &mut Rows<'_>, name: &[u8], head: &[u8], content: &[u8]) -> redb::Result {
-    match head.is_empty() {
-        true => table.insert(name, content)?,
-        false => table.insert(name, &[head, content].concat()[..])?,
-    };
-    Ok(())
-}
 
 /// Notes a range of names. An earlier one with the same start may be longer.
 fn add_dead(dead: &mut Rows<'_>, (start, end): (&[u8], &[u8])) -> redb::Result {
@@ -177,7 +181,10 @@ fn first(dead: &Rows<'_>) -> redb::Result<Option<(Vec<u8>, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::rows::take_changes;
+    use crate::disk::changes::take_changes;
+    use crate::store::change::PART;
+    use crate::store::list::End;
+    use crate::store::text::Text;
     use crate::store::value::Value;
 
     const MANY: usize = MANY_ROWS + 5_000;
@@ -230,7 +237,7 @@ mod tests {
     }
 
     fn rows(database: &Database) -> Result<u64, Error> {
-        Ok(database.begin_read()?.open_table(ELEMENTS)?.len()?)
+        Ok(database.begin_read()?.open_table(ELEMENTS.rows)?.len()?)
     }
 
     /// Each transaction may be the last one before the end of the process.
@@ -289,6 +296,44 @@ mod tests {
         assert_eq!(rows(&database)?, 5);
         let mut loaded = load(&database)?;
         assert_eq!((loaded.database(0).len(), len(&mut loaded, b"new")), (1, 5));
+        Ok(())
+    }
+
+    #[test]
+    fn large_keys_and_elements_are_loaded_and_leave_nothing() -> Result<(), Error> {
+        let mut scene = Scene::new()?;
+        let database = scene.open()?;
+        let large = vec![b'x'; 5 * PART];
+        let parts = |definition: Definition| -> Result<u64, Error> {
+            Ok(database.begin_read()?.open_table(definition.parts)?.len()?)
+        };
+        scene.set(b"s", MANY);
+        let db = scene.keyspace.database(0);
+        for key in [&b"h"[..], &large] {
+            let hash = db.hash_or_new(key).map_err(|_| "another type")?;
+            hash.insert(&large, large[..].into());
+            let list = db.list_or_new(&[b"l", key].concat());
+            list.map_err(|_| "another type")?
+                .push(End::Right, large[..].into());
+        }
+        scene.save(&database)?;
+        assert!(parts(KEYS)? >= 10 && parts(ELEMENTS)? >= 26);
+        let mut loaded = load(&database)?;
+        let db = loaded.database(0);
+        for key in [&b"h"[..], &large] {
+            let hash = db.hash(key).map_err(|_| "another type")?;
+            let value = hash.and_then(|it| it.find(&large));
+            assert_eq!(value.map(Text::as_bytes), Some(&large[..]));
+            let list = db.list(&[b"l", key].concat());
+            let list = list.map_err(|_| "another type")?;
+            let item = list.and_then(|it| it.get(0));
+            assert_eq!(item.map(Text::as_bytes), Some(&large[..]));
+            db.delete(key);
+            db.delete(&[b"l", key].concat());
+        }
+        scene.keyspace = loaded;
+        assert!(!scene.save(&database)?);
+        assert_eq!((parts(KEYS)?, parts(ELEMENTS)?), (0, 0));
         Ok(())
     }
 

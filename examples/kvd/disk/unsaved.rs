@@ -60,7 +60,7 @@ impl Unsaved {
         };
         if let Some(value) = self.collections.remove(&name) {
             let rows = &mut self.rows;
-            each_row(&name, &value, &mut |name, head, content| {
+            each_row(&name, &value, |name, head, content| {
                 // A change of this element that has come later stays.
                 let row = rows.entry(name.to_vec());
                 row.or_insert_with(|| Row::Put(head.to_vec(), Bytes::copy_from_slice(content)));
@@ -83,7 +83,7 @@ fn remove_range<T>(map: &mut BTreeMap<Vec<u8>, T>, start: &[u8], end: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::rows::{numbered, prefix};
+    use crate::disk::names::{numbered, prefix};
     use crate::store::list::{End, List};
 
     fn put(name: &[u8], content: &'static [u8]) -> Op {

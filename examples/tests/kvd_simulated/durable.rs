@@ -384,7 +384,8 @@ fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     let scene = scene_with(Files {
         save: Box::new(move |_, unsaved| {
             let mut saves = saves.lock().map_err(|error| error.to_string())?;
-            saves.push(unsaved.cleared.len() + unsaved.rows.len());
+            let count = unsaved.cleared.len() + unsaved.rows.len();
+            saves.extend((count > 0).then_some(count));
             Ok(false)
         }),
         interval: Duration::from_secs(1_000),
@@ -399,6 +400,35 @@ fn many_changes_are_collected_in_parts_and_written_once() -> Result {
     assert!(left < 2_000, "{left}");
     scene.shared.close()?;
     assert_eq!(*written.lock().map_err(|error| error.to_string())?, [5_000]);
+    Ok(())
+}
+
+#[test]
+fn rows_of_removed_values_are_removed_while_changes_wait() -> Result {
+    let (sender, saves) = mpsc::channel();
+    let mut left = 3;
+    let scene = scene_with(Files {
+        save: Box::new(move |number, unsaved| {
+            sender.send((number, unsaved.is_empty()))?;
+            left -= 1;
+            Ok(left > 0)
+        }),
+        interval: Duration::from_secs(1_000),
+        ..files()
+    })?;
+    let client = scene.client()?;
+    client.send("SET k v\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    for _ in 0..3 {
+        let save = saves.recv_timeout(Duration::from_secs(60))?;
+        assert_eq!(
+            save,
+            (0, true),
+            "this does not put the change into the database"
+        );
+    }
+    scene.shared.close()?;
+    assert_eq!(saves.iter().collect::<Vec<_>>(), [(1, false)]);
     Ok(())
 }
 
