@@ -1,5 +1,5 @@
-//! What is stored of a key: a row for itself, and rows for the elements of a collection or the parts of a large string. `names.rs`:
-//! their names.
+//! What is stored of a key: a row for itself, and rows for the elements of a collection or the parts of a large string.
+//! `names.rs`: their names.
 //!
 //! A change costs as much as what it changes, however large the collection or the string is. A value that is stored as
 //! a whole gets a number that no other value of the database has had. RENAME changes the row of the key only. The rows of
