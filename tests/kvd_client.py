@@ -649,6 +649,72 @@ def killed(policy):
             client.close()
 
 
+def removed():
+    """kill -9 while large values are renamed, removed, changed and made again: they are as they were acknowledged."""
+    for policy in ("always", "everysec", "no"):
+        rng = random.Random(os.environ.get("KVD_SEED", "1") + policy)
+        keys = ["a", "b", "c", "k" * 100_000]
+        before = after = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(5):
+                with kvd("--dir", folder, "--appendfsync", policy) as (port, process):
+                    client = Client(port)
+                    stored = {key: stored_value(client, key) for key in keys}
+                    # The last command was not acknowledged.
+                    wanted = [{key: it.get(key) for key in keys} for it in (before, after)]
+                    assert stored in wanted, {key[:9]: str(value)[:99] for key, value in stored.items()}
+                    before = after = {key: value for key, value in stored.items() if value is not None}
+                    # Some rounds end before the database is written for the first time, and some in the middle of that.
+                    until = time.monotonic() + rng.choice([0.2, 1.2, 2.5])
+                    while True:
+                        command, after = large_change(rng, keys, before)
+                        client.send(*command)
+                        if time.monotonic() > until:
+                            break
+                        reply = client.receive()
+                        assert reply[0] != b"-", reply
+                        before = after
+                    process.kill()
+                    process.wait()
+                    client.close()
+    return True
+
+
+def large_change(rng, keys, values):
+    """A command, and the values of all keys after it: strings, and sets of their members."""
+    key, other = rng.sample(keys, 2)
+    value = values.get(key)
+    choice = rng.randrange(9)
+    if choice == 0 and value is not None:
+        return ("rename", key, other), {**{it: values[it] for it in values if it != key}, other: value}
+    if choice == 1:
+        return ("flushdb",), {}
+    if choice in (2, 3) and value is not None:
+        return ("del", key), {it: values[it] for it in values if it != key}
+    if choice == 4 and isinstance(value, bytes):
+        return ("append", key, "y" * 40_000), {**values, key: value + b"y" * 40_000}
+    if choice == 5 and isinstance(value, bytes):
+        at = rng.randrange(len(value))
+        return ("setrange", key, at, "zz"), {**values, key: value[:at] + b"zz" + value[at + 2 :]}
+    if choice in (6, 7) and not isinstance(value, bytes):
+        # Rows of more than one transaction, and one that is large.
+        new = {b"%d" % rng.randrange(10**9) for _ in range(rng.choice([5, 12_000]))}
+        new.add(b"m" * rng.choice([1, 2000, 200_000]))
+        return ("sadd", key, *new), {**values, key: (value or set()) | new}
+    text = bytes([rng.randrange(97, 123)]) * rng.choice([1, 65_000, 130_000, 1_000_000])
+    return ("set", key, text), {**values, key: text}
+
+
+def stored_value(client, key):
+    match client.call("type", key)[1]:
+        case b"none":
+            return None
+        case b"string":
+            return client.call("get", key)[1]
+        case _:
+            return {text for _, text in client.call("smembers", key)[1]}
+
+
 def full_disk():
     """While the disk is full, commands that write get an error. What was executed is written when there is room."""
     for policy in ("always", "everysec", "no"):
@@ -832,6 +898,7 @@ CHECKS = {
     "atomic": atomic,
     "one_server": one_server,
     "durable": durable,
+    "removed": removed,
     "full_disk": full_disk,
     "python_library": python_library,
     "node_libraries": node_libraries,

@@ -27,7 +27,12 @@
 //! log is put into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop
 //! the server before you copy these files, or copy a snapshot of their file system: a copy of a file that is being
 //! written is damaged. The server does not start with a damaged `kvd.redb` or with a log that cannot be read, and names
-//! the file. The end of the log that is not complete is ignored, with a warning.
+//! the file. Nor does it start with a `kvd.redb` in the format of another version. The end of the log that is not
+//! complete is ignored, with a warning.
+//!
+//! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL and RENAME write
+//! one row, and SET that of the new value, however large the old one is: its rows are removed later, 10,000 at a time.
+//! These commands write a whole value: LINSERT, LREM, MOVE, COPY, and those that store their result.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error, and commands that read are served. A
 //! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was

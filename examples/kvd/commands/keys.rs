@@ -251,10 +251,8 @@ fn rename(context: &mut Context<'_>, args: Args<'_>, only_new: bool) -> Outcome 
         context.reply.integer(0);
         return Ok(());
     }
-    if from != to
-        && let Some(Entry { value, expires, .. }) = db.remove(from)
-    {
-        db.set(to, value, expires);
+    if from != to {
+        db.rename(from, to);
         db.signal(to);
     }
     match only_new {

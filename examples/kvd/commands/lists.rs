@@ -6,8 +6,8 @@ use super::{
     Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, command, count, fail, integer, long,
     wrong_arity,
 };
-use crate::disk::rows::element_name;
 use crate::resp::request::Args;
+use crate::store::change::element_name;
 use crate::store::database::{Database, WrongType};
 use crate::store::list::{End, List, range};
 use crate::store::text::Text;

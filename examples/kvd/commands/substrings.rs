@@ -142,10 +142,10 @@ fn write(context: &mut Context<'_>, args: Args<'_>, offset: Option<usize>, part:
         db.set(key, Value::string(b""), 0);
     }
     let data = db.find_mut(key).and_then(Value::growing).ok_or(WrongType)?;
-    let len = len.max(range.end);
+    let (old, len) = (len, len.max(range.end));
     data.resize(len, 0);
-    data[range].copy_from_slice(writing.part);
-    db.touch(key);
+    data[range.clone()].copy_from_slice(writing.part);
+    db.touch_part_of_string(key, old.min(range.start)..range.end);
     context.reply.count(len);
     Ok(())
 }
@@ -175,6 +175,7 @@ fn write_in_parts(context: &mut Context<'_>, key: &[u8], writing: Writing<Bytes>
                 Piece::Bytes(old.slice(end.min(old.len())..)),
             ],
             piece: 0,
+            changed: start.min(old.len())..end,
         })
     })
 }
@@ -185,6 +186,8 @@ struct Copy {
     /// What is still missing.
     pieces: [Piece; 4],
     piece: usize,
+    /// Which bytes are not those of the old string.
+    changed: Range<usize>,
 }
 
 enum Piece {
@@ -222,7 +225,7 @@ impl Making for Copy {
         reply.count(self.data.len());
         let value = Value::Growing(Arc::new(std::mem::take(&mut self.data)));
         match db.contains(target) {
-            true => db.replace(target, value),
+            true => db.replace_part(target, value, self.changed.clone()),
             false => db.set(target, value, 0),
         }
     }

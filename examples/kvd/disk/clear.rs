@@ -3,43 +3,38 @@
 //! Each row is removed by itself. `Table::retain_in` copies the path to each row, and frees the copies only at its end:
 //! the file grew by about 20 KB for each row, so that deleting a large set could fill the disk.
 
-use redb::{ReadableTable, StorageError, Table, TableError, WriteTransaction};
+use redb::{ReadableTable, StorageError, TableError, WriteTransaction};
 
-use super::rows::ORDER;
-use super::saver::ROWS;
-
-pub type Rows<'a> = Table<'a, &'static [u8], &'static [u8]>;
+use super::names::ORDER;
+use super::table::{Definition, LargeTable};
+use crate::store::change::PART;
 
 /// So many bytes of names are collected at a time.
 const NAMES: usize = 64 * 1024;
 
+/// A row of many bytes counts as several, one for so many bytes.
+const BYTES: usize = 4 * 1024;
+
 /// Removes rows. Of a whole table, it drops the pages without looking at the rows.
 pub fn clear<'a>(
     transaction: &'a WriteTransaction,
-    mut table: Rows<'a>,
-    start: &[u8],
-    end: &[u8],
-) -> Result<Rows<'a>, TableError> {
-    if !is_everything(&table, start, end)? {
-        remove_rows(&mut table, start, end)?;
-        return Ok(table);
+    definition: Definition,
+    mut table: LargeTable<'a>,
+    names: (&[u8], &[u8]),
+) -> Result<LargeTable<'a>, TableError> {
+    if is_everything(&table, names)? {
+        return definition.clear(transaction, table);
     }
-    let order = table.get(ORDER)?.map(|it| it.value().to_vec());
-    transaction.delete_table(table)?;
-    let mut table = transaction.open_table(ROWS)?;
-    if let Some(order) = order {
-        table.insert(ORDER, &order[..])?;
-    }
+    remove_rows(&mut table, names, &mut { usize::MAX })?;
     Ok(table)
 }
 
-/// Whether the range has the rows of all keys.
-fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, StorageError> {
-    // The range of a single key is seldom the whole table, and the look costs two searches.
-    if start.len() > 1 {
-        return Ok(false);
-    }
-    let mut rows = table.range::<&[u8]>(..ORDER)?;
+/// Whether the range has the rows of all keys, or of all elements.
+pub fn is_everything(
+    table: &LargeTable<'_>,
+    (start, end): (&[u8], &[u8]),
+) -> Result<bool, StorageError> {
+    let mut rows = table.rows.range::<&[u8]>(..&ORDER[1..])?;
     let Some(first) = rows.next().transpose()? else {
         return Ok(false);
     };
@@ -48,23 +43,33 @@ fn is_everything(table: &Rows<'_>, start: &[u8], end: &[u8]) -> Result<bool, Sto
     Ok(has(first.0.value()) && last.is_none_or(|it| has(it.0.value())))
 }
 
-fn remove_rows(table: &mut Rows<'_>, start: &[u8], end: &[u8]) -> Result<(), StorageError> {
+/// Removes rows, at most about as many as `budget` says. Returns whether that were all.
+pub fn remove_rows(
+    table: &mut LargeTable<'_>,
+    (start, end): (&[u8], &[u8]),
+    budget: &mut usize,
+) -> Result<bool, StorageError> {
     loop {
         let mut found = Vec::new();
         let mut size = 0;
-        for row in table.range(start..end)? {
-            let name = row?.0.value().to_vec();
-            size += name.len();
-            found.push(name);
-            if size >= NAMES {
+        let mut is_all = true;
+        for row in table.rows.range(start..end)? {
+            if *budget == 0 || size >= NAMES {
+                is_all = false;
                 break;
             }
+            let (name, content) = row?;
+            let name = name.value().to_vec();
+            size += name.len();
+            *budget = budget.saturating_sub(1 + content.value().len() / BYTES);
+            found.push(name);
         }
         for name in found {
-            table.remove(&name[..])?;
+            let parts = table.remove(&name)?;
+            *budget = budget.saturating_sub(parts * (1 + PART / BYTES));
         }
-        if size < NAMES {
-            return Ok(());
+        if is_all || *budget == 0 {
+            return Ok(is_all);
         }
     }
 }
@@ -78,6 +83,7 @@ mod tests {
     use super::*;
     use crate::disk::Error;
 
+    const TABLE: Definition = Definition::new("rows", "parts");
     const COUNT: u32 = 4_000;
 
     fn name(database: u8, number: u32) -> Vec<u8> {
@@ -91,25 +97,25 @@ mod tests {
         let database = Database::builder().set_cache_size(1 << 20).create(&path)?;
         let transaction = database.begin_write()?;
         {
-            let mut table = transaction.open_table(ROWS)?;
-            table.insert(ORDER, &b"order"[..])?;
+            let mut table = TABLE.open(&transaction)?;
+            table.insert(&ORDER[1..], b"", b"order")?;
             for number in 0..COUNT {
-                table.insert(&name(1, number)[..], &b"content"[..])?;
+                table.insert(&name(1, number), b"", b"content")?;
             }
             for number in [0, COUNT] {
-                table.insert(&name(3, number)[..], &b"content"[..])?;
+                table.insert(&name(3, number), b"", b"content")?;
             }
         }
         transaction.commit()?;
         let before = path.metadata()?.len();
         let transaction = database.begin_write()?;
-        let table = transaction.open_table(ROWS)?;
-        let table = clear(&transaction, table, &names.start, &names.end)?;
+        let table = TABLE.open(&transaction)?;
+        let table = clear(&transaction, TABLE, table, (&names.start, &names.end))?;
         let mut left = Vec::new();
-        for row in table.range::<&[u8]>(..)? {
+        for row in table.rows.range::<&[u8]>(..)? {
             left.push(row?.0.value().to_vec());
         }
-        let order = table.get(ORDER)?.map(|it| it.value().to_vec());
+        let order = table.rows.get(&ORDER[1..])?.map(|it| it.value().to_vec());
         assert_eq!(order.as_deref(), Some(&b"order"[..]));
         drop(table);
         transaction.commit()?;
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn the_rows_of_a_range_are_removed_and_no_others() -> Result<(), Error> {
         let (first, last) = (name(3, 0), name(3, COUNT));
-        let others = [first.clone(), last.clone(), ORDER.to_vec()];
+        let others = [first.clone(), last.clone(), ORDER[1..].to_vec()];
         for (names, expected) in [
             (vec![1]..vec![2], &others[..]),
             (name(1, 0)..name(2, 0), &others),

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use asynchat::Chat;
 
+use super::changes::take_changes;
 use super::delayed::{Delayed, not_written};
-use super::rows::take_changes;
 use super::writer::{Batch, Writer};
 use crate::resp::reply::Reply;
 use crate::server::client::Client;

@@ -211,12 +211,12 @@ fn write_frame(file: &File, number: u64, ops: &[Op]) -> io::Result<u64> {
         match op {
             Op::Clear(names) => frame.record(CLEAR, &names.start, &[&names.end])?,
             Op::Put(name, content) => frame.record(PUT, name, &[content])?,
-            Op::PutString(name, head, text) => frame.record(PUT, name, &[head, text])?,
+            Op::PutWithHead(name, head, rest) => frame.record(PUT, name, &[head, rest])?,
             Op::PutElements(prefix, value, _) => {
                 let mut outcome = Ok(());
-                each_row(prefix, value, &mut |name, content| {
+                each_row(prefix, value, |name, head, content| {
                     if outcome.is_ok() {
-                        outcome = frame.record(PUT, name, &[content]);
+                        outcome = frame.record(PUT, name, &[head, content]);
                     }
                 });
                 outcome?;

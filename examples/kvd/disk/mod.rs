@@ -1,11 +1,12 @@
 //! The keyspace on disk: a log, and a database of redb.
 //!
-//! The databases collect which keys and elements have changed. `rows.rs` makes rows of them, once in a turn of a loop,
+//! The databases collect which keys and elements have changed. `changes.rs` makes rows (`rows.rs`) of them, once in a turn of a loop,
 //! and of many changes some at a time. A thread (`writer.rs`) appends them to the log (`log.rs`), and only then the
 //! replies of that turn are sent (`delayed.rs`). A second thread (`saver.rs`) collects what is in the log
-//! (`unsaved.rs`), and puts it into redb from time to time. When the server starts, it puts the rest of the log there,
+//! (`unsaved.rs`), and puts it into redb from time to time (`tables.rs`). When the server starts, it puts the rest of the log there,
 //! and reads the keyspace from the rows (`loader.rs`). Only one server has the folder (`lock.rs`).
 
+mod changes;
 mod clear;
 pub mod delayed;
 pub mod journal;
@@ -13,9 +14,12 @@ mod later;
 pub mod loader;
 mod lock;
 pub mod log;
+mod names;
 pub mod rows;
 pub mod saver;
 pub mod status;
+mod table;
+mod tables;
 pub mod unsaved;
 pub mod writer;
 

@@ -1,22 +1,21 @@
-//! What is stored of a key: a row for itself, and one for each element of a collection.
+//! What is stored of a key: a row for itself, and rows for the elements of a collection or the parts of a large string.
+//! `names.rs`: their names.
 //!
-//! The name of a row is the number of the database, the length of the key, the key, and then 0 for the key itself, or
-//! 1 and the name of the element. The row of a key has its type and its expiry, and the content of a string. So a
-//! change costs as much as what it changes, however large the collection is.
+//! A change costs as much as what it changes, however large the collection or the string is. A value that is stored as
+//! a whole gets a number that no other value of the database has had. RENAME changes the row of the key only. The rows of
+//! a value that was removed or overwritten may stay for a while (`tables.rs`).
 //!
 //! SWAPDB changes no row of a key. One row of its own has the order of the databases, by the numbers in the names.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use asynchat::bytes::Bytes;
 
-use crate::store::change::Change;
-use crate::store::database::Database;
+use super::names::{element_number, plain_or_hashed};
+use crate::store::change::{PART, element_name};
+use crate::store::database::Entry;
 use crate::store::dropper::MANY;
-use crate::store::keyspace::Keyspace;
 use crate::store::number::Digits;
-use crate::store::text::Text;
 use crate::store::value::Value;
 
 /// What a transaction does with a row.
@@ -24,9 +23,9 @@ pub enum Op {
     /// Removes the rows with names in this range.
     Clear(Range<Vec<u8>>),
     Put(Vec<u8>, Bytes),
-    /// Puts the row of a large string. The content of the row is the second vector, and the string.
-    PutString(Vec<u8>, Vec<u8>, Bytes),
-    /// Puts the rows of all elements of a large collection, whose key has this prefix. It is a snapshot, so that the
+    /// Puts a row whose content is the second vector, and what is behind it, without a copy of that.
+    PutWithHead(Vec<u8>, Vec<u8>, Bytes),
+    /// Puts the rows of all elements of a large collection, whose names have this prefix. It is a snapshot, so that the
     /// thread that writes encodes it. The number is that of its bytes.
     PutElements(Vec<u8>, Value, usize),
     Delete(Vec<u8>),
@@ -39,122 +38,66 @@ impl Op {
             + match self {
                 Op::Clear(names) => names.start.len() + names.end.len(),
                 Op::Put(name, content) => name.len() + content.len(),
-                Op::PutString(name, head, text) => name.len() + head.len() + text.len(),
+                Op::PutWithHead(name, head, rest) => name.len() + head.len() + rest.len(),
                 Op::PutElements(prefix, _, size) => prefix.len() + size,
                 Op::Delete(name) => name.len(),
             }
     }
 }
 
-/// A collection with elements of more bytes than this is encoded by the thread that writes.
-const MANY_BYTES: usize = 64 * 1024;
-
-pub(super) const KEY: u8 = 0;
-pub(super) const ELEMENT: u8 = 1;
-
-/// The name of the row with the order of the databases. It is behind all others.
-pub(super) const ORDER: &[u8] = &[u8::MAX];
-
-pub(super) fn prefix(database: u8, key: &[u8]) -> Vec<u8> {
-    let mut name = Vec::with_capacity(key.len() + 32);
-    name.push(database);
-    name.extend_from_slice(&(key.len() as u32).to_be_bytes());
-    name.extend_from_slice(key);
-    name
+/// The type of a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    String,
+    List,
+    Hash,
+    Set,
+    Sorted,
+    /// A string in parts.
+    Parts,
 }
 
-pub(super) fn with(prefix: &[u8], tag: u8, element: &[u8]) -> Vec<u8> {
-    [prefix, &[tag], element].concat()
-}
+impl Kind {
+    pub const ALL: [Kind; 6] = [
+        Kind::String,
+        Kind::List,
+        Kind::Hash,
+        Kind::Set,
+        Kind::Sorted,
+        Kind::Parts,
+    ];
 
-/// The number of an element of a list, as the name of its row: without a sign, so that rows are in the order of the list.
-pub fn element_name(number: i64) -> [u8; 8] {
-    number.wrapping_sub(i64::MIN).to_be_bytes()
-}
-
-pub(super) fn element_number(name: &[u8]) -> Option<i64> {
-    let number = i64::from_be_bytes(name.try_into().ok()?);
-    Some(number.wrapping_add(i64::MIN))
-}
-
-/// The rows of everything that has changed since the last call.
-pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
-    let mut ops = Vec::new();
-    if std::mem::take(&mut keyspace.is_swapped) {
-        let order: Vec<u8> = keyspace.databases().map(|it| it.number_on_disk).collect();
-        ops.push(Op::Put(ORDER.to_vec(), order.into()));
-    }
-    for database in keyspace.databases() {
-        let number = database.number_on_disk;
-        if std::mem::take(&mut database.cleared) {
-            ops.push(Op::Clear(vec![number]..vec![number + 1]));
-        }
-        let Some(changes) = database
-            .changes
-            .as_mut()
-            .filter(|changes| !changes.is_empty())
-        else {
-            continue;
-        };
-        let changes = std::mem::take(changes);
-        database.change_count = 0;
-        add_changes(&mut ops, database, &changes);
-    }
-    ops
-}
-
-fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Text, Change>) {
-    for (key, change) in changes {
-        let prefix = prefix(database.number_on_disk, key.as_bytes());
-        let entry = database.table().find(key.as_bytes());
-        if entry.is_none() || *change == Change::Whole {
-            let (start, end) = (with(&prefix, KEY, &[]), with(&prefix, ELEMENT + 1, &[]));
-            ops.push(Op::Clear(start..end));
-        }
-        let Some(entry) = entry else { continue };
-        let name = with(&prefix, KEY, &[]);
-        let mut main = vec![kind(&entry.value)];
-        main.extend_from_slice(&entry.expires.to_le_bytes());
-        if entry.value.is_large_string() {
-            let text = database.share(key.as_bytes()).unwrap_or_default();
-            ops.push(Op::PutString(name, main, text));
-            continue;
-        }
-        let mut digits = Digits::default();
-        main.extend_from_slice(entry.value.text(&mut digits).unwrap_or_default());
-        ops.push(Op::Put(name, main.into()));
-        match change {
-            Change::Whole => {
-                let size = size_of_elements(&entry.value);
-                if entry.value.len() > MANY || size > MANY_BYTES {
-                    ops.push(Op::PutElements(prefix, entry.value.clone(), size));
-                    continue;
-                }
-                each_element(&entry.value, &mut |name, content| {
-                    let content = Bytes::copy_from_slice(content);
-                    ops.push(Op::Put(with(&prefix, ELEMENT, name), content));
-                });
-            }
-            Change::Elements(elements) => {
-                for numbers in &elements.removed {
-                    let name = |number| with(&prefix, ELEMENT, &element_name(number));
-                    ops.push(Op::Clear(name(numbers.start)..name(numbers.end)));
-                }
-                for element in &elements.changed {
-                    let name = with(&prefix, ELEMENT, element.as_bytes());
-                    ops.push(match content(&entry.value, element.as_bytes()) {
-                        Some(content) => Op::Put(name, content),
-                        None => Op::Delete(name),
-                    });
-                }
-            }
+    fn of(entry: &Entry) -> Kind {
+        match &entry.value {
+            Value::List(_) => Kind::List,
+            Value::Hash(_) => Kind::Hash,
+            Value::Set(_) => Kind::Set,
+            Value::Sorted(_) => Kind::Sorted,
+            _ if entry.id != 0 => Kind::Parts,
+            _ => Kind::String,
         }
     }
+}
+
+/// The content of the row of a key.
+pub(super) fn key_content(head: Vec<u8>, entry: &Entry) -> Bytes {
+    let kind = Kind::of(entry);
+    let mut content = head;
+    content.push(kind as u8);
+    content.extend_from_slice(&entry.expires.to_le_bytes());
+    content.extend_from_slice(&entry.id.to_le_bytes());
+    let mut digits = Digits::default();
+    let text = entry.value.text(&mut digits).unwrap_or_default();
+    match kind {
+        Kind::Parts => content.extend_from_slice(&(text.len() as u64).to_le_bytes()),
+        _ => content.extend_from_slice(text),
+    }
+    content.into()
 }
 
 /// The bytes of the elements of a collection. About that many if they are many: these are shared with the keyspace until
 /// they change.
-fn size_of_elements(value: &Value) -> usize {
+pub(super) fn size_of_elements(value: &Value) -> usize {
     if value.len() > MANY {
         return 64 * value.len();
     }
@@ -165,18 +108,8 @@ fn size_of_elements(value: &Value) -> usize {
     size
 }
 
-fn kind(value: &Value) -> u8 {
-    match value {
-        Value::List(_) => 1,
-        Value::Hash(_) => 2,
-        Value::Set(_) => 3,
-        Value::Sorted(_) => 4,
-        _ => 0,
-    }
-}
-
-/// The content of the row of an element, if the element is there.
-fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
+/// The content of the row of an element or a part, if that is there.
+pub(super) fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
     Some(match value {
         Value::List(list) => {
             let index = element_number(element)?.checked_sub(list.number(0))?;
@@ -185,14 +118,21 @@ fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
         Value::Hash(hash) => hash.find(element)?.to_bytes(),
         Value::Set(set) => set.find(element).map(|_| Bytes::new())?,
         Value::Sorted(set) => Bytes::copy_from_slice(&set.score(element)?.to_le_bytes()),
-        _ => return None,
+        string => {
+            let part = usize::try_from(element_number(element)?).ok()?;
+            let mut digits = Digits::default();
+            let text = string.text(&mut digits)?.chunks(PART).nth(part)?;
+            // A copy of the part, so that the string can grow without a copy of the whole.
+            Bytes::copy_from_slice(text)
+        }
     })
 }
 
-/// The rows of all elements of a collection, whose key has this prefix.
-pub fn each_row(prefix: &[u8], value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
+/// The rows of all elements of a collection, with this prefix: the name, and the content in two parts.
+pub fn each_row(prefix: &[u8], value: &Value, mut visit: impl FnMut(&[u8], &[u8], &[u8])) {
     each_element(value, &mut |name, content| {
-        visit(&with(prefix, ELEMENT, name), content);
+        let (name, head) = plain_or_hashed(prefix.to_vec(), name);
+        visit(&name, &head, content);
     });
 }
 
@@ -217,38 +157,42 @@ fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
+    use crate::disk::changes::take_changes;
     use crate::disk::loader::Loader;
-    use crate::store::list::End;
+    use crate::disk::names::KEY;
+    use crate::store::database::Database;
+    use crate::store::keyspace::Keyspace;
+    use crate::store::text::Text;
 
     /// The rows on a disk.
     #[derive(Default)]
-    struct Disk(BTreeMap<Vec<u8>, Bytes>);
+    pub struct Disk(pub BTreeMap<Vec<u8>, Bytes>);
 
     impl Disk {
-        fn write(&mut self, keyspace: &mut Keyspace) -> usize {
+        pub fn write(&mut self, keyspace: &mut Keyspace) -> usize {
             let ops = take_changes(keyspace);
             let count = ops.len();
             self.run(ops);
             count
         }
 
-        fn run(&mut self, ops: Vec<Op>) {
+        pub fn run(&mut self, ops: Vec<Op>) {
             for op in ops {
                 match op {
                     Op::Clear(range) => self.0.retain(|name, _| !range.contains(name)),
                     Op::Put(name, content) => drop(self.0.insert(name, content)),
-                    Op::PutString(name, head, text) => {
-                        self.0.insert(name, [&head[..], &text[..]].concat().into());
+                    Op::PutWithHead(name, head, rest) => {
+                        self.0.insert(name, [&head[..], &rest[..]].concat().into());
                     }
                     Op::PutElements(prefix, value, _) => {
-                        each_row(&prefix, &value, &mut |name, content| {
-                            self.0
-                                .insert(name.to_vec(), Bytes::copy_from_slice(content));
+                        each_row(&prefix, &value, |name, head, content| {
+                            let content = [head, content].concat();
+                            self.0.insert(name.to_vec(), content.into());
                         });
                     }
                     Op::Delete(name) => drop(self.0.remove(&name)),
@@ -256,79 +200,29 @@ mod tests {
             }
         }
 
-        fn load(&self) -> Keyspace {
+        pub fn load(&self) -> Keyspace {
             let mut loader = Loader::default();
+            for (name, content) in self.0.range(vec![KEY]..) {
+                loader.add_key(&name[1..], content).unwrap();
+            }
+            for (name, content) in self.0.range(..vec![KEY]) {
+                loader.add_element(&name[1..], content).unwrap();
+            }
+            loader.finish().unwrap()
+        }
+
+        /// The bytes of names and contents.
+        fn size(&self) -> usize {
             self.0
                 .iter()
-                .for_each(|(name, content)| loader.add(name, content).unwrap());
-            loader.finish()
+                .map(|(name, content)| name.len() + content.len())
+                .sum()
         }
-    }
-
-    #[test]
-    fn what_is_written_is_loaded_and_a_change_costs_what_it_changes() {
-        let mut keyspace = Loader::default().finish();
-        let mut disk = Disk::default();
-        let db = keyspace.database(3);
-        db.set(b"s", Value::string(b"hello"), 5_000);
-        db.set(b"gone", Value::Int(7), 0);
-        for number in 0..2_000_i64 {
-            let name = number.to_string();
-            db.hash_or_new(b"h")
-                .unwrap()
-                .insert(name.as_bytes(), b"v"[..].into());
-            db.members_or_new(b"m")
-                .unwrap()
-                .insert(name.as_bytes().into());
-            db.sorted_or_new(b"z")
-                .unwrap()
-                .insert(name.as_bytes(), number as f64 / 2.0);
-            db.list_or_new(b"l")
-                .unwrap()
-                .push(End::Left, name.as_bytes().into());
-        }
-        assert!(
-            disk.write(&mut keyspace) < 20,
-            "large collections are encoded by the thread that writes"
-        );
-        let db = keyspace.database(3);
-        db.remove(b"gone");
-        db.hash_mut(b"h").unwrap().unwrap().remove(b"5");
-        db.touch_element(b"h", || b"5"[..].into());
-        let (_, number) = db.list_mut(b"l").unwrap().unwrap().pop(End::Right).unwrap();
-        db.touch_element(b"l", || element_name(number)[..].into());
-        let number = db
-            .list_mut(b"l")
-            .unwrap()
-            .unwrap()
-            .push(End::Left, b"first"[..].into());
-        db.touch_element(b"l", || element_name(number)[..].into());
-        assert!(disk.write(&mut keyspace) < 10);
-        keyspace.database(4).set(b"before", Value::Int(1), 0);
-        disk.write(&mut keyspace);
-        keyspace.database(4).clear();
-        keyspace.database(4).set(b"after", Value::Int(1), 0);
-        assert!(disk.write(&mut keyspace) < 10);
-
-        let mut loaded = disk.load();
-        assert!(loaded.database(4).contains(b"after") && !loaded.database(4).contains(b"before"));
-        let db = loaded.database(3);
-        assert_eq!(db.len(), 5);
-        assert_eq!(db.next_expiry(), Some(5_000));
-        assert_eq!(db.hash(b"h").unwrap().unwrap().len(), 1_999);
-        assert_eq!(db.members(b"m").unwrap().unwrap().len(), 2_000);
-        assert_eq!(db.sorted(b"z").unwrap().unwrap().score(b"7"), Some(3.5));
-        let list = db.list(b"l").unwrap().unwrap();
-        assert_eq!(list.get(0).map(Text::as_bytes), Some(&b"first"[..]));
-        assert_eq!(
-            (list.len(), list.iter().next_back().map(Text::as_bytes)),
-            (2_000, Some(&b"1"[..]))
-        );
     }
 
     #[test]
     fn large_strings_and_elements_are_not_copied() {
-        let mut keyspace = Loader::default().finish();
+        let mut keyspace = Loader::default().finish().unwrap();
         let mut disk = Disk::default();
         let db = keyspace.database(0);
         let large = vec![b'x'; 100_000];
@@ -344,7 +238,7 @@ mod tests {
             let size: usize = ops.iter().map(Op::size).sum();
             assert!((200_000..201_000).contains(&size), "{size} bytes");
             let string = ops.iter().find_map(|op| match op {
-                Op::PutString(_, _, text) => start(Some(text)),
+                Op::Put(_, content) if content.len() == PART => start(Some(content)),
                 _ => None,
             });
             assert_eq!(string, in_string);
@@ -364,43 +258,64 @@ mod tests {
         }
         let mut loaded = disk.load();
         let db = loaded.database(0);
-        assert_eq!(db.share(b"s").as_deref(), Some(&large[..]));
+        assert_eq!(db.share_large(b"s").as_deref(), Some(&large[..]));
         let hash = db.hash(b"h").unwrap().unwrap();
         assert_eq!(hash.find(b"f").map(Text::as_bytes), Some(&large[..]));
     }
 
+    pub fn hash_of(db: &mut Database, key: &[u8], fields: u32) {
+        for number in 0..fields {
+            let name = number.to_string();
+            let hash = db.hash_or_new(key).unwrap();
+            hash.insert(name.as_bytes(), b"v"[..].into());
+        }
+    }
+
     #[test]
-    fn removed_elements_of_a_list_are_ranges_before_those_that_have_their_numbers_later() {
-        let mut keyspace = Loader::default().finish();
+    fn a_long_key_and_long_elements_are_stored_once() {
+        let mut keyspace = Loader::default().finish().unwrap();
         let mut disk = Disk::default();
-        let list = keyspace.database(0).list_or_new(b"l").unwrap();
-        for number in 0..10_000_i64 {
-            list.push(End::Right, number.to_string().into_bytes().into());
-        }
-        disk.write(&mut keyspace);
         let db = keyspace.database(0);
-        for (end, numbers) in [(End::Left, 0..3_000), (End::Right, 6_000..10_000)] {
-            let list = db.list_mut(b"l").unwrap().unwrap();
-            drop(list.take(end, numbers.clone().count()));
-            db.touch_removed(b"l", numbers);
+        let key = vec![b'k'; 1 << 20];
+        let long = vec![b'e'; 100_000];
+        hash_of(db, &key, 1_000);
+        db.members_or_new(b"m").unwrap().insert(long[..].into());
+        db.sorted_or_new(b"z").unwrap().insert(&long, 1.5);
+        let hash = db.hash_or_new(b"h").unwrap();
+        hash.insert(&long, long[..].into());
+        let ops = take_changes(&mut keyspace);
+        let size: usize = ops.iter().map(Op::size).sum();
+        assert!(size < 2 << 20, "{size} bytes");
+        disk.run(ops);
+        assert!(disk.size() < 2 << 20, "{} bytes", disk.size());
+        assert!(disk.0.keys().all(|name| name.len() < 100));
+        // A change of an element does not store the key again.
+        let db = keyspace.database(0);
+        for (key, name) in [(&key[..], &b"5"[..]), (b"h", &long)] {
+            db.hash_mut(key)
+                .unwrap()
+                .unwrap()
+                .insert(name, b"new"[..].into());
+            db.touch_element(key, || name.into());
         }
-        for (end, text) in [(End::Left, "first"), (End::Right, "last")] {
-            let list = db.list_mut(b"l").unwrap().unwrap();
-            let number = list.push(end, text.as_bytes().into());
-            db.touch_element(b"l", || element_name(number)[..].into());
-        }
-        assert!(disk.write(&mut keyspace) < 6);
+        let ops = take_changes(&mut keyspace);
+        let size: usize = ops.iter().map(Op::size).sum();
+        assert!(size < 101_000, "{size} bytes");
+        disk.run(ops);
         let mut loaded = disk.load();
-        let list = loaded.database(0).list(b"l").unwrap().unwrap();
-        let text = |index| list.get(index).map(Text::as_bytes);
-        assert_eq!(list.len(), 3_002);
+        let db = loaded.database(0);
+        for (key, name) in [(&key[..], &b"5"[..]), (b"h", &long)] {
+            let value = db.hash(key).unwrap().unwrap().find(name);
+            assert_eq!(value.map(Text::as_bytes), Some(&b"new"[..]));
+        }
+        assert!(db.members(b"m").unwrap().unwrap().contains(&long));
+        assert_eq!(db.sorted(b"z").unwrap().unwrap().score(&long), Some(1.5));
+        db.hash_mut(b"h").unwrap().unwrap().remove(&long);
+        db.touch_element(b"h", || long[..].into());
+        disk.write(&mut loaded);
         assert_eq!(
-            (text(0), text(1)),
-            (Some(&b"first"[..]), Some(&b"3000"[..]))
-        );
-        assert_eq!(
-            (text(3_000), text(3_001)),
-            (Some(&b"5999"[..]), Some(&b"last"[..]))
+            disk.load().database(0).hash(b"h").unwrap().unwrap().len(),
+            0
         );
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that puts what is in the log into redb.
 //!
 //! It does that from time to time, or when it is much, in one transaction. If the disk is full, it tries again later:
-//! nothing is lost, because it is in the log.
+//! nothing is lost, because it is in the log. Between these transactions it removes the rows of values that were removed.
 
 use std::mem;
 use std::path::PathBuf;
@@ -9,23 +9,17 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::Database;
 
 use super::Error;
-use super::clear::clear;
 use super::delayed::Delayed;
-use super::loader::Loader;
 use super::log::Log;
-use super::rows::{Op, each_row};
+use super::rows::Op;
 use super::status::Status;
-use super::unsaved::{Row, Unsaved};
+use super::tables;
+use super::unsaved::Unsaved;
 use super::writer::Save;
 use crate::store::keyspace::Keyspace;
-
-pub(super) const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
-
-/// The number of the last frame of the log that is in the rows.
-const SAVED: TableDefinition<'_, &str, u64> = TableDefinition::new("saved");
 
 /// After a failure a thread tries again after this time, which doubles each time up to the second one.
 pub const RETRY: Duration = Duration::from_secs(1);
@@ -60,8 +54,13 @@ pub fn save_batches(
     let mut size = 0;
     let mut due: Option<Instant> = None;
     let mut retry = RETRY;
+    // Whether there may be rows of removed values, which are removed while there is nothing else to do.
+    let mut has_dead = true;
     loop {
         let first = match due {
+            _ if has_dead && status.database.failure().is_none() => {
+                logged.recv_timeout(Duration::ZERO)
+            }
             None => logged.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(due) => logged.recv_timeout(due.saturating_duration_since(Instant::now())),
         };
@@ -79,21 +78,20 @@ pub fn save_batches(
             delayed.drain(..).for_each(|it| it.send(status));
         }
         let is_much = size > MANY_BYTES || !delayed.is_empty();
-        if !is_over && *due.get_or_insert(now + interval) > now && (has_failed || !is_much) {
+        let is_due =
+            is_over || *due.get_or_insert(now + interval) <= now || (is_much && !has_failed);
+        if !is_due && (has_failed || !has_dead) {
             continue;
         }
-        let outcome = match unsaved.is_empty() {
-            true => Ok(()),
-            false => save(number, &unsaved),
+        let outcome = match is_due {
+            true if unsaved.is_empty() && (is_over || !has_dead) => Ok(false),
+            true => save(number, &unsaved),
+            false => save(status.saved.load(Ordering::Acquire), &Unsaved::default()),
         };
         status.database.set("database", &outcome);
-        delayed.drain(..).for_each(|it| it.send(status));
         match &outcome {
-            Ok(()) => {
-                status.saved.store(number, Ordering::Release);
-                status.remove_waiting(mem::take(&mut size));
-                unsaved = Unsaved::default();
-                due = None;
+            Ok(has_more) => {
+                has_dead = *has_more;
                 retry = RETRY;
             }
             // Each attempt opens the file again, and checks it.
@@ -102,8 +100,17 @@ pub fn save_batches(
                 retry = (retry * 2).min(LONGEST_RETRY);
             }
         }
+        if is_due {
+            delayed.drain(..).for_each(|it| it.send(status));
+        }
+        if is_due && outcome.is_ok() {
+            status.saved.store(number, Ordering::Release);
+            status.remove_waiting(mem::take(&mut size));
+            unsaved = Unsaved::default();
+            due = None;
+        }
         if is_over {
-            return outcome;
+            return outcome.map(drop);
         }
     }
 }
@@ -144,18 +151,12 @@ impl Saved {
     /// Reads all keys, with the changes that are in the log only, and the number of the last frame of the log.
     pub fn load(&mut self, log: &mut Log) -> Result<(Keyspace, u64), Error> {
         self.replay(log)
-            .and_then(|last| Ok((self.load_rows()?, last)))
+            .and_then(|last| Ok((tables::load(self.database()?)?, last)))
             .map_err(|error| self.named(&error))
     }
 
     fn replay(&mut self, log: &mut Log) -> Result<u64, Error> {
-        let transaction = self.database()?.begin_write()?;
-        transaction.open_table(ROWS)?;
-        let saved = transaction
-            .open_table(SAVED)?
-            .get("log")?
-            .map_or(0, |number| number.value());
-        transaction.commit()?;
+        let saved = tables::prepare(self.database()?)?;
         let mut unsaved = Unsaved::default();
         let number = log.replay(saved, &mut |op| unsaved.add(op))?;
         if !unsaved.is_empty() {
@@ -167,60 +168,15 @@ impl Saved {
         Ok(number)
     }
 
-    fn load_rows(&mut self) -> Result<Keyspace, Error> {
-        let transaction = self.database()?.begin_read()?;
-        let table = transaction.open_table(ROWS)?;
-        let mut loader = Loader::default();
-        for row in table.range::<&[u8]>(..)? {
-            let (name, content) = row?;
-            loader.add(name.value(), content.value())?;
-        }
-        Ok(loader.finish())
-    }
-
-    /// Does all of it, durably, or nothing. `number` is that of the last frame of the log.
-    pub fn save(&mut self, number: u64, unsaved: &Unsaved) -> Result<(), Error> {
+    /// Does all of it, durably, or nothing. `number` is that of the last frame of the log. Some dead rows are removed,
+    /// too. Returns whether there are more of these.
+    pub fn save(&mut self, number: u64, unsaved: &Unsaved) -> Result<bool, Error> {
         let outcome = self
             .database()
-            .and_then(|database| transact(database, number, unsaved));
+            .and_then(|database| tables::save(database, number, unsaved));
         if outcome.is_err() {
             self.database = None;
         }
         outcome
     }
-}
-
-fn transact(database: &Database, number: u64, unsaved: &Unsaved) -> Result<(), Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(ROWS)?;
-        for (start, end) in &unsaved.cleared {
-            table = clear(&transaction, table, start, end)?;
-        }
-        for (name, value) in &unsaved.collections {
-            let prefix = &name[..name.len() - 1];
-            let mut outcome = Ok(());
-            each_row(prefix, value, &mut |name, content| {
-                if outcome.is_ok() {
-                    outcome = table.insert(name, content).map(drop);
-                }
-            });
-            outcome?;
-        }
-        for (name, row) in &unsaved.rows {
-            match row {
-                Row::Put(head, content) if head.is_empty() => {
-                    table.insert(name.as_slice(), &content[..])?;
-                }
-                Row::Put(head, text) => {
-                    let content = [&head[..], &text[..]].concat();
-                    table.insert(name.as_slice(), &content[..])?;
-                }
-                Row::Delete => drop(table.remove(name.as_slice())?),
-            }
-        }
-        transaction.open_table(SAVED)?.insert("log", number)?;
-    }
-    transaction.commit()?;
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use asynchat::bytes::Bytes;
 
-use super::rows::{ELEMENT, Op, each_row, with};
+use super::rows::{Op, each_row};
 use crate::store::value::Value;
 
 /// Changes of rows. They are applied in the order of these fields, whatever the order in which they came: a range that
@@ -14,7 +14,7 @@ use crate::store::value::Value;
 pub struct Unsaved {
     /// The ranges of names whose rows are removed, by their start.
     pub cleared: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Large collections, whose rows are all new, by what the names of these rows begin with.
+    /// Large collections, whose rows are all new, by the prefix of the names of these rows.
     pub collections: BTreeMap<Vec<u8>, Value>,
     pub rows: BTreeMap<Vec<u8>, Row>,
 }
@@ -42,11 +42,8 @@ impl Unsaved {
                 }
             }
             Op::Put(name, content) => drop(self.rows.insert(name, Row::Put(Vec::new(), content))),
-            Op::PutString(name, head, text) => drop(self.rows.insert(name, Row::Put(head, text))),
-            Op::PutElements(prefix, value, _) => {
-                let name = with(&prefix, ELEMENT, &[]);
-                self.collections.insert(name, value);
-            }
+            Op::PutWithHead(name, head, rest) => drop(self.rows.insert(name, Row::Put(head, rest))),
+            Op::PutElements(prefix, value, _) => drop(self.collections.insert(prefix, value)),
             Op::Delete(name) => drop(self.rows.insert(name, Row::Delete)),
         }
     }
@@ -63,10 +60,10 @@ impl Unsaved {
         };
         if let Some(value) = self.collections.remove(&name) {
             let rows = &mut self.rows;
-            each_row(&name[..name.len() - 1], &value, &mut |name, content| {
+            each_row(&name, &value, |name, head, content| {
                 // A change of this element that has come later stays.
                 let row = rows.entry(name.to_vec());
-                row.or_insert_with(|| Row::Put(Vec::new(), Bytes::copy_from_slice(content)));
+                row.or_insert_with(|| Row::Put(head.to_vec(), Bytes::copy_from_slice(content)));
             });
         }
     }
@@ -86,7 +83,7 @@ fn remove_range<T>(map: &mut BTreeMap<Vec<u8>, T>, start: &[u8], end: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::rows::{KEY, element_name, prefix};
+    use crate::disk::names::{numbered, prefix};
     use crate::store::list::{End, List};
 
     fn put(name: &[u8], content: &'static [u8]) -> Op {
@@ -130,8 +127,9 @@ mod tests {
         for text in [b"a", b"b", b"c", b"d"] {
             list.push(End::Right, text[..].into());
         }
-        let prefix = prefix(0, b"l");
-        let name = |index| with(&prefix, ELEMENT, &element_name(list.number(index)));
+        let prefix_of_next = prefix(0, 2);
+        let prefix = prefix(0, 1);
+        let name = |index| numbered(&prefix, list.number(index));
         let mut unsaved = Unsaved::default();
         let value = Value::List(std::sync::Arc::new(list.clone()));
         unsaved.add(Op::PutElements(prefix.clone(), value.clone(), 4));
@@ -145,8 +143,7 @@ mod tests {
             ]
         );
         unsaved.add(Op::PutElements(prefix.clone(), value, 4));
-        let all = with(&prefix, KEY, &[])..with(&prefix, ELEMENT + 1, &[]);
-        unsaved.add(Op::Clear(all));
+        unsaved.add(Op::Clear(prefix..prefix_of_next));
         assert!(unsaved.collections.is_empty() && unsaved.rows.is_empty());
     }
 }

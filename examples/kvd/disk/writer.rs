@@ -47,7 +47,8 @@ impl Batch {
 pub type Append = dyn FnMut(&[Op], u64) -> Result<u64, Error> + Send;
 
 /// Puts what is in the log up to this frame into the database, durably.
-pub type Save = dyn FnMut(u64, &Unsaved) -> Result<(), Error> + Send;
+/// Some dead rows are removed, too, also without any changes. Returns whether there are more of these.
+pub type Save = dyn FnMut(u64, &Unsaved) -> Result<bool, Error> + Send;
 
 /// What the threads write to. Each does all of it, or nothing.
 pub struct Files {

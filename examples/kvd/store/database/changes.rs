@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Database;
-use crate::store::change::{Change, Elements};
+use crate::store::change::{Change, Elements, PART, element_name};
 use crate::store::text::Text;
 
 impl Database {
@@ -34,7 +34,51 @@ impl Database {
 
     /// The expiry of the key has changed.
     pub fn touch_main(&mut self, key: &[u8]) {
-        self.touch_part(key, |_| {});
+        self.touch_part(key, |elements| elements.is_key_changed = true);
+    }
+
+    /// These bytes of a string have changed, and perhaps its length, which only grows.
+    pub fn touch_part_of_string(&mut self, key: &[u8], bytes: Range<usize>) {
+        self.touch_part(key, |elements| {
+            elements.is_key_changed = true;
+            let parts = bytes.start / PART..bytes.end.div_ceil(PART);
+            let names = parts.map(|part| element_name(part as i64)[..].into());
+            elements.changed.extend(names);
+        });
+    }
+
+    /// The key has another name. What has changed of its value is still to be stored.
+    pub(super) fn touch_renamed(&mut self, key: &[u8], name: &[u8]) {
+        let change = self.changes.as_mut().and_then(|it| it.remove(key));
+        self.touch(key);
+        self.touch(name);
+        if let Some(changes) = &mut self.changes {
+            let mut change = change.unwrap_or(Change::Elements(Elements::default()));
+            if let Change::Elements(elements) = &mut change {
+                elements.is_key_changed = true;
+            }
+            changes.insert(name.into(), change);
+        }
+    }
+
+    /// The rows with this number are not needed any more.
+    pub(super) fn add_dead(&mut self, id: u64) {
+        if id != 0 {
+            self.dead.push(id..id + 1);
+        }
+    }
+
+    /// The entry of a key whose value is to be stored as a whole. It has another number from now on, if it has rows of
+    /// its own, so that nothing of the old value has to be removed before.
+    pub fn renumber(&mut self, key: &[u8]) {
+        let Some(entry) = self.table.find_mut(key) else {
+            return;
+        };
+        let has_rows = !entry.value.is_string() || entry.value.is_large_string();
+        self.last_id += u64::from(has_rows);
+        let id = if has_rows { self.last_id } else { 0 };
+        let old = std::mem::replace(&mut entry.id, id);
+        self.add_dead(old);
     }
 
     fn touch_part(&mut self, key: &[u8], note: impl FnOnce(&mut Elements)) {

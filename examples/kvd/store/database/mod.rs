@@ -3,6 +3,7 @@
 mod changes;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
@@ -26,6 +27,8 @@ pub struct Entry {
     pub value: Value,
     /// When the key expires, in milliseconds since 1970. 0 for never.
     pub expires: i64,
+    /// The number in the names of its rows on disk. 0 if it has none of its own.
+    pub id: u64,
 }
 
 impl Keyed for Entry {
@@ -58,6 +61,10 @@ pub struct Database {
     pub cleared: bool,
     /// The number of the database in the names of its rows.
     pub number_on_disk: u8,
+    /// The highest number of an entry so far. It is used once, so that rows of a removed entry may stay for a while.
+    pub last_id: u64,
+    /// The numbers of the entries that were removed since the last commit.
+    pub dead: Vec<Range<u64>>,
     /// For which keys somebody waits.
     pub awaited: HashMap<Text, Awaited>,
     /// The awaited keys that have received elements, each once, in this order.
@@ -163,8 +170,9 @@ impl Database {
     }
 
     /// The string of a key, if it is a large one, shared from now on.
-    pub fn share(&mut self, key: &[u8]) -> Option<Bytes> {
-        self.table.find_mut(key)?.value.share().cloned()
+    pub fn share_large(&mut self, key: &[u8]) -> Option<Bytes> {
+        let value = &mut self.table.find_mut(key)?.value;
+        value.is_large_string().then(|| value.share().cloned())?
     }
 
     pub fn contains(&mut self, key: &[u8]) -> bool {
@@ -186,12 +194,28 @@ impl Database {
                 key: key.into(),
                 value,
                 expires,
+                id: 0,
             }),
         }
         if expires != 0 {
             self.expiries.insert((expires, key.into()));
         }
         self.touch(key);
+    }
+
+    /// Sets a key as it is on disk.
+    pub fn load(&mut self, entry: Entry) {
+        let Entry {
+            key,
+            value,
+            expires,
+            id,
+        } = entry;
+        self.set(key.as_bytes(), value, expires);
+        if let Some(entry) = self.table.find_mut(key.as_bytes()) {
+            entry.id = id;
+        }
+        self.last_id = self.last_id.max(id);
     }
 
     /// Changes when a key expires. Returns false if there is no such key.
@@ -222,13 +246,37 @@ impl Database {
         }
     }
 
+    /// Changes a part of a string that is there. Its length only grows.
+    pub fn replace_part(&mut self, key: &[u8], value: Value, part: Range<usize>) {
+        if let Some(old) = self.find_mut(key) {
+            dropper::drop_later(std::mem::replace(old, value));
+            self.touch_part_of_string(key, part);
+        }
+    }
+
     pub fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let entry = self.table.remove(key)?;
         if entry.expires != 0 {
             self.expiries.remove(&(entry.expires, key.into()));
         }
+        self.add_dead(entry.id);
         self.touch(key);
         Some(entry)
+    }
+
+    /// Gives a key another name, and removes the key that had it.
+    pub fn rename(&mut self, key: &[u8], name: &[u8]) {
+        self.delete(name);
+        let Some(mut entry) = self.table.remove(key) else {
+            return;
+        };
+        if entry.expires != 0 {
+            self.expiries.remove(&(entry.expires, key.into()));
+            self.expiries.insert((entry.expires, name.into()));
+        }
+        entry.key = name.into();
+        self.table.insert_new(entry);
+        self.touch_renamed(key, name);
     }
 
     /// Removes a key. A large value is dropped on another thread.
@@ -261,6 +309,10 @@ impl Database {
         if changes.is_some() {
             self.change_count = 0;
             self.cleared = true;
+            self.dead.clear();
+            if self.last_id > 0 {
+                self.dead.push(1..self.last_id + 1);
+            }
         }
         let (table, expiries) = (
             std::mem::take(&mut self.table),
@@ -283,6 +335,8 @@ impl Database {
         std::mem::swap(&mut self.change_count, &mut other.change_count);
         std::mem::swap(&mut self.cleared, &mut other.cleared);
         std::mem::swap(&mut self.number_on_disk, &mut other.number_on_disk);
+        std::mem::swap(&mut self.last_id, &mut other.last_id);
+        std::mem::swap(&mut self.dead, &mut other.dead);
         self.notify_all();
         other.notify_all();
     }
