@@ -117,8 +117,10 @@ mod certificate;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod date;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+mod digits;
 mod failure;
 #[path = "../common/file_size.rs"]
 mod file_size;

@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Write as _;
 use std::rc::Rc;
 
 use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
 
 use super::{Service, events};
+use crate::digits::decimal;
 use crate::failure::Logged;
 use crate::http1::{Rejected, Version, status};
 use crate::names::Names;
@@ -111,7 +111,11 @@ pub fn send(
         matches!(reply.content, Content::Events) || (is_made && version == Version::Http10);
     let keep_alive = keep_alive && !ends_connection;
     let (status, reason) = (reply.status, status::reason(reply.status));
-    let _ = write!(head, "HTTP/1.1 {status} {reason}\r\nDate: ");
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(decimal(status).as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(reason.as_bytes());
+    head.extend_from_slice(b"\r\nDate: ");
     head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
     head.extend_from_slice(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
     if is_private {
@@ -119,7 +123,9 @@ pub fn send(
     }
     head.extend_from_slice(&reply.fields);
     if let Some(length) = length {
-        let _ = write!(head, "Content-Length: {length}\r\n");
+        head.extend_from_slice(b"Content-Length: ");
+        head.extend_from_slice(decimal(length).as_bytes());
+        head.extend_from_slice(b"\r\n");
     } else if is_made && version == Version::Http11 {
         head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }

@@ -16,6 +16,10 @@ mod author;
 mod captured;
 #[path = "../../files/clock.rs"]
 mod clock;
+#[path = "../../files/date.rs"]
+mod date;
+#[path = "../../files/digits.rs"]
+mod digits;
 #[path = "../../files/failure.rs"]
 mod failure;
 mod failures;
