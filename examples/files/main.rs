@@ -128,6 +128,8 @@ mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
 mod http1;
+#[path = "../common/linger.rs"]
+mod linger;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;

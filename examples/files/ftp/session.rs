@@ -16,6 +16,7 @@ use super::login::Login;
 use super::route::Route;
 use super::transfer::Transfer;
 use super::{Refusal, Service};
+use crate::linger;
 use crate::names::Names;
 use crate::status::Connection;
 use crate::users;
@@ -30,9 +31,6 @@ const MOST_BYTES_WAITING: usize = 16 << 10;
 /// So many commands of a client run in a turn of the loop. Each may take as long as the system calls for a file, or for a
 /// port.
 pub const MOST_IN_TURN: usize = 16;
-
-/// A connection on which less was sent is closed at once after QUIT.
-const SHORT: u64 = 128 << 10;
 
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
@@ -170,10 +168,7 @@ impl Session {
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
-                // After long replies (STAT) the kernel may still have output, and only a lingering socket has a deadline for it.
-                if self.chat.stats().bytes_out + (self.chat.queued() as u64) < SHORT {
-                    self.chat.skip_linger();
-                }
+                linger::skip_if_short(&self.chat, 0);
             }
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {

@@ -1,7 +1,6 @@
 //! Transfers: what a data connection is for. One begins when both its command and its connection are here, in either
 //! order.
 
-use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
@@ -17,7 +16,7 @@ use crate::access_log;
 use crate::failure::Logged;
 use crate::names::Names;
 use crate::status::{Progress, Record};
-use crate::tree::Found;
+use crate::tree::{Found, InUse};
 
 const ABORTED: &str = "426 aborted";
 
@@ -83,7 +82,7 @@ impl Session {
             sought.map_err(|error| failed(&names, &error))?;
         }
         // If the file becomes shorter meanwhile, the transfer is cut.
-        let producer = ReadProducer::<File>::new(file).length(size - start);
+        let producer = ReadProducer::new(InUse::new(file)).length(size - start);
         let producer = Logged::new(producer, names.clone());
         Ok(Begun {
             work: Work::Send(match self.is_ascii {

@@ -10,12 +10,10 @@ use super::{Service, events};
 use crate::digits::decimal;
 use crate::failure::Logged;
 use crate::http1::{Rejected, Version, status};
+use crate::linger;
 use crate::names::Names;
 use crate::status::{Connection, Record};
-
-/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
-/// also of earlier replies, and only a lingering socket has a deadline for it.
-const SHORT: u64 = 128 * 1024;
+use crate::tree::InUse;
 
 /// What a session has to know of a request when it replies.
 pub struct Exchange {
@@ -151,7 +149,7 @@ pub fn send(
         }
         Content::File(file, length, names) if !is_head => {
             chat.push_slice(&head);
-            let producer = Logged::new(ReadProducer::new(file).length(length), names);
+            let producer = Logged::new(ReadProducer::new(InUse::new(file)).length(length), names);
             let producer = connection.transfer(Some(length)).track(producer);
             chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
             reads_file = true;
@@ -175,10 +173,9 @@ pub fn send(
     if !keep_alive {
         chat.close_when_done();
     }
-    let sent = || chat.stats().bytes_out + chat.queued() as u64;
-    if client_is_done && !is_made && sent().saturating_add(length.unwrap_or(0)) <= SHORT {
+    if client_is_done && !is_made {
         // RFC 9112 section 9.6: it sends nothing more.
-        chat.skip_linger();
+        linger::skip_if_short(chat, length.unwrap_or(0));
     }
     reads_file
 }

@@ -30,6 +30,8 @@ mod folder;
 mod ftp;
 #[path = "../common/gate.rs"]
 mod gate;
+#[path = "../../common/linger.rs"]
+mod linger;
 mod logged;
 mod logins;
 #[path = "../../files/names.rs"]

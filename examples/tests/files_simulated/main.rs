@@ -31,6 +31,8 @@ mod gate;
 mod http;
 #[path = "../../http1/mod.rs"]
 mod http1;
+#[path = "../../common/linger.rs"]
+mod linger;
 mod messages;
 #[path = "../../files/names.rs"]
 mod names;
