@@ -175,13 +175,11 @@ impl Session {
         addr.ok_or("425 the connection has no IP address")
     }
 
-    /// Replaces the route by a new passive port, and replies with its address. With a range of ports, the old socket has to
-    /// close first, at the end of the turn or later, and the next command waits for that. Otherwise a client that sends many
-    /// commands at once could have all ports.
+    /// Replaces the route by a new passive port, and replies with its address. The old socket has to close first, at the end
+    /// of the turn or later, and the next command waits for that. Otherwise a client that sends many commands at once could
+    /// have all ports of the range, or a socket for each command of a turn.
     fn open_passive_port(&mut self, reply: ReplyWithPort) {
-        let has_range = self.service.options.ports.is_some();
-        let replaces =
-            has_range && matches!(&self.route.way, Way::Passive(listener) if listener.is_open());
+        let replaces = matches!(&self.route.way, Way::Passive(listener) if listener.is_open());
         let share = match self.share_of_ports(replaces) {
             Ok(share) => share,
             // What there was stays.
