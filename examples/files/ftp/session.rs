@@ -14,6 +14,7 @@ use super::command::{self, Command};
 use super::describe::Facts;
 use super::login::Login;
 use super::route::Route;
+use super::security::SessionSecurity;
 use super::transfer::Transfer;
 use super::{Refusal, Service};
 use crate::linger;
@@ -40,6 +41,10 @@ pub struct Session {
     pub service: Rc<Service>,
     /// For the status page.
     pub connection: Rc<Connection>,
+    /// Whether TLS is used from the beginning, without AUTH.
+    pub begins_tls: bool,
+    /// From the beginning of TLS on.
+    pub security: Option<SessionSecurity>,
     pub login: Login,
     /// The current folder.
     pub folder: Names,
@@ -68,21 +73,21 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+    /// `begins_tls`: TLS is used from the beginning.
+    pub fn new(chat: Chat, service: Rc<Service>, begins_tls: bool) -> Session {
         // There is nothing behind a line that could be smuggled, so LF is enough.
         chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
         chat.call_later(service.options.idle);
         let login_timer = chat.call_later(service.options.login_time);
-        let (protocol, login) = match chat.tls() {
-            Some(_) => ("ftps", Login::with_tls()),
-            None => ("ftp", Login::default()),
-        };
+        let protocol = if begins_tls { "ftps" } else { "ftp" };
         let connection = service.options.status.connected(protocol, chat.peer_addr());
         Session {
             chat,
             service,
             connection,
-            login,
+            begins_tls,
+            security: None,
+            login: Login::new(begins_tls),
             folder: Names::default(),
             is_ascii: true,
             restart: 0,
@@ -309,6 +314,9 @@ impl Session {
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
+        if self.begins_tls {
+            self.begin_tls()?;
+        }
         self.reply("220 ready");
         Ok(())
     }

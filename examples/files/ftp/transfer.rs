@@ -188,6 +188,7 @@ impl Session {
                 Way::None | Way::Connecting(_) => {
                     return Err("425 use PASV, EPSV, PORT or EPRT first");
                 }
+                Way::Refused(refusal) => return Err(refusal),
                 Way::Active(client) => {
                     if let Err(refusal) = self.connect_to(client) {
                         self.route.close();
@@ -287,13 +288,17 @@ impl Session {
         self.data_ended(number, "425 no connection has come from your address");
     }
 
-    pub fn data_ended(&mut self, number: u64, reply: &str) {
+    pub fn data_ended(&mut self, number: u64, reply: &'static str) {
         // `Route::close` has changed the number if the transfer was closed before.
         if number == self.route.number {
             match self.is_aborting() {
                 // It had ended when ABOR came.
                 true if reply.starts_with("226") => self.end_aborted_transfer(reply),
                 true => self.end_aborted_transfer(ABORTED),
+                false if self.transfer.is_none() && reply.starts_with('5') => {
+                    self.route.close();
+                    self.route.way = Way::Refused(reply);
+                }
                 false => self.close_transfer(reply),
             }
         }
