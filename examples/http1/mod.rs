@@ -68,14 +68,15 @@ pub const LONGEST_TARGET: usize = 8 << 10;
 /// The most fields of a head.
 pub const MOST_FIELDS: usize = 100;
 
+/// What a complete head ends with.
+pub const HEAD_END: &[u8; 4] = b"\r\n\r\n";
+
 /// The terminator of a head. Its record ends with an empty line: only CRLF ends a line.
 ///
 /// A record that is only an empty line is to be ignored before a request ([`is_empty_line`]). Keep the terminator, and
 /// clone it: to make it takes an allocation.
 pub fn head_terminator() -> Terminator {
-    Terminator::bytes(b"\r\n\r\n")
-        .inclusive()
-        .limit(LONGEST_HEAD)
+    Terminator::bytes(HEAD_END).inclusive().limit(LONGEST_HEAD)
 }
 
 /// Whether the record has no request: some clients send empty lines after a body (RFC 9112 section 2.2).

@@ -86,10 +86,13 @@ impl Session {
                 self.head = self.service.received.take();
             }
             self.since = asynchat::now();
-            self.set_timer(self.service.options.receive_time);
         }
         let start = self.head.len();
         self.head.extend_from_slice(piece);
+        // Most heads are complete at once, and need no timer.
+        if !self.head.ends_with(http1::HEAD_END) {
+            self.set_timer(self.service.options.receive_time);
+        }
         if http1::has_bare_lf(&self.head, start) {
             self.refuse(Rejected::bad("a line ends with CR LF"));
         }
@@ -148,6 +151,7 @@ impl Session {
         self.unchecked = Some(Box::new(self.record(request, None)));
         self.waits.for_login.set(true);
         self.chat.pause_reading();
+        self.set_timer(self.service.options.receive_time);
     }
 
     /// The password of a request was checked.

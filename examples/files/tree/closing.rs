@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 /// To close a smaller file takes less than two milliseconds.
+#[cfg(unix)]
 pub const LARGE: u64 = 16 << 20;
 
 /// So many files wait at most. Each is an open descriptor and has its blocks.
