@@ -50,6 +50,8 @@ pub mod head;
 pub mod status;
 pub mod target;
 
+use std::mem::MaybeUninit;
+
 use asynchat::Terminator;
 
 pub use body::Body;
@@ -91,7 +93,10 @@ pub fn has_bare_lf(head: &[u8], from: usize) -> bool {
     memchr::memchr_iter(b'\n', &head[from..]).any(is_bare)
 }
 
-/// Room for the fields of a head, as [`Request::parse`] needs it.
-pub fn field_space<'b>() -> [Field<'b>; MOST_FIELDS] {
-    [httparse::EMPTY_HEADER; MOST_FIELDS]
+/// Room for the fields of a head.
+pub type FieldSpace<'b> = [MaybeUninit<Field<'b>>; MOST_FIELDS];
+
+/// Room for the fields of a head, as [`Request::parse`] needs it. Most heads use a small part of it.
+pub fn field_space<'b>() -> FieldSpace<'b> {
+    [const { MaybeUninit::uninit() }; MOST_FIELDS]
 }
