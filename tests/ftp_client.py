@@ -428,6 +428,64 @@ def tls():
     return True
 
 
+class Resuming(ftplib.FTP_TLS):
+    """ftplib whose data connections resume the TLS session of the control connection."""
+
+    def ntransfercmd(self, cmd, rest=None):
+        data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
+        name, session = self.host, self.sock.session
+        return self.context.wrap_socket(data, server_hostname=name, session=session), size
+
+
+def reuse():
+    """--ftps-require-reuse: data connections that do not resume the session are refused."""
+    options = ("--ftps-listen", "127.0.0.1:0", "--ftps-require-reuse")
+    with certificate() as (ca, more), serve(*options, *more) as (server, other):
+        large = fill(server.folder / "large")
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = ssl.create_default_context(cafile=ca)
+            context.check_hostname = False
+            context.minimum_version = context.maximum_version = version
+            with client(server, kind=Resuming, context=context) as ftp:
+                ftp.prot_p()
+                for _ in range(3):
+                    received = hashlib.sha256()
+                    ftp.retrbinary("RETR large", received.update)
+                    assert received.hexdigest() == large
+                    with open(server.folder / "large", "rb") as file:
+                        ftp.storbinary("STOR copy", file)
+                    assert checksum(server.folder / "copy") == large
+            with client(server, kind=ftplib.FTP_TLS, context=context) as ftp:
+                ftp.prot_p()
+                # ftplib waits for the end of the data connection, which is a reset, before it reads the 522.
+                try:
+                    ftp.retrbinary("RETR large", lambda _: None)
+                except OSError:
+                    refused(ftp.getresp, "522")
+                except ftplib.error_perm as error:
+                    assert str(error).startswith("522"), error
+                else:
+                    raise AssertionError("it is served")
+        for url in (f"ftp://localhost:{server.port}", f"ftps://localhost:{server.ftps}"):
+            if has("curl"):
+                command = ["curl", "-sS", "--ssl-reqd", "--cacert", ca, "-u", "ann:secret"]
+                # OpenSSL uses a ticket of TLS 1.3 once, and curl has the last one of a connection.
+                run(*command, "-o", other / "curl", f"{url}/large")
+                run(*command, "-T", other / "curl", f"{url}/curl")
+                assert checksum(server.folder / "curl") == large
+                (server.folder / "curl").unlink()
+                files = [["-o", other / f"curl{n}", f"{url}/large"] for n in range(4)]
+                run(*command, "--tls-max", "1.2", *sum(files, []))
+                assert all(checksum(other / f"curl{n}") == large for n in range(4))
+            if has("lftp"):
+                script = f"set ssl:ca-file {ca}; set ftp:ssl-force true; open -u ann,secret {url}; "
+                run("lftp", "-c", script + f"get large -o {other}/lftp; put {other}/lftp -o lftp; ls; ls; ls")
+                assert checksum(other / "lftp") == large and checksum(server.folder / "lftp") == large
+                (other / "lftp").unlink()
+                (server.folder / "lftp").unlink()
+    return True
+
+
 # ---- programs
 
 
@@ -616,6 +674,7 @@ CHECKS = {
     "bounce": bounce,
     "telnet": telnet,
     "tls": tls,
+    "reuse": reuse,
     "curl": curl,
     "wget": wget,
     "lftp": lftp,

@@ -31,15 +31,16 @@ impl CertificateOptions {
     /// others is refused, so that a browser cannot be led to this server instead of a web server (ALPACA,
     /// CVE-2021-3618). A client that offers none is served.
     pub(crate) fn acceptor(&self, alpn: &[&str]) -> Result<Option<tls::Acceptor>, Error> {
-        self.acceptor_with(alpn, |_| {})
+        self.replaceable(alpn, tls::Acceptor::from, tls::Acceptor::replace)
     }
 
-    /// The same with further changes of the configuration, which is also made when the files are read again.
-    pub(crate) fn acceptor_with(
+    /// The same for another type than an acceptor.
+    pub(crate) fn replaceable<T: Clone + 'static>(
         &self,
         alpn: &[&str],
-        change: fn(&mut ServerConfig),
-    ) -> Result<Option<tls::Acceptor>, Error> {
+        new: fn(Arc<ServerConfig>) -> T,
+        replace: fn(&T, Arc<ServerConfig>),
+    ) -> Result<Option<T>, Error> {
         let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else {
             return Ok(None);
         };
@@ -47,12 +48,13 @@ impl CertificateOptions {
             chain: chain.clone(),
             key: key.clone(),
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
-            change,
         };
-        let acceptor = tls::Acceptor::from(files.read()?);
+        let current = new(files.read()?);
         #[cfg(unix)]
-        reload_on_sighup(files, &acceptor)?;
-        Ok(Some(acceptor))
+        reload_on_sighup(files, current.clone(), replace)?;
+        #[cfg(not(unix))]
+        let _ = replace;
+        Ok(Some(current))
     }
 
     /// Whether the options were given, so that SIGHUP reads the files again.
@@ -67,17 +69,11 @@ struct Files {
     chain: PathBuf,
     key: PathBuf,
     alpn: Vec<Vec<u8>>,
-    change: fn(&mut ServerConfig),
 }
 
 impl Files {
     fn read(&self) -> Result<Arc<ServerConfig>, Error> {
-        let Files {
-            chain,
-            key,
-            alpn,
-            change,
-        } = self;
+        let Files { chain, key, alpn } = self;
         let read = tls::server_config_from_files(chain, key).map_err(|error| {
             let (chain, key) = (chain.display(), key.display());
             error.context(format_args!("--tls-cert {chain} --tls-key {key}"))
@@ -88,7 +84,6 @@ impl Files {
         config.alpn_protocols.clone_from(alpn);
         // All cipher suites of rustls are strong, but scanners complain about a choice by the client.
         config.ignore_client_order = true;
-        change(&mut config);
         Ok(Arc::new(config))
     }
 }
@@ -104,14 +99,17 @@ fn warn_if_public(key: &std::path::Path) {
     }
 }
 
-/// Replaces the configuration of the acceptor at SIGHUP. If the files cannot be read, the old one stays: a
+/// Replaces the configuration at SIGHUP. If the files cannot be read, the old one stays: a
 /// renewal that went wrong must not end the service.
 #[cfg(unix)]
-fn reload_on_sighup(files: Files, acceptor: &tls::Acceptor) -> Result<(), Error> {
-    let acceptor = acceptor.clone();
+fn reload_on_sighup<T: 'static>(
+    files: Files,
+    current: T,
+    replace: fn(&T, Arc<ServerConfig>),
+) -> Result<(), Error> {
     asynchat::signal::on(asynchat::signal::SIGHUP, move || match files.read() {
         Ok(config) => {
-            acceptor.replace(config);
+            replace(&current, config);
             // A program can have several protocols, each of which reads it.
             let protocol = files
                 .alpn

@@ -28,10 +28,8 @@ const MAX_DELAY: Duration = Duration::from_secs(16);
 const MAX_CLIENTS: usize = 4096;
 
 /// The counts of failures. Clones share them.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct LoginLimit {
-    /// The delay after the first failure. Each further failure doubles it.
-    first_delay: Duration,
     failures: Rc<RefCell<HashMap<Client, u32>>>,
     /// When the timer fires next. `None` before the first failure, and in the past when no failure is left.
     next_forget: Rc<Cell<Option<Instant>>>,
@@ -64,15 +62,6 @@ impl Display for Client {
 }
 
 impl LoginLimit {
-    /// With a `first_delay` of zero no reply is delayed.
-    pub fn new(first_delay: Duration) -> LoginLimit {
-        LoginLimit {
-            first_delay,
-            failures: Rc::default(),
-            next_forget: Rc::default(),
-        }
-    }
-
     /// Whether a password of the client may be checked.
     pub fn may_try(&self, client: Client) -> bool {
         self.failures
@@ -82,7 +71,6 @@ impl LoginLimit {
     }
 
     /// How long no password of the client will be checked, in whole seconds. `None`: one may be checked now.
-    #[allow(dead_code, reason = "not every program reports the wait")]
     pub fn wait(&self, client: Client) -> Option<Duration> {
         (!self.may_try(client)).then(|| {
             let next = self.next_forget.get();
@@ -91,15 +79,24 @@ impl LoginLimit {
         })
     }
 
-    /// Counts a failure, and returns the delay of its reply.
-    pub fn record_failure(&self, client: Client) -> Duration {
+    /// Counts a failure.
+    pub fn record_failure(&self, client: Client) {
         if self.failures.borrow().is_empty() {
             self.schedule_forget();
         }
-        self.record(client)
+        self.record(client);
     }
 
-    fn record(&self, client: Client) -> Duration {
+    /// The delay of the reply to the last failure of the client: `first` for its first one, and twice as long for each
+    /// further one.
+    pub fn delay(&self, client: Client, first: Duration) -> Duration {
+        let failures = self.failures.borrow();
+        let count = failures.get(&client).copied().unwrap_or_default();
+        let delay = first.saturating_mul(1 << count >> 1);
+        delay.min(MAX_DELAY)
+    }
+
+    fn record(&self, client: Client) {
         let mut failures = self.failures.borrow_mut();
         if failures.len() >= MAX_CLIENTS && !failures.contains_key(&client) {
             let fewest = failures.iter().min_by_key(|&(_, n)| n);
@@ -108,13 +105,11 @@ impl LoginLimit {
             }
         }
         let count = failures.entry(client).or_default();
-        let delay = self.first_delay.saturating_mul(1 << *count);
         // Once for an address, until one of its failures is forgotten.
         if *count + 1 == MAX_FAILURES {
             warn!(peer = %client, "too many wrong passwords: they are not checked for a while");
         }
         *count = MAX_FAILURES.min(*count + 1);
-        delay.min(MAX_DELAY)
     }
 
     fn schedule_forget(&self) {
@@ -151,41 +146,47 @@ mod tests {
         Client::new(Some(&Addr::from(SocketAddr::new(ip, 119))))
     }
 
+    /// The delay of the reply to one more failure.
+    fn delay(limit: &LoginLimit, client: Client) -> Duration {
+        limit.record(client);
+        limit.delay(client, FIRST_DELAY)
+    }
+
     #[test]
     fn delays_double_and_old_failures_are_forgotten() {
-        let limit = LoginLimit::new(FIRST_DELAY);
+        let limit = LoginLimit::default();
         let ann = client("192.0.2.1");
         let delays: Vec<u64> = (0..MAX_FAILURES)
             .map(|_| {
                 assert!(limit.may_try(ann));
-                limit.record(ann).as_secs()
+                delay(&limit, ann).as_secs()
             })
             .collect();
         assert_eq!(delays, [1, 2, 4, 8, 16, 16, 16, 16, 16, 16]);
         assert!(!limit.may_try(ann) && limit.may_try(client("192.0.2.2")));
-        assert_eq!(limit.record(ann), MAX_DELAY);
+        assert_eq!(delay(&limit, ann), MAX_DELAY);
         limit.forget();
         assert!(limit.may_try(ann));
         for _ in 1..MAX_FAILURES {
             limit.forget();
         }
-        assert_eq!(limit.record(ann), FIRST_DELAY);
+        assert_eq!(delay(&limit, ann), FIRST_DELAY);
     }
 
     #[test]
     fn an_ipv6_network_is_one_client() {
-        let limit = LoginLimit::new(FIRST_DELAY);
+        let limit = LoginLimit::default();
         limit.record(client("2001:db8::1"));
-        assert_eq!(limit.record(client("2001:db8::2")).as_secs(), 2);
-        assert_eq!(limit.record(client("2001:db8:0:1::1")).as_secs(), 1);
-        assert_eq!(limit.record(client("::ffff:192.0.2.1")).as_secs(), 1);
-        assert_eq!(limit.record(client("::ffff:192.0.2.2")).as_secs(), 1);
-        assert_eq!(limit.record(client("192.0.2.2")).as_secs(), 2);
+        assert_eq!(delay(&limit, client("2001:db8::2")).as_secs(), 2);
+        assert_eq!(delay(&limit, client("2001:db8:0:1::1")).as_secs(), 1);
+        assert_eq!(delay(&limit, client("::ffff:192.0.2.1")).as_secs(), 1);
+        assert_eq!(delay(&limit, client("::ffff:192.0.2.2")).as_secs(), 1);
+        assert_eq!(delay(&limit, client("192.0.2.2")).as_secs(), 2);
     }
 
     #[test]
     fn a_full_table_drops_the_client_with_the_fewest_failures() {
-        let limit = LoginLimit::new(FIRST_DELAY);
+        let limit = LoginLimit::default();
         let worst = client("198.51.100.1");
         limit.record(worst);
         limit.record(worst);
@@ -193,6 +194,6 @@ mod tests {
             limit.record(client(&format!("10.0.{}.{}", n / 256, n % 256)));
         }
         assert_eq!(limit.failures.borrow().len(), MAX_CLIENTS);
-        assert_eq!(limit.record(worst).as_secs(), 4);
+        assert_eq!(delay(&limit, worst).as_secs(), 4);
     }
 }

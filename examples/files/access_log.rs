@@ -9,15 +9,17 @@
 //! The second line is a transfer of FTP, and the third one is input that is no request. goaccess accepts all three, and
 //! shows "RETR /a FTP" as a path without a method.
 
-use std::cell::RefCell;
-use std::fmt::{self, Write as _};
+use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::Addr;
+
+use crate::digits::decimal;
 
 /// So many bytes of lines are written at once.
 const FULL: usize = 32 << 10;
@@ -35,7 +37,9 @@ pub struct AccessLog(Rc<Shared>);
 struct Shared {
     path: PathBuf,
     file: RefCell<File>,
-    lines: RefCell<String>,
+    lines: RefCell<Vec<u8>>,
+    /// The memory of a line that was added, for the next one.
+    spare: Cell<Vec<u8>>,
 }
 
 /// What a line says of a request.
@@ -52,7 +56,7 @@ pub struct Request<'a> {
 /// A line without the outcome.
 pub struct Line {
     log: AccessLog,
-    text: String,
+    text: Vec<u8>,
     /// Where the outcome goes.
     outcome: usize,
 }
@@ -63,6 +67,7 @@ impl AccessLog {
             path: path.to_owned(),
             file: RefCell::new(open(path)?),
             lines: RefCell::default(),
+            spare: Cell::default(),
         })))
     }
 
@@ -81,16 +86,16 @@ impl AccessLog {
     }
 
     pub fn request(&self, peer: Option<&Addr>, date: &str, request: &Request<'_>) -> Line {
-        let mut text = start(peer, request.user, date);
+        let mut text = self.start(peer, request.user, date);
         escape(&mut text, request.method.as_bytes());
-        text.push(' ');
+        text.push(b' ');
         escape(&mut text, request.target.as_bytes());
-        text.extend([" ", request.protocol, "\" "]);
+        push(&mut text, [" ", request.protocol, "\" "]);
         let outcome = text.len();
         for value in [request.referer, request.user_agent] {
-            text.push_str(" \"");
+            text.extend_from_slice(b" \"");
             escape(&mut text, value.unwrap_or(b"-"));
-            text.push('"');
+            text.push(b'"');
         }
         let log = self.clone();
         Line { log, text, outcome }
@@ -98,16 +103,33 @@ impl AccessLog {
 
     /// For what is no request.
     pub fn refused(&self, peer: Option<&Addr>, date: &str) -> Line {
-        let mut text = start(peer, None, date);
-        text.push_str("-\" ");
+        let mut text = self.start(peer, None, date);
+        push(&mut text, ["-\" "]);
         let outcome = text.len();
-        text.push_str(" \"-\" \"-\"");
+        push(&mut text, [" \"-\" \"-\""]);
         let log = self.clone();
         Line { log, text, outcome }
     }
 
+    /// A line up to the request.
+    fn start(&self, peer: Option<&Addr>, user: Option<&str>, date: &str) -> Vec<u8> {
+        let mut text = self.0.spare.take();
+        text.clear();
+        match peer.and_then(Addr::ip) {
+            Some(ip) => push_ip(&mut text, ip),
+            None => text.push(b'-'),
+        }
+        push(&mut text, [" - "]);
+        match user {
+            Some(user) => escape(&mut text, user.replace(' ', "+").as_bytes()),
+            None => text.push(b'-'),
+        }
+        push(&mut text, [" [", date, "] \""]);
+        text
+    }
+
     /// The lines are written when there are many, and after a second.
-    fn add(&self, line: &Line, outcome: fmt::Arguments<'_>) {
+    fn add(&self, line: Line, status: u16, bytes: u64) {
         let mut lines = self.0.lines.borrow_mut();
         if lines.is_empty() {
             let shared = Rc::downgrade(&self.0);
@@ -118,10 +140,16 @@ impl AccessLog {
             });
         }
         let (start, end) = line.text.split_at(line.outcome);
-        lines.push_str(start);
-        // Writing to memory does not fail.
-        let _ = lines.write_fmt(outcome);
-        lines.extend([end, "\n"]);
+        lines.extend_from_slice(start);
+        lines.extend_from_slice(decimal(status).as_bytes());
+        lines.push(b' ');
+        match bytes {
+            0 => lines.push(b'-'),
+            _ => lines.extend_from_slice(decimal(bytes).as_bytes()),
+        }
+        lines.extend_from_slice(end);
+        lines.push(b'\n');
+        self.0.spare.set(line.text);
         let is_full = lines.len() >= FULL;
         drop(lines);
         if is_full {
@@ -137,7 +165,7 @@ fn open(path: &Path) -> io::Result<File> {
 impl Shared {
     fn write(&self) {
         let mut lines = self.lines.borrow_mut();
-        if let Err(error) = self.file.borrow_mut().write_all(lines.as_bytes()) {
+        if let Err(error) = self.file.borrow_mut().write_all(&lines) {
             tracing::warn!(%error, "the access log cannot be written");
         }
         lines.clear();
@@ -153,40 +181,43 @@ impl Drop for Shared {
 impl Line {
     /// Logs the request, with the bytes of the body that were sent.
     pub fn finish(self, status: u16, bytes: u64) {
-        match bytes {
-            0 => self.log.add(&self, format_args!("{status} -")),
-            bytes => self.log.add(&self, format_args!("{status} {bytes}")),
-        }
+        let log = self.log.clone();
+        log.add(self, status, bytes);
     }
 }
 
-/// A line up to the request.
-fn start(peer: Option<&Addr>, user: Option<&str>, date: &str) -> String {
-    // Enough for most lines.
-    let mut text = String::with_capacity(256);
-    let _ = match peer.and_then(Addr::ip) {
-        Some(ip) => write!(text, "{ip} - "),
-        None => text.write_str("- - "),
-    };
-    match user {
-        Some(user) => escape(&mut text, user.replace(' ', "+").as_bytes()),
-        None => text.push('-'),
+fn push<const N: usize>(line: &mut Vec<u8>, parts: [&str; N]) {
+    for part in parts {
+        line.extend_from_slice(part.as_bytes());
     }
-    text.extend([" [", date, "] \""]);
-    text
+}
+
+fn push_ip(line: &mut Vec<u8>, ip: IpAddr) {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets().map(decimal);
+            line.extend_from_slice(a.as_bytes());
+            for number in [b, c, d] {
+                line.push(b'.');
+                line.extend_from_slice(number.as_bytes());
+            }
+        }
+        // Writing to memory does not fail.
+        IpAddr::V6(ip) => drop(write!(line, "{ip}")),
+    }
 }
 
 /// As Apache does: a client must not forge lines, nor control the terminal of somebody who reads them.
-fn escape(line: &mut String, value: &[u8]) {
+fn escape(line: &mut Vec<u8>, value: &[u8]) {
     let value = &value[..value.len().min(LONGEST)];
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(byte);
-    if let (true, Ok(text)) = (value.iter().all(is_plain), std::str::from_utf8(value)) {
-        return line.push_str(text);
+    if value.iter().all(is_plain) {
+        return line.extend_from_slice(value);
     }
     for &byte in value {
         match byte {
-            b'"' | b'\\' => line.extend(['\\', byte as char]),
-            b' '..=b'~' => line.push(byte as char),
+            b'"' | b'\\' => line.extend([b'\\', byte]),
+            b' '..=b'~' => line.push(byte),
             _ => drop(write!(line, "\\x{byte:02x}")),
         }
     }
@@ -233,8 +264,8 @@ mod tests {
 
     #[test]
     fn a_value_stays_in_its_quotes() {
-        let mut line = String::new();
+        let mut line = Vec::new();
         super::escape(&mut line, b"a\" b\\\n\x1b\xc3\xa9");
-        assert_eq!(line, "a\\\" b\\\\\\x0a\\x1b\\xc3\\xa9");
+        assert_eq!(line, b"a\\\" b\\\\\\x0a\\x1b\\xc3\\xa9");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::date::http_date;
+
 pub struct Clock {
     now: fn() -> SystemTime,
     second: u64,
@@ -47,11 +49,4 @@ impl Clock {
             _ => String::new(),
         };
     }
-}
-
-/// A date that the format has: years up to 9999.
-pub fn http_date(time: SystemTime) -> String {
-    const LAST: Duration = Duration::from_secs(253_402_300_799);
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    httpdate::fmt_http_date(UNIX_EPOCH + since.min(LAST))
 }

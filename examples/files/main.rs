@@ -36,11 +36,10 @@
 //! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
 //! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
 //! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
-//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds
-//! while `RUST_LOG` is not set:
+//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds:
 //!
 //! ```text
-//! 2026-06-15T12:00:00.000000Z  WARN files::author: wrong password peer=192.0.2.7 user="ann"
+//! 2026-06-15T12:00:00.000000Z  WARN files::users: wrong password peer=192.0.2.7 user="ann"
 //!
 //! failregex = ^\s*WARN \S+ wrong password peer=<ADDR> user=
 //! ```
@@ -64,7 +63,8 @@
 //! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
 //!
 //! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it, and PROT P for their data
-//! connections. With `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
+//! connections. With `--ftps-require-reuse` these have to resume the TLS session of their control connection. With
+//! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
 //!
 //! ```text
 //! cargo run --release --example files -- . --ftp-listen 127.0.0.1:2121 --ftp-ports 50000-50100
@@ -117,8 +117,10 @@ mod certificate;
 mod clock;
 #[path = "../common/mod.rs"]
 mod common;
+mod date;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
+mod digits;
 mod failure;
 #[path = "../common/file_size.rs"]
 mod file_size;
@@ -126,6 +128,8 @@ mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
 mod http1;
+#[path = "../common/linger.rs"]
+mod linger;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
@@ -325,14 +329,14 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
         tls: match arguments.ftp.is_enabled() {
-            true => {
-                // A client that only sends, as in an upload, would not read a ticket. When it closes its socket with
-                // unread input, its kernel resets the connection, and the end of the file is lost.
-                let certificate = &arguments.certificate;
-                certificate.acceptor_with(&["ftp", "ftp-data"], |tls| tls.send_tls13_tickets = 0)?
-            }
+            true => arguments.certificate.replaceable(
+                &["ftp", "ftp-data"],
+                ftp::Security::from,
+                ftp::Security::replace,
+            )?,
             false => None,
         },
+        require_reuse: arguments.ftp.ftps_require_reuse,
         ..defaults
     })
 }

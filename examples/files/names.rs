@@ -67,8 +67,11 @@ impl Names {
         }
         for name in rest.split('/') {
             let decoded = Cow::from(percent_decode_str(name));
-            let name = checked(decoded.into_owned());
-            names.path.push(name.ok_or(Invalid::Name)?);
+            let name = checked(decoded.into_owned()).ok_or(Invalid::Name)?;
+            match names.path.as_os_str().is_empty() {
+                true => names.path = name.into(),
+                false => names.path.push(name),
+            }
         }
         names.not_too_deep()
     }
@@ -100,7 +103,9 @@ impl Names {
     }
 
     fn not_too_deep(self) -> Result<Names, Invalid> {
-        match self.path.iter().count() <= MOST_NAMES {
+        // A name and its separator take two bytes at least.
+        let has_few = || self.path.iter().count() <= MOST_NAMES;
+        match self.path.as_os_str().len() < 2 * MOST_NAMES || has_few() {
             true => Ok(self),
             false => Err(Invalid::TooDeep),
         }

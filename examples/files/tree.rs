@@ -21,6 +21,7 @@ mod system;
 #[path = "tree/unix.rs"]
 mod system;
 
+pub use closing::InUse;
 pub use system::Listing;
 
 pub struct Tree {

@@ -1,9 +1,9 @@
 //! The heads of requests and responses.
 
-use super::fields::{Field, Fields};
+use super::fields::Fields;
 use super::framing::{self, Framing};
 use super::status::Rejected;
-use super::{LONGEST_TARGET, MOST_FIELDS};
+use super::{FieldSpace, LONGEST_TARGET};
 
 /// The version of a message. There is no other one on HTTP/1 connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +29,11 @@ impl<'a> Request<'a> {
     /// Parses a record under [`head_terminator`](super::head_terminator).
     pub fn parse<'b: 'a>(
         head: &'b [u8],
-        space: &'a mut [Field<'b>; MOST_FIELDS],
+        space: &'a mut FieldSpace<'b>,
     ) -> Result<Request<'a>, Rejected> {
         check_line_ends(head)?;
-        let mut parsed = httparse::Request::new(space);
-        match parsed.parse(head) {
+        let mut parsed = httparse::Request::new(&mut []);
+        match parsed.parse_with_uninit_headers(head, space) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(Rejected::bad("not one head")),
             Err(httparse::Error::Version) if !has_other_version(head) => {
@@ -109,11 +109,12 @@ impl<'a> Response<'a> {
     pub fn parse<'b: 'a>(
         head: &'b [u8],
         method: &str,
-        space: &'a mut [Field<'b>; MOST_FIELDS],
+        space: &'a mut FieldSpace<'b>,
     ) -> Result<Response<'a>, Rejected> {
         check_line_ends(head)?;
-        let mut parsed = httparse::Response::new(space);
-        match parsed.parse(head) {
+        let mut parsed = httparse::Response::new(&mut []);
+        let parser = httparse::ParserConfig::default();
+        match parser.parse_response_with_uninit_headers(&mut parsed, head, space) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(Rejected::bad("not one head")),
             Err(error) => return Err(refused(error)),

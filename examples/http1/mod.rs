@@ -50,6 +50,8 @@ pub mod head;
 pub mod status;
 pub mod target;
 
+use std::mem::MaybeUninit;
+
 use asynchat::Terminator;
 
 pub use body::Body;
@@ -68,14 +70,15 @@ pub const LONGEST_TARGET: usize = 8 << 10;
 /// The most fields of a head.
 pub const MOST_FIELDS: usize = 100;
 
+/// What a complete head ends with.
+pub const HEAD_END: &[u8; 4] = b"\r\n\r\n";
+
 /// The terminator of a head. Its record ends with an empty line: only CRLF ends a line.
 ///
 /// A record that is only an empty line is to be ignored before a request ([`is_empty_line`]). Keep the terminator, and
 /// clone it: to make it takes an allocation.
 pub fn head_terminator() -> Terminator {
-    Terminator::bytes(b"\r\n\r\n")
-        .inclusive()
-        .limit(LONGEST_HEAD)
+    Terminator::bytes(HEAD_END).inclusive().limit(LONGEST_HEAD)
 }
 
 /// Whether the record has no request: some clients send empty lines after a body (RFC 9112 section 2.2).
@@ -90,7 +93,10 @@ pub fn has_bare_lf(head: &[u8], from: usize) -> bool {
     memchr::memchr_iter(b'\n', &head[from..]).any(is_bare)
 }
 
-/// Room for the fields of a head, as [`Request::parse`] needs it.
-pub fn field_space<'b>() -> [Field<'b>; MOST_FIELDS] {
-    [httparse::EMPTY_HEADER; MOST_FIELDS]
+/// Room for the fields of a head.
+pub type FieldSpace<'b> = [MaybeUninit<Field<'b>>; MOST_FIELDS];
+
+/// Room for the fields of a head, as [`Request::parse`] needs it. Most heads use a small part of it.
+pub fn field_space<'b>() -> FieldSpace<'b> {
+    [const { MaybeUninit::uninit() }; MOST_FIELDS]
 }

@@ -14,6 +14,10 @@ pub struct AbsoluteForm<'a> {
 impl<'a> AbsoluteForm<'a> {
     /// `None` for a target in another form. That may contain `://`, too: `/log-in?next=http://host/`.
     pub fn parse(target: &'a str) -> Option<AbsoluteForm<'a>> {
+        // Most targets are paths. The scheme begins with a letter.
+        if target.starts_with('/') {
+            return None;
+        }
         let (scheme, rest) = target.split_once("://")?;
         // RFC 3986 section 3.2.
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

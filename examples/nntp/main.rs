@@ -75,6 +75,7 @@ mod store;
 mod users;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use asynchat::{Error, Result};
 use bounds::Bounds;
@@ -301,16 +302,27 @@ fn check_not_postable(spool: &Spool, name: &str) -> Result {
     Ok(())
 }
 
+/// The delay of the reply to the first wrong password of an address. Each further one doubles it.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
 /// Checks passwords on threads.
 fn check_with(logins: Logins) -> Box<CheckPassword> {
-    let checked = |login| match login {
-        Login::Right => Checked::Right,
-        Login::Wrong | Login::TooMany(_) => Checked::Wrong,
-        Login::Busy => Checked::Busy,
-    };
     Box::new(move |chat, name, password| {
+        let (peer, user) = (chat.peer_addr(), name.to_owned());
+        let shared = logins.clone();
+        let checked = move |login| match login {
+            Login::Right => Checked::Right,
+            Login::Busy => Checked::Busy,
+            Login::Wrong | Login::TooMany(_) => {
+                if login == Login::Wrong {
+                    users::log_wrong_password(user.as_bytes(), peer.as_ref());
+                }
+                Checked::Wrong(shared.reply_delay(peer.as_ref(), FIRST_DELAY))
+            }
+        };
+        let later = checked.clone();
         let then = move |session: &mut Session, login| {
-            session.password_checked(checked(login));
+            session.password_checked(later(login));
             Ok(())
         };
         let known = logins.check(chat, name.into(), password.into(), then);

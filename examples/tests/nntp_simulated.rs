@@ -438,7 +438,7 @@ fn commands_wait_while_a_password_is_checked() -> Result {
     for (checked, replies) in [
         (Checked::Right, ["281", "211"]),
         (Checked::Busy, ["403", "480"]),
-        (Checked::Wrong, ["481", "480"]),
+        (Checked::Wrong(Duration::from_secs(1)), ["481", "480"]),
     ] {
         let client = news.client()?;
         let answer = news.ask(&client, guess("secret") + "GROUP misc.test\r\n")?;
@@ -447,17 +447,17 @@ fn commands_wait_while_a_password_is_checked() -> Result {
             "{answer}"
         );
         assert!(end(checked)?);
-        if checked == Checked::Wrong {
+        if matches!(checked, Checked::Wrong(_)) {
             assert!(codes(&client).is_empty());
             news.network.advance(&news.event_loop, second)?;
         }
         assert_eq!(codes(&client), replies);
     }
-    // The client has sent all that it will send. The delay is longer for each failure of an address.
+    // The client has sent all that it will send.
     for (checked, reply) in [
         (Checked::Right, "281"),
         (Checked::Busy, "403"),
-        (Checked::Wrong, "481"),
+        (Checked::Wrong(Duration::from_secs(1)), "481"),
     ] {
         let client = news.client()?;
         news.ask(&client, guess("secret") + "QUIT\r\n")?;

@@ -132,7 +132,7 @@ fn starttls_waits_while_a_password_is_checked() -> Result {
     for (checked, replies) in [
         (Checked::Right, ["281", "502"]),
         (Checked::Busy, ["403", "382"]),
-        (Checked::Wrong, ["481", "382"]),
+        (Checked::Wrong(Duration::from_secs(1)), ["481", "382"]),
     ] {
         let (check, checking) = pending();
         let options = Options {

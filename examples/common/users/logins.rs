@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{AsyncChat, Chat, Result};
+use asynchat::{Addr, AsyncChat, Chat, Result};
 
 use super::Users;
 use super::accepted::Accepted;
@@ -103,8 +103,7 @@ impl Logins {
             is_empty,
             current: RefCell::new(UserSet::new(check)),
             threads,
-            // A client that fails waits for the check anyway.
-            limit: LoginLimit::new(Duration::ZERO),
+            limit: LoginLimit::default(),
             wrong: Cell::default(),
             queue: RefCell::default(),
         }))
@@ -124,6 +123,12 @@ impl Logins {
     /// How many passwords, or names, were wrong until now.
     pub fn wrong(&self) -> u64 {
         self.0.wrong.get()
+    }
+
+    /// The delay of the reply to the last wrong password of an address, for protocols whose clients do not expect to be told
+    /// how long to wait: `first` for its first one, and twice as long for each further one.
+    pub fn reply_delay(&self, peer: Option<&Addr>, first: Duration) -> Duration {
+        self.0.limit.delay(Client::new(peer), first)
     }
 
     /// Checks the password of a client. `None`: this takes a while, then `then` is called with its session, unless it has

@@ -14,7 +14,6 @@ mod accepted;
 mod check_thread;
 mod hash;
 #[path = "../login_limit.rs"]
-#[allow(clippy::duplicate_mod, reason = "the server of `nntp` has one, too")]
 mod login_limit;
 mod logins;
 
@@ -24,11 +23,22 @@ use std::hint::black_box;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use asynchat::Addr;
 use clap::Args;
 use hash::PasswordHash;
 
 pub use login_limit::Client;
 pub use logins::{LONGEST, Login, Logins, too_many};
+
+/// Programs such as fail2ban read this line. It is the same in each program, because it belongs to no span. The log has at
+/// most ten a second.
+pub fn log_wrong_password(name: &[u8], peer: Option<&Addr>) {
+    let name = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]);
+    let peer = peer.and_then(Addr::ip).map(|ip| ip.to_canonical());
+    let peer = peer.map_or("-".to_owned(), |ip| ip.to_string());
+    // The name comes last: a client can write anything in it.
+    tracing::warn!(parent: None, %peer, user = ?name, "wrong password");
+}
 
 /// Names, and the hashes of passwords.
 #[derive(Clone, Default)]

@@ -21,6 +21,13 @@ pub struct FtpArguments {
     #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
     pub ftps_listen: Option<String>,
 
+    /// Refuse data connections that do not resume the TLS session of their control connection, so that
+    /// nobody else with the address of a client can take its port. curl, lftp and FileZilla resume it;
+    /// Python's ftplib does not. With TLS 1.3, curl does so for one file in a connection, and with
+    /// --tls-max 1.2 for any number. Data connections without TLS (PROT C) are not affected.
+    #[arg(long, requires = "tls_cert", requires = "ftp_addresses")]
+    pub ftps_require_reuse: bool,
+
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
     /// needs one, and an address may occupy half of them. Default: the system chooses.
     #[arg(long, value_name = "FIRST-LAST", requires = "ftp_addresses", value_parser = ports)]

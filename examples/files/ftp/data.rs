@@ -1,7 +1,10 @@
 //! The handler of a data connection. It is there for one transfer, and reports to the control connection when it is up
 //! and how it has ended.
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, tls};
+use std::sync::Arc;
+
+use asynchat::tls::rustls::ServerConfig;
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result};
 
 use super::Refusal;
 use super::session::Session;
@@ -14,12 +17,17 @@ const MOST_DROPPED: u64 = 16;
 /// The rest is dropped up to this many bytes in any case.
 const LEAST_DROPPED: u64 = 1 << 30;
 
+/// RFC 4217 section 10.2. vsftpd and FileZilla Server demand this, too.
+const NOT_RESUMED: Refusal = "522 the data connection has to resume the TLS session of this one";
+
 pub struct Data {
     chat: Chat,
     control: Chat,
     /// That of its [`Route`](super::route::Route).
     number: u64,
-    tls: Option<tls::Acceptor>,
+    tls: Option<Arc<ServerConfig>>,
+    /// Whether TLS has to resume the session of the control connection.
+    must_resume: bool,
     state: State,
     incoming: Incoming,
     refusal: Option<Refusal>,
@@ -44,12 +52,19 @@ enum Incoming {
 }
 
 impl Data {
-    pub fn new(chat: Chat, control: Chat, number: u64, tls: Option<tls::Acceptor>) -> Data {
+    pub fn new(
+        chat: Chat,
+        control: Chat,
+        number: u64,
+        tls: Option<Arc<ServerConfig>>,
+        must_resume: bool,
+    ) -> Data {
         Data {
             chat,
             control,
             number,
             tls,
+            must_resume,
             state: State::Connecting,
             incoming: Incoming::Nothing,
             refusal: None,
@@ -95,9 +110,9 @@ impl AsyncChat for Data {
     /// for the handshake, so a transfer can begin now.
     fn handle_connect(&mut self) -> Result {
         self.state = State::Up;
-        if let Some(acceptor) = &self.tls {
+        if let Some(config) = &self.tls {
             self.state = State::Handshake;
-            self.chat.start_tls(acceptor)?;
+            self.chat.start_tls(Arc::clone(config))?;
         }
         let (data, number) = (self.chat.clone(), self.number);
         let posted = self.control.post(move |session: &mut Session| {
@@ -110,7 +125,14 @@ impl AsyncChat for Data {
         Ok(())
     }
 
+    /// Nothing of the file was sent yet.
     fn handle_tls(&mut self) -> Result {
+        let is_resumed = self.chat.tls().is_some_and(|tls| tls.is_resumed);
+        if self.must_resume && !is_resumed {
+            self.refusal = Some(NOT_RESUMED);
+            self.chat.abort();
+            return Ok(());
+        }
         self.state = State::Up;
         Ok(())
     }

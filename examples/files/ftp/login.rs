@@ -1,13 +1,16 @@
 //! Who the client is, and what protects it: USER, PASS, and RFC 4217: AUTH, PBSZ, PROT.
 
+use std::sync::Arc;
+
+use asynchat::Error;
 use tracing::info;
 
 use super::Refusal;
 use super::command::Command;
 use super::session::Session;
-use crate::author::{Author, log_wrong_password};
+use crate::author::Author;
 use crate::names::Names;
-use crate::users;
+use crate::users::{self, log_wrong_password};
 
 #[derive(Default)]
 pub struct Login {
@@ -37,10 +40,13 @@ enum Protection {
 }
 
 impl Login {
-    /// On a connection that has used TLS from its beginning. Its clients expect PROT P.
-    pub fn with_tls() -> Login {
+    /// Clients of a connection that uses TLS from its beginning expect PROT P.
+    pub fn new(begins_tls: bool) -> Login {
         Login {
-            protection: Protection::Private,
+            protection: match begins_tls {
+                true => Protection::Private,
+                false => Protection::Unset,
+            },
             ..Login::default()
         }
     }
@@ -163,9 +169,9 @@ impl Session {
 
     pub fn auth(&mut self, command: &Command) {
         let mechanism = command.text().unwrap_or_default().to_ascii_uppercase();
-        let Some(acceptor) = self.service.options.tls.clone() else {
+        if self.service.options.tls.is_none() {
             return self.reply("502 the server has no certificate");
-        };
+        }
         if self.chat.tls().is_some() {
             return self.reply("503 TLS is up already");
         }
@@ -179,16 +185,25 @@ impl Session {
             return self.hang_up("421 wait for the reply to AUTH");
         }
         self.reply("234 begin TLS");
-        if let Err(error) = self.chat.start_tls(acceptor) {
+        if let Err(error) = self.begin_tls() {
             self.chat.close_with(error);
         }
+    }
+
+    pub fn begin_tls(&mut self) -> Result<(), Error> {
+        let security = self.service.options.tls.as_ref();
+        let security = security.ok_or_else(|| Error::new("there is no certificate"))?;
+        let security = security.for_session()?;
+        self.chat.start_tls(Arc::clone(&security.control))?;
+        self.security = Some(security);
+        Ok(())
     }
 
     pub fn forget_login(&mut self) {
         let failures = self.login.failures;
         self.login = Login {
             failures,
-            ..Login::default()
+            ..Login::new(self.begins_tls)
         };
         self.expect_login();
         self.folder = Names::default();

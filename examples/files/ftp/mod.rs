@@ -7,7 +7,7 @@
 //!
 //! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
+//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
 //! `time.rs`.
 
 mod address;
@@ -21,6 +21,7 @@ mod listing;
 mod login;
 mod ports;
 mod route;
+mod security;
 mod session;
 mod time;
 mod transfer;
@@ -34,7 +35,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, tls};
+use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target};
 
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
@@ -44,6 +45,7 @@ use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Logins;
 use ports::Ports;
+pub use security::Security;
 use session::Session;
 
 /// The options of a [`Service`].
@@ -79,9 +81,10 @@ pub struct Options {
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
     pub grace: Duration,
-    /// Without it there is no TLS. With it, a user has to use it before the password, and PROT P for data connections. It
-    /// should send no tickets: clients that upload do not read them.
-    pub tls: Option<tls::Acceptor>,
+    /// Without it there is no TLS. With it, a user has to use it before the password, and PROT P for data connections.
+    pub tls: Option<Security>,
+    /// Whether data connections have to resume the TLS session of their control connection.
+    pub require_reuse: bool,
     /// Transfers are logged.
     pub access_log: Option<AccessLog>,
     /// What the status page shows. The services of a program share it.
@@ -113,6 +116,7 @@ impl Default for Options {
                 .drain(minute),
             grace: Duration::from_secs(5),
             tls: None,
+            require_reuse: false,
             access_log: None,
             status: Status::new(Path::new("."), SystemTime::now),
             clock: SystemTime::now,
@@ -140,26 +144,30 @@ impl Service {
 
     /// Serves on `addr`, on this thread's loop. Clients begin TLS with AUTH TLS (RFC 4217).
     pub fn serve(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        self.listen(self.server(addr))
+        let server = self.server(addr);
+        self.listen(
+            server.refusal("421 too many connections, try again later\r\n"),
+            false,
+        )
     }
 
     /// Serves on `addr` with TLS from the beginning. RFC 4217 describes AUTH TLS only, but clients have this as `ftps://`.
     pub fn serve_tls(self: &Rc<Self>, addr: impl Into<Target>) -> Result<Channel, Error> {
-        let acceptor = self.options.tls.as_ref();
-        let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
-        self.listen(self.server(addr).tls(acceptor))
+        match self.options.tls {
+            Some(_) => self.listen(self.server(addr), true),
+            None => Err(Error::new("TLS needs a certificate")),
+        }
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {
         Server::new(addr)
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
-            .refusal("421 too many connections, try again later\r\n")
     }
 
-    fn listen(self: &Rc<Self>, server: Server) -> Result<Channel, Error> {
+    fn listen(self: &Rc<Self>, server: Server, begins_tls: bool) -> Result<Channel, Error> {
         let service = Rc::clone(self);
-        server.listen(move |chat| Session::new(chat, Rc::clone(&service)))
+        server.listen(move |chat| Session::new(chat, Rc::clone(&service), begins_tls))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use asynchat::{Channel, Chat, Close, Connector, Server, Terminator};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -50,6 +51,8 @@ pub enum Way {
     /// It is connecting.
     Connecting(Chat),
     Connected(Chat),
+    /// It has ended before there was something to transfer.
+    Refused(Refusal),
 }
 
 impl Route {
@@ -57,7 +60,7 @@ impl Route {
     pub fn close(&mut self) {
         self.number += 1;
         match std::mem::take(&mut self.way) {
-            Way::None | Way::Active(_) => {}
+            Way::None | Way::Active(_) | Way::Refused(_) => {}
             Way::Passive(listener) => listener.close(),
             Way::Connecting(data) | Way::Connected(data) => data.abort(),
         }
@@ -175,13 +178,11 @@ impl Session {
         addr.ok_or("425 the connection has no IP address")
     }
 
-    /// Replaces the route by a new passive port, and replies with its address. With a range of ports, the old socket has to
-    /// close first, at the end of the turn or later, and the next command waits for that. Otherwise a client that sends many
-    /// commands at once could have all ports.
+    /// Replaces the route by a new passive port, and replies with its address. The old socket has to close first, at the end
+    /// of the turn or later, and the next command waits for that. Otherwise a client that sends many commands at once could
+    /// have all ports of the range, or a socket for each command of a turn.
     fn open_passive_port(&mut self, reply: ReplyWithPort) {
-        let has_range = self.service.options.ports.is_some();
-        let replaces =
-            has_range && matches!(&self.route.way, Way::Passive(listener) if listener.is_open());
+        let replaces = matches!(&self.route.way, Way::Passive(listener) if listener.is_open());
         let share = match self.share_of_ports(replaces) {
             Ok(share) => share,
             // What there was stays.
@@ -312,15 +313,14 @@ impl Session {
     /// Makes the handler of the next data connection.
     fn data_factory(&self) -> impl Fn(Chat) -> Data + 'static {
         let (control, number) = (self.chat.clone(), self.route.number);
-        let tls = match self.login.is_private() {
-            true => self.service.options.tls.clone(),
-            false => None,
-        };
+        let security = self.security.as_ref().filter(|_| self.login.is_private());
+        let tls = security.map(|security| Arc::clone(&security.data));
+        let must_resume = self.service.options.require_reuse;
         move |chat| {
             chat.set_terminator(Terminator::none());
             // Until STOR comes.
             chat.pause_reading();
-            Data::new(chat, control.clone(), number, tls.clone())
+            Data::new(chat, control.clone(), number, tls.clone(), must_resume)
         }
     }
 }

@@ -14,8 +14,10 @@ use super::command::{self, Command};
 use super::describe::Facts;
 use super::login::Login;
 use super::route::Route;
+use super::security::SessionSecurity;
 use super::transfer::Transfer;
 use super::{Refusal, Service};
+use crate::linger;
 use crate::names::Names;
 use crate::status::Connection;
 use crate::users;
@@ -31,9 +33,6 @@ const MOST_BYTES_WAITING: usize = 16 << 10;
 /// port.
 pub const MOST_IN_TURN: usize = 16;
 
-/// A connection on which less was sent is closed at once after QUIT.
-const SHORT: u64 = 128 << 10;
-
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
 
@@ -42,6 +41,10 @@ pub struct Session {
     pub service: Rc<Service>,
     /// For the status page.
     pub connection: Rc<Connection>,
+    /// Whether TLS is used from the beginning, without AUTH.
+    pub begins_tls: bool,
+    /// From the beginning of TLS on.
+    pub security: Option<SessionSecurity>,
     pub login: Login,
     /// The current folder.
     pub folder: Names,
@@ -70,21 +73,21 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(chat: Chat, service: Rc<Service>) -> Session {
+    /// `begins_tls`: TLS is used from the beginning.
+    pub fn new(chat: Chat, service: Rc<Service>, begins_tls: bool) -> Session {
         // There is nothing behind a line that could be smuggled, so LF is enough.
         chat.set_terminator(Terminator::line().limit(LONGEST_LINE));
         chat.call_later(service.options.idle);
         let login_timer = chat.call_later(service.options.login_time);
-        let (protocol, login) = match chat.tls() {
-            Some(_) => ("ftps", Login::with_tls()),
-            None => ("ftp", Login::default()),
-        };
+        let protocol = if begins_tls { "ftps" } else { "ftp" };
         let connection = service.options.status.connected(protocol, chat.peer_addr());
         Session {
             chat,
             service,
             connection,
-            login,
+            begins_tls,
+            security: None,
+            login: Login::new(begins_tls),
             folder: Names::default(),
             is_ascii: true,
             restart: 0,
@@ -170,10 +173,7 @@ impl Session {
             ),
             "QUIT" => {
                 self.hang_up("221 the connection is closed");
-                // After long replies (STAT) the kernel may still have output, and only a lingering socket has a deadline for it.
-                if self.chat.stats().bytes_out + (self.chat.queued() as u64) < SHORT {
-                    self.chat.skip_linger();
-                }
+                linger::skip_if_short(&self.chat, 0);
             }
             "ABOR" => self.abor(),
             _ if !self.login.is_complete() => {
@@ -314,6 +314,9 @@ impl Session {
 
 impl AsyncChat for Session {
     fn handle_connect(&mut self) -> Result {
+        if self.begins_tls {
+            self.begin_tls()?;
+        }
         self.reply("220 ready");
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! Transfers: what a data connection is for. One begins when both its command and its connection are here, in either
 //! order.
 
-use std::fs::File;
 use std::io::{Seek, SeekFrom};
 
 use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
@@ -17,7 +16,7 @@ use crate::access_log;
 use crate::failure::Logged;
 use crate::names::Names;
 use crate::status::{Progress, Record};
-use crate::tree::Found;
+use crate::tree::{Found, InUse};
 
 const ABORTED: &str = "426 aborted";
 
@@ -83,7 +82,7 @@ impl Session {
             sought.map_err(|error| failed(&names, &error))?;
         }
         // If the file becomes shorter meanwhile, the transfer is cut.
-        let producer = ReadProducer::<File>::new(file).length(size - start);
+        let producer = ReadProducer::new(InUse::new(file)).length(size - start);
         let producer = Logged::new(producer, names.clone());
         Ok(Begun {
             work: Work::Send(match self.is_ascii {
@@ -189,6 +188,7 @@ impl Session {
                 Way::None | Way::Connecting(_) => {
                     return Err("425 use PASV, EPSV, PORT or EPRT first");
                 }
+                Way::Refused(refusal) => return Err(refusal),
                 Way::Active(client) => {
                     if let Err(refusal) = self.connect_to(client) {
                         self.route.close();
@@ -288,13 +288,17 @@ impl Session {
         self.data_ended(number, "425 no connection has come from your address");
     }
 
-    pub fn data_ended(&mut self, number: u64, reply: &str) {
+    pub fn data_ended(&mut self, number: u64, reply: &'static str) {
         // `Route::close` has changed the number if the transfer was closed before.
         if number == self.route.number {
             match self.is_aborting() {
                 // It had ended when ABOR came.
                 true if reply.starts_with("226") => self.end_aborted_transfer(reply),
                 true => self.end_aborted_transfer(ABORTED),
+                false if self.transfer.is_none() && reply.starts_with('5') => {
+                    self.route.close();
+                    self.route.way = Way::Refused(reply);
+                }
                 false => self.close_transfer(reply),
             }
         }

@@ -1,6 +1,5 @@
 //! A file that is being received (STOR, APPE).
 
-use std::fs::File;
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::rc::Rc;
 
@@ -10,7 +9,7 @@ use super::ascii::Lines;
 use super::{Refusal, Service, failed};
 use crate::author::Author;
 use crate::names::Names;
-use crate::tree;
+use crate::tree::{self, InUse};
 
 pub const TOO_LARGE: Refusal = "552 the file is too large";
 
@@ -29,7 +28,7 @@ enum Target {
     /// Gets its name when it is complete. Until then there is the file of this name that was there before.
     New(tree::Upload),
     /// APPE, or STOR after REST, of one client at a time: what has arrived stays when the transfer is cut, so that the client can continue.
-    Existing(File),
+    Existing(InUse),
 }
 
 impl Upload {
@@ -59,7 +58,7 @@ impl Upload {
                 }
                 file.seek(SeekFrom::Start(size))
                     .map_err(|error| failed(&names, &error))?;
-                Target::Existing(file)
+                Target::Existing(InUse::new(file))
             }
             Err(error) if error.kind() == ErrorKind::NotFound && start.is_none() => {
                 let upload = service.tree.upload(&names);
@@ -101,7 +100,7 @@ impl Upload {
         }
         let outcome = match &mut self.target {
             Target::New(upload) => upload.write(bytes),
-            Target::Existing(file) => file.write_all(bytes),
+            Target::Existing(file) => file.file().and_then(|mut file| file.write_all(bytes)),
         };
         outcome.map_err(|error| failed(&self.names, &error))
     }
@@ -122,8 +121,12 @@ impl Upload {
             Target::New(upload) => upload.finish().map(drop),
             Target::Existing(file) => {
                 // The end of what was received is that of the file.
-                let ended = file.set_len(size);
-                if tree::Tree::is_replaced(&file).unwrap_or(false) {
+                let ended = file.file().and_then(|file| file.set_len(size));
+                if file
+                    .file()
+                    .and_then(tree::Tree::is_replaced)
+                    .unwrap_or(false)
+                {
                     return Err("451 the file was replaced meanwhile");
                 }
                 ended

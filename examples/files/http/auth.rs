@@ -7,9 +7,8 @@ use asynchat::{Addr, Chat};
 use super::Options;
 use super::reply::Reply;
 use super::session::Session;
-use crate::author::log_wrong_password;
 use crate::http1::{Fields, basic};
-use crate::users::{Login, too_many};
+use crate::users::{Login, log_wrong_password, too_many};
 
 /// Who sends a request that needs a user.
 pub enum Sender {

@@ -1,9 +1,9 @@
 //! Requests that depend on the state of a file (RFC 9110 section 13).
 
-use std::fmt::Write as _;
 use std::fs::Metadata;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::digits::hexadecimal;
 use crate::http1::Fields;
 
 /// What identifies a representation: it changes when the file does.
@@ -20,20 +20,29 @@ impl Validators {
     pub fn new(file: &Metadata, coding: &str) -> Validators {
         let since = modified(file).duration_since(UNIX_EPOCH);
         let since = since.unwrap_or_default();
-        let (seconds, nanos, size) = (since.as_secs(), since.subsec_nanos(), file.len());
-        let mut tag = String::with_capacity(80);
-        // Writing to memory does not fail.
-        let _ = write!(tag, "\"{seconds:x}.{nanos:x}.{size:x}");
+        let seconds = since.as_secs();
+        let mut tag = Vec::with_capacity(80);
+        let mut push = |before, number| {
+            tag.push(before);
+            tag.extend_from_slice(hexadecimal(number).as_bytes());
+        };
+        push(b'"', seconds);
+        push(b'.', since.subsec_nanos().into());
+        push(b'.', file.len());
         // Whoever changes a file can set the other time back, as MFMT does. Nobody sets this one.
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let _ = write!(tag, ".{:x}.{:x}", file.ctime(), file.ctime_nsec());
+            push(b'.', file.ctime().cast_unsigned());
+            push(b'.', file.ctime_nsec().cast_unsigned());
         }
-        let dash = if coding.is_empty() { "" } else { "-" };
-        let _ = write!(tag, "{dash}{coding}\"");
+        if !coding.is_empty() {
+            tag.push(b'-');
+        }
+        tag.extend_from_slice(coding.as_bytes());
+        tag.push(b'"');
         Validators {
-            tag,
+            tag: String::from_utf8(tag).unwrap_or_default(),
             modified: UNIX_EPOCH + Duration::from_secs(seconds),
         }
     }

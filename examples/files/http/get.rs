@@ -15,7 +15,7 @@ use super::conditions::{self, Outcome, Validators, modified};
 use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
-use crate::clock::http_date;
+use crate::date::http_date;
 use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
 use crate::names::{Invalid, MOST_NAMES, Names};

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use asynchat::Addr;
+use asynchat::{Addr, Chat};
 
 use crate::http1::target::split_port;
 use crate::http1::{AbsoluteForm, Request};
@@ -65,6 +65,17 @@ pub fn refusal(request: &Request<'_>) -> String {
         }
         None => "the server does not have this name: its option --host adds one".to_owned(),
     }
+}
+
+/// Whether the clients of a listener with this address connect to a loopback address. `None` if it has all addresses of the
+/// host: then each connection has to be asked.
+pub fn are_on_loopback(listener: &Addr) -> Option<bool> {
+    let is_any = listener.ip().is_some_and(|ip| ip.is_unspecified());
+    (!is_any).then(|| is_loopback(listener))
+}
+
+pub fn is_on_loopback(chat: &Chat) -> bool {
+    chat.local_addr().is_some_and(|addr| is_loopback(&addr))
 }
 
 /// Whether this is an address of this host alone.

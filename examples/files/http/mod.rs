@@ -148,6 +148,20 @@ impl Service {
 
     fn listen(self: &Rc<Self>, server: Server, protocol: &'static str) -> Result<Channel, Error> {
         let service = Rc::clone(self);
-        server.listen(move |chat| Session::new(chat, Rc::clone(&service), protocol))
+        let on_loopback = Rc::new(Cell::new(None));
+        let of_sessions = Rc::clone(&on_loopback);
+        let listener = server.listen(move |chat| {
+            let on_loopback = of_sessions
+                .get()
+                .unwrap_or_else(|| host::is_on_loopback(&chat));
+            Session::new(chat, Rc::clone(&service), protocol, on_loopback)
+        })?;
+        on_loopback.set(
+            listener
+                .local_addr()
+                .as_ref()
+                .and_then(host::are_on_loopback),
+        );
+        Ok(listener)
     }
 }

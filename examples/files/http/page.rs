@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use asynchat::{More, Producer};
 
 use super::reply::{Content, Reply};
-use crate::clock::http_date;
+use crate::date::http_date;
 use crate::failure::Logged;
 use crate::names::{Names, encoded};
 use crate::sorted::SortedNames;

@@ -2,20 +2,18 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::Write as _;
 use std::rc::Rc;
 
 use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
 
 use super::{Service, events};
+use crate::digits::decimal;
 use crate::failure::Logged;
 use crate::http1::{Rejected, Version, status};
+use crate::linger;
 use crate::names::Names;
 use crate::status::{Connection, Record};
-
-/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
-/// also of earlier replies, and only a lingering socket has a deadline for it.
-const SHORT: u64 = 128 * 1024;
+use crate::tree::InUse;
 
 /// What a session has to know of a request when it replies.
 pub struct Exchange {
@@ -111,7 +109,11 @@ pub fn send(
         matches!(reply.content, Content::Events) || (is_made && version == Version::Http10);
     let keep_alive = keep_alive && !ends_connection;
     let (status, reason) = (reply.status, status::reason(reply.status));
-    let _ = write!(head, "HTTP/1.1 {status} {reason}\r\nDate: ");
+    head.extend_from_slice(b"HTTP/1.1 ");
+    head.extend_from_slice(decimal(status).as_bytes());
+    head.push(b' ');
+    head.extend_from_slice(reason.as_bytes());
+    head.extend_from_slice(b"\r\nDate: ");
     head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
     head.extend_from_slice(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
     if is_private {
@@ -119,7 +121,9 @@ pub fn send(
     }
     head.extend_from_slice(&reply.fields);
     if let Some(length) = length {
-        let _ = write!(head, "Content-Length: {length}\r\n");
+        head.extend_from_slice(b"Content-Length: ");
+        head.extend_from_slice(decimal(length).as_bytes());
+        head.extend_from_slice(b"\r\n");
     } else if is_made && version == Version::Http11 {
         head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -145,7 +149,7 @@ pub fn send(
         }
         Content::File(file, length, names) if !is_head => {
             chat.push_slice(&head);
-            let producer = Logged::new(ReadProducer::new(file).length(length), names);
+            let producer = Logged::new(ReadProducer::new(InUse::new(file)).length(length), names);
             let producer = connection.transfer(Some(length)).track(producer);
             chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
             reads_file = true;
@@ -169,10 +173,9 @@ pub fn send(
     if !keep_alive {
         chat.close_when_done();
     }
-    let sent = || chat.stats().bytes_out + chat.queued() as u64;
-    if client_is_done && !is_made && sent().saturating_add(length.unwrap_or(0)) <= SHORT {
+    if client_is_done && !is_made {
         // RFC 9112 section 9.6: it sends nothing more.
-        chat.skip_linger();
+        linger::skip_if_short(chat, length.unwrap_or(0));
     }
     reads_file
 }

@@ -57,12 +57,14 @@ struct Waits {
 }
 
 impl Session {
-    pub fn new(chat: Chat, service: Rc<Service>, protocol: &'static str) -> Session {
+    pub fn new(
+        chat: Chat,
+        service: Rc<Service>,
+        protocol: &'static str,
+        on_loopback: bool,
+    ) -> Session {
         chat.set_terminator(service.head_terminator.clone());
         let connection = service.status.connected(protocol, chat.peer_addr());
-        let on_loopback = chat
-            .local_addr()
-            .is_some_and(|addr| host::is_loopback(&addr));
         Session {
             chat,
             service,
@@ -84,10 +86,13 @@ impl Session {
                 self.head = self.service.received.take();
             }
             self.since = asynchat::now();
-            self.set_timer(self.service.options.receive_time);
         }
         let start = self.head.len();
         self.head.extend_from_slice(piece);
+        // Most heads are complete at once, and need no timer.
+        if !self.head.ends_with(http1::HEAD_END) {
+            self.set_timer(self.service.options.receive_time);
+        }
         if http1::has_bare_lf(&self.head, start) {
             self.refuse(Rejected::bad("a line ends with CR LF"));
         }
@@ -121,7 +126,7 @@ impl Session {
 
     /// Who sends a request. Nobody, if it needs no user.
     fn sender(&self, request: &Request<'_>) -> Option<Sender> {
-        match self.is_host(request) && self.needs_user(request) {
+        match self.needs_user(request) && self.is_host(request) {
             true => auth::sender(request.fields, &self.service.options, &self.chat),
             false => Some(Sender::Nobody),
         }
@@ -146,6 +151,7 @@ impl Session {
         self.unchecked = Some(Box::new(self.record(request, None)));
         self.waits.for_login.set(true);
         self.chat.pause_reading();
+        self.set_timer(self.service.options.receive_time);
     }
 
     /// The password of a request was checked.
@@ -172,12 +178,13 @@ impl Session {
         let service = Rc::clone(&self.service);
         let user = sender.user();
         self.connection.begin(request.method, request.target);
+        let wants_another = request.keep_alive();
         let mut exchange = Exchange {
             is_head: request.method == "HEAD",
             version: request.version,
             // What follows CONNECT at once is for the tunnel that there is not, and must not be taken for a request.
-            keep_alive: request.keep_alive() && request.method != "CONNECT",
-            client_is_done: !request.keep_alive()
+            keep_alive: wants_another && request.method != "CONNECT",
+            client_is_done: !wants_another
                 && request.framing == Framing::Empty
                 && request.method != "CONNECT"
                 && self.waits.open.get() == 0,

@@ -2,25 +2,70 @@
 //! for a gigabyte: the loop must not wait for it.
 
 use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 /// To close a smaller file takes less than two milliseconds.
+#[cfg(unix)]
 pub const LARGE: u64 = 16 << 20;
 
 /// So many files wait at most. Each is an open descriptor and has its blocks.
 const MOST_WAITING: usize = 16;
 
-/// Closes a file whose name was removed: a large one on a thread, if fewer than [`MOST_WAITING`] wait there, and any other
-/// one here.
+/// A file that somebody else can remove or replace while it is in use. Then this is its last close.
+pub struct InUse(
+    /// Until it is dropped.
+    Option<File>,
+);
+
+impl InUse {
+    pub fn new(file: File) -> InUse {
+        InUse(Some(file))
+    }
+
+    pub fn file(&self) -> io::Result<&File> {
+        self.0.as_ref().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+impl Read for InUse {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file()?.read(buffer)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(file) = self.0.take() {
+            close(file);
+        }
+    }
+}
+
+/// Closes a file: on a thread if it is a large one that has no name any more, and fewer than [`MOST_WAITING`] wait there.
 pub fn close(file: File) {
     static THREAD: OnceLock<Option<SyncSender<File>>> = OnceLock::new();
-    // Windows may keep the name of a file that is open.
-    let is_large = cfg!(unix) && file.metadata().is_ok_and(|found| found.len() >= LARGE);
-    if is_large && let Some(files) = THREAD.get_or_init(start) {
+    if is_large_and_removed(&file)
+        && let Some(files) = THREAD.get_or_init(start)
+    {
         hand_over(files, file);
     }
+}
+
+#[cfg(unix)]
+fn is_large_and_removed(file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let found = file.metadata();
+    found.is_ok_and(|found| found.len() >= LARGE && found.nlink() == 0)
+}
+
+/// Windows may keep the name of a file that is open, and frees the blocks later.
+#[cfg(not(unix))]
+fn is_large_and_removed(_: &File) -> bool {
+    false
 }
 
 fn start() -> Option<SyncSender<File>> {

@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{AtFlags, Dev, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::is_part_name;
+use super::{closing, is_part_name};
 
 /// So many folders are remembered. Then all are forgotten, and searched again when a file is received for them.
 const MOST_FOLDERS: usize = 1000;
@@ -52,26 +52,29 @@ fn remove_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
     for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if is_part_name(name) && is_abandoned(folder, name) {
+        if is_part_name(name)
+            && let Some(part) = abandoned(folder, name)
+        {
             match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
                 Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
                 Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
             }
+            closing::close(part);
         }
     }
     Ok(())
 }
 
-/// Whether this is a file, not a link to one, that nobody has locked.
-fn is_abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+/// Opens a file, not a link to one, that nobody has locked.
+fn abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
     let is_file = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::RegularFile);
     // On NFS such a lock needs a file that can be written.
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    is_file
-        && rustix::fs::openat(folder, name, flags, Mode::empty()).is_ok_and(|part| {
-            rustix::fs::flock(part, FlockOperation::NonBlockingLockExclusive).is_ok()
-        })
+    let opened = || rustix::fs::openat(folder, name, flags, Mode::empty()).ok();
+    let part = File::from(is_file.then(opened)??);
+    let locked = rustix::fs::flock(&part, FlockOperation::NonBlockingLockExclusive);
+    locked.is_ok().then_some(part)
 }
 
 /// Locks a part that was created.

@@ -6,7 +6,7 @@
 //!
 //! * `session.rs`: the handler of a connection;
 //! * `commands/`: the table of commands, and a file for each group of commands;
-//! * `client_errors.rs`, `../../common/login_limit.rs`: what a client's errors lead to;
+//! * `client_errors.rs`: what a client's errors lead to;
 //! * `spool.rs`, `article.rs`: groups and articles;
 //! * `incoming.rs`, `admission.rs`, `store.rs`: receiving, checking and storing a
 //!   post;
@@ -27,8 +27,8 @@ mod crlf;
 pub mod date;
 pub mod head;
 mod incoming;
-#[path = "../../common/login_limit.rs"]
-mod login_limit;
+#[path = "../../common/linger.rs"]
+mod linger;
 pub mod passwords;
 mod range;
 mod session;
@@ -44,7 +44,6 @@ use std::time::Duration;
 use asynchat::proxy_protocol::Network;
 use asynchat::{Channel, Chat, Deadlines, Error, Limits, Remote, Result, Server, Target};
 
-use login_limit::LoginLimit;
 use passwords::CheckPassword;
 pub use session::Session;
 pub use spool::Spool;
@@ -70,8 +69,6 @@ pub struct Options {
     pub max_bad_commands: usize,
     /// This many failed log-ins end a session.
     pub max_failed_logins: usize,
-    /// The delay of the reply to the first failed log-in of an address. Each further failure doubles it.
-    pub login_delay: Duration,
     /// How long the check of a password may take, with the time that it waits for others.
     pub password_time: Duration,
     /// If set, clients must log in. It is a function because it may start threads and may use crates that other programs
@@ -105,7 +102,6 @@ impl Default for Options {
             article_time: Duration::from_secs(600),
             max_bad_commands: 10,
             max_failed_logins: 3,
-            login_delay: Duration::from_secs(1),
             password_time: Duration::from_secs(30),
             check_password: None,
             insecure_auth: false,
@@ -128,14 +124,12 @@ pub struct Service {
     remote: Remote,
     options: Options,
     spool: RefCell<Spool>,
-    login_limit: LoginLimit,
 }
 
 impl Service {
     pub fn new(spool: Spool, options: Options) -> Result<Rc<Service>, Error> {
         Ok(Rc::new(Service {
             remote: asynchat::remote()?,
-            login_limit: LoginLimit::new(options.login_delay),
             options,
             spool: RefCell::new(spool),
         }))

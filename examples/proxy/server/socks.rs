@@ -14,7 +14,7 @@ use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
 use super::tunnel::{Opens, log_end, open, was_half_closed};
 use super::under_way::Begun;
-use super::users::Login;
+use super::users::{Login, log_wrong_password};
 
 const VERSION: u8 = 5;
 /// Methods: section 3.
@@ -142,11 +142,8 @@ impl Socks {
             Login::Busy => self.end("the password cannot be checked now"),
             Login::TooMany(_) => self.end("too many wrong passwords from this address"),
             Login::Right | Login::Wrong => {
-                // The name may be a password, in the wrong field.
-                tracing::debug!(name = %name.escape_ascii(), "wrong password");
-                // A separate call, so that prohibited destinations do not suppress it.
-                tracing::warn!("SOCKS: the name or the password is wrong");
-                self.close();
+                log_wrong_password(&name, self.chat.peer_addr().as_ref());
+                self.end("the name or the password is wrong");
             }
         }
     }

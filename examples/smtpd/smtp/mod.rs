@@ -14,6 +14,8 @@
 pub mod address;
 pub mod command;
 mod envelope;
+#[path = "../../common/linger.rs"]
+mod linger;
 mod maildir;
 mod session;
 mod transfer;

@@ -9,11 +9,8 @@ use super::Service;
 use super::address::Path;
 use super::command::{self, Command};
 use super::envelope::{Envelope, Hello};
+use super::linger;
 use super::transfer::Transfer;
-
-/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
-/// and only a lingering socket has a deadline for it.
-const SHORT: u64 = 128 << 10;
 
 /// A session has two states. Without a transfer, each record is a command line.
 /// After DATA, the next record is a message. Both are streamed, so the session sees
@@ -97,9 +94,7 @@ impl Session {
             Command::Quit => {
                 write!(self.chat, "221 2.0.0 {name} closes\r\n");
                 self.chat.close_when_done();
-                if self.chat.stats().bytes_out + self.chat.queued() as u64 <= SHORT {
-                    self.chat.skip_linger();
-                }
+                linger::skip_if_short(&self.chat, 0);
             }
         }
     }

@@ -1,17 +1,35 @@
 //! Checks of passwords for tests of `nntp`, without threads.
 
+#[path = "../../common/login_limit.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the programs use all of it, in other modules"
+)]
+mod login_limit;
+
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use asynchat::Chat;
 
 use crate::server::passwords::{CheckPassword, Checked};
+use login_limit::{Client, LoginLimit};
 
-/// The password of the user ann is "secret".
+/// The password of the user ann is "secret". The limit is that of the program.
 pub(crate) fn ann() -> Box<CheckPassword> {
-    Box::new(|_, name, password| match (name, password) {
-        ("ann", "secret") => Some(Checked::Right),
-        _ => Some(Checked::Wrong),
+    let limit = LoginLimit::default();
+    Box::new(move |chat, name, password| {
+        let client = Client::new(chat.peer_addr().as_ref());
+        let is_right = (name, password) == ("ann", "secret");
+        Some(match limit.may_try(client) && is_right {
+            true => Checked::Right,
+            false => {
+                limit.record_failure(client);
+                Checked::Wrong(limit.delay(client, Duration::from_secs(1)))
+            }
+        })
     })
 }
 

@@ -311,6 +311,23 @@ fn a_client_that_asks_for_many_ports_at_once_has_half_of_them() -> Result {
     site.expect("EPSV", "229")
 }
 
+/// Also without a range of ports. A socket closes at the end of a turn, so the next one is opened in the next turn.
+#[test]
+fn a_session_opens_few_passive_ports_in_a_turn() -> Result {
+    let site = Site::ann()?;
+    site.control.send("EPSV\r\n".repeat(100));
+    let mut replies = String::new();
+    for _ in 0..1000 {
+        let before = site.event_loop.stats().opened;
+        site.event_loop.run_once(Duration::ZERO)?;
+        let opened = site.event_loop.stats().opened - before;
+        assert!(opened <= 2, "{opened}");
+        replies += &String::from_utf8(site.control.take_received())?;
+    }
+    assert_eq!(codes_of(&replies), ["229"; 100].join(" "));
+    Ok(())
+}
+
 #[test]
 fn clients_of_ipv6_have_their_own_commands() -> Result {
     let dir = Folder::new()?;

@@ -18,6 +18,10 @@ mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
 mod connections;
+#[path = "../../files/date.rs"]
+mod date;
+#[path = "../../files/digits.rs"]
+mod digits;
 #[path = "../../files/failure.rs"]
 mod failure;
 #[path = "../common/folder.rs"]
@@ -26,6 +30,8 @@ mod folder;
 mod ftp;
 #[path = "../common/gate.rs"]
 mod gate;
+#[path = "../../common/linger.rs"]
+mod linger;
 mod logged;
 mod logins;
 #[path = "../../files/names.rs"]

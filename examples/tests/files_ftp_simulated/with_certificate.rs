@@ -1,6 +1,9 @@
 //! AUTH TLS, and data connections with TLS (RFC 4217).
 
+use std::sync::Arc;
+
 use asynchat::Result;
+use asynchat::tls::rustls::ClientConfig;
 
 use crate::ftp::Options;
 use crate::site::{ADDR, CLIENT, Site, TLS_ADDR, codes_of, extended, options};
@@ -233,5 +236,68 @@ fn what_came_in_clear_is_forgotten() -> Result {
     data.start_reading(usize::MAX);
     assert_eq!(codes_of(&site.replies()?), "226 421");
     assert!(site.control.has_ended());
+    Ok(())
+}
+
+/// Several clients can have one address. Whoever connects to the port of another one has no ticket of its session.
+#[test]
+fn a_data_connection_can_have_to_resume_the_session_of_its_control_connection() -> Result {
+    let site = Site::with(Options {
+        require_reuse: true,
+        ..secure_options()
+    })?;
+    let (own, others) = (client_config(), client_config());
+    let log_in = |config: &Arc<ClientConfig>| -> Result<TlsPeer> {
+        let control = site.connect(CLIENT, ADDR.parse()?)?;
+        site.ask(&control, "AUTH TLS\r\n")?;
+        let mut control = TlsPeer::client(control, Arc::clone(config));
+        let commands = "USER ann\r\nPASS secret\r\nPBSZ 0\r\nPROT P\r\nTYPE I\r\n";
+        let replies = site.ask_tls(&mut control, commands)?;
+        assert_eq!(codes_of(&replies), "331 230 200 200 200");
+        Ok(control)
+    };
+    let mut control = log_in(&own)?;
+    log_in(&others)?;
+    let mut fetch = |config: &Arc<ClientConfig>, is_early| -> Result<(String, String)> {
+        let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+        let mut data = TlsPeer::client(site.connect(CLIENT, port)?, Arc::clone(config));
+        if is_early {
+            data.exchange(|| site.settle().unwrap());
+        }
+        let replies = site.ask_tls(&mut control, "RETR a.txt\r\n")?;
+        data.exchange(|| site.settle().unwrap());
+        let replies = replies + &site.ask_tls(&mut control, "NOOP\r\n")?;
+        Ok((codes_of(&replies), data.text()))
+    };
+    let is = |codes: &str, text: &str| (codes.to_owned(), text.to_owned());
+    for config in [&others, &client_config()] {
+        assert_eq!(fetch(config, false)?, is("150 522 200", ""));
+        assert_eq!(fetch(config, true)?, is("522 200", ""));
+    }
+    for is_early in [false, true, false, true] {
+        assert_eq!(fetch(&own, is_early)?, is("150 226 200", "hello\nworld\n"));
+    }
+    Ok(())
+}
+
+/// Nothing of what a stranger sends is stored.
+#[test]
+fn an_upload_that_does_not_resume_the_session_leaves_nothing() -> Result {
+    let site = Site::with(Options {
+        require_reuse: true,
+        ..secure_options()
+    })?;
+    let mut control = secured(&site)?;
+    let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
+    let stored = site.ask_tls(&mut control, "STOR new\r\n")?;
+    let mut data = TlsPeer::client(site.connect(CLIENT, port)?, client_config());
+    data.exchange(|| site.settle().unwrap());
+    data.send("content");
+    let end = data.close_notify();
+    data.peer.send(end);
+    data.peer.finish();
+    let replies = stored + &site.ask_tls(&mut control, "NOOP\r\n")?;
+    assert_eq!(codes_of(&replies), "150 522 200");
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     Ok(())
 }

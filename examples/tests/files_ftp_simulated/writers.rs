@@ -5,6 +5,8 @@ use std::time::Duration;
 use asynchat::Result;
 use asynchat::sim::Peer;
 
+#[cfg(unix)]
+use crate::captured::captured_from;
 use crate::site::{CLIENT, Site, codes_of, extended};
 
 #[test]
@@ -99,5 +101,31 @@ fn a_client_that_has_aborted_an_upload_can_continue_it_at_once() -> Result {
     }
     assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
     assert_eq!(codes_of(&site.replies()?), "426 226");
+    Ok(())
+}
+
+/// The last close of a large file takes long: a thread does it.
+#[cfg(unix)]
+#[test]
+fn a_large_file_that_is_removed_during_a_transfer_is_closed_on_a_thread() -> Result {
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let path = site.dir.path().join("large");
+    for command in ["APPE large", "RETR large"] {
+        std::fs::File::create(&path)?.set_len(64 << 20)?;
+        let data = site.data()?;
+        data.stop_reading();
+        site.expect(command, "150")?;
+        assert_eq!(codes_of(&site.ask(&other, "DELE large\r\n")?), "250");
+        let log = captured_from("debug", || {
+            data.reset();
+            site.settle()
+        })?;
+        assert!(
+            log.contains("DEBUG a large file is closed on a thread"),
+            "{log}"
+        );
+        assert!(site.replies()?.starts_with("426 "));
+    }
     Ok(())
 }

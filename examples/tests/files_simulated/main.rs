@@ -16,6 +16,10 @@ mod author;
 mod captured;
 #[path = "../../files/clock.rs"]
 mod clock;
+#[path = "../../files/date.rs"]
+mod date;
+#[path = "../../files/digits.rs"]
+mod digits;
 #[path = "../../files/failure.rs"]
 mod failure;
 mod failures;
@@ -27,6 +31,8 @@ mod gate;
 mod http;
 #[path = "../../http1/mod.rs"]
 mod http1;
+#[path = "../../common/linger.rs"]
+mod linger;
 mod messages;
 #[path = "../../files/names.rs"]
 mod names;

@@ -608,6 +608,25 @@ fn large_files_that_are_removed_are_closed_on_a_thread() -> Result {
         site.settle()
     })?);
     assert_eq!(site.dir.names()?, ["a.txt", "dir", "large"]);
+    // One that a client still receives.
+    make()?;
+    let client = site.client()?;
+    client.stop_reading();
+    client.send(request("GET", "/large", "", ""));
+    site.settle()?;
+    assert_eq!(site.one(request("DELETE", "/large", ANN, ""))?.status, 204);
+    assert!(hands_over(&|| {
+        client.reset();
+        site.settle()
+    })?);
+    // The part of an upload of an earlier process.
+    let part = site.dir.path().join("dir/.files-upload-0123456789abcdef");
+    fs::File::create(&part)?.set_len(64 << 20)?;
+    assert!(hands_over(&|| {
+        assert_eq!(site.one(put("/dir/new", "content"))?.status, 201);
+        assert!(!part.exists());
+        Ok(())
+    })?);
 
     let threads = fs::read_dir("/proc/self/task")?
         .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());

@@ -26,8 +26,6 @@ const END_WAIT: Duration = Duration::from_secs(1);
 
 pub fn converse(input: &[u8]) {
     let options = Options {
-        // Delays would slow the fuzzer down.
-        login_delay: Duration::ZERO,
         check_password: input.starts_with(b"AUTHINFO").then(check_password),
         insecure_auth: true,
         ..Options::default()
@@ -38,7 +36,6 @@ pub fn converse(input: &[u8]) {
         .and_then(|addr| addr.to_string().parse().ok());
     let input = [input, EPILOGUE].concat();
     let received = talk(addr.expect("it listens"), &input);
-    // The server forgets failed logins in a timer, which keeps running without a listener.
     asynchat::shutdown(END_WAIT);
     while asynchat::run_once(WAIT).expect("the loop works") {}
     follow(&input, &received);
@@ -47,7 +44,7 @@ pub fn converse(input: &[u8]) {
 fn check_password() -> Box<CheckPassword> {
     Box::new(|_, name, password| match (name, password) {
         ("ann", "secret") => Some(Checked::Right),
-        _ => Some(Checked::Wrong),
+        _ => Some(Checked::Wrong(Duration::ZERO)),
     })
 }
 

@@ -2,10 +2,10 @@
 //! passwords. They send the password, so they need TLS: section 2.3.2.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::super::login_limit::Client;
 use super::super::passwords::Checked;
 use super::super::session::Session;
 use super::{Outcome, Refusal, SYNTAX};
@@ -74,10 +74,9 @@ fn pass(session: &mut Session, password: &str) -> Outcome {
         return Err(Refusal("482 AUTHINFO USER comes first"));
     };
     let service = Rc::clone(&session.service);
-    let client = Client::new(session.chat.peer_addr().as_ref());
     let checked = match &service.options.check_password {
-        Some(check) if service.login_limit.may_try(client) => check(&session.chat, &name, password),
-        _ => Some(Checked::Wrong),
+        Some(check) => check(&session.chat, &name, password),
+        None => Some(Checked::Wrong(Duration::ZERO)),
     };
     session.login = Login::Checking(name);
     match checked {
@@ -99,9 +98,7 @@ pub fn end_check(session: &mut Session, checked: Checked) {
             session.login = Login::Done;
             session.reply("281 welcome");
         }
-        Checked::Wrong => {
-            let client = Client::new(session.chat.peer_addr().as_ref());
-            let delay = session.service.login_limit.record_failure(client);
+        Checked::Wrong(delay) => {
             debug!(%name, ?delay, "log-in refused");
             session.reply_later(delay, "481 authentication failed");
         }

@@ -3,6 +3,7 @@
 use asynchat::LinesProducer;
 
 use super::super::date::{compact, now};
+use super::super::linger;
 use super::super::session::Session;
 use super::{COMMANDS, Outcome, SYNTAX, auth, starttls};
 
@@ -66,19 +67,13 @@ pub fn help(session: &mut Session, _: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// The socket skips the linger if its connection has sent at most this much. After more, the kernel may still have output,
-/// and only a lingering socket has a deadline for it.
-const SHORT: u64 = 128 << 10;
-
 pub fn quit(session: &mut Session, _: &[&str]) -> Outcome {
     session.reply("205 goodbye");
     let chat = session.chat.clone();
     // Articles may still be in the queue, and nobody knows their lengths.
-    session.chat.push_hook(move || {
-        if chat.stats().bytes_out <= SHORT {
-            chat.skip_linger();
-        }
-    });
+    session
+        .chat
+        .push_hook(move || linger::skip_if_short(&chat, 0));
     session.chat.close_when_done();
     Ok(())
 }

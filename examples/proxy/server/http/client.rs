@@ -17,6 +17,7 @@ use asynchat::{
     TimerId,
 };
 
+use self::login::Sender;
 use super::exchange::{Exchange, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
@@ -26,7 +27,6 @@ use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
 use crate::server::tunnel::{Opens, log_end, open, was_half_closed};
 use crate::server::under_way::Begun;
-use crate::server::users::Login;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
 /// order.
@@ -137,16 +137,15 @@ impl Client {
             Err(rejected) => return self.refuse(rejected),
         };
         match self.log_in(&request) {
-            Some(login) => self.serve(&request, login),
+            Some(sender) => self.serve(&request, sender),
             None => self.wait_for_login(head),
         }
     }
 
-    fn serve(&mut self, request: &Request<'_>, login: Login) {
-        if login != Login::Right {
-            return self.refuse_login(request, login);
+    fn serve(&mut self, request: &Request<'_>, sender: Sender) {
+        if !self.admit(request, sender) {
+            return;
         }
-        self.logged_in(request);
         match request.method {
             "CONNECT" => self.connect(request),
             // It would show a client's credentials to scripts.
@@ -388,7 +387,7 @@ impl AsyncChat for Client {
             }
             State::LoggingIn => {
                 self.is_last = true;
-                self.checked(Login::Busy);
+                self.checked(Sender::Unchecked);
             }
             State::Tunnel(it) if it.is_looking_up() => self.fail(Failure::TimedOut),
             State::Forward(it) if it.look_up.is_some() => self.fail(Failure::TimedOut),

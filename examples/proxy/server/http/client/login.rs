@@ -2,53 +2,67 @@
 
 use std::mem;
 
-use tracing::debug;
-
 use super::{Client, State};
 use crate::http1::{self, Request, basic};
-use crate::server::users::{LONGEST, Login, too_many};
+use crate::server::users::{Login, log_wrong_password, too_many};
+
+/// Who sends a request.
+pub(super) enum Sender {
+    /// The proxy has no users.
+    Anybody,
+    /// There is no password.
+    Nobody,
+    User(Vec<u8>, Login),
+    /// The check of the password has taken too long.
+    Unchecked,
+}
 
 impl Client {
     /// Checks the password of a request. `None`: this takes a while.
-    pub(super) fn log_in(&mut self, request: &Request<'_>) -> Option<Login> {
+    pub(super) fn log_in(&mut self, request: &Request<'_>) -> Option<Sender> {
         self.user = None;
         let logins = &self.proxy.options.logins;
         if logins.is_empty() {
-            return Some(Login::Right);
+            return Some(Sender::Anybody);
         }
-        let Some((name, password)) = credentials(request) else {
-            return Some(Login::Wrong);
+        let field = request.fields.only("proxy-authorization");
+        let Some((name, password)) = field.and_then(basic::credentials) else {
+            return Some(Sender::Nobody);
         };
+        let later = name.clone();
         let then = |client: &mut Client, login| {
-            client.checked(login);
+            client.checked(Sender::User(later, login));
             Ok(())
         };
-        logins.check(&self.chat, name, password, then)
+        let known = logins.check(&self.chat, name.clone(), password, then);
+        known.map(|login| Sender::User(name, login))
     }
 
-    /// The password of a request was right, or the proxy has no users.
-    pub(super) fn logged_in(&mut self, request: &Request<'_>) {
-        if !self.proxy.options.logins.is_empty() {
-            let name = credentials(request).map(|(name, _)| name);
-            self.user = name.map(|name| String::from_utf8_lossy(&name).into_owned());
+    /// Whether the request may be served. If not, it is answered.
+    pub(super) fn admit(&mut self, request: &Request<'_>, sender: Sender) -> bool {
+        match sender {
+            Sender::Anybody => return true,
+            Sender::User(name, Login::Right) => {
+                self.user = Some(String::from_utf8_lossy(&name).into_owned());
+                return true;
+            }
+            Sender::Nobody => self.reply(request, 407, "this proxy needs a name and a password"),
+            Sender::User(name, login) => self.refuse_login(request, &name, login),
+            Sender::Unchecked => self.refuse_login(request, b"", Login::Busy),
         }
+        false
     }
 
-    /// Answers a request whose password is not right, or missing.
-    pub(super) fn refuse_login(&mut self, request: &Request<'_>, login: Login) {
+    fn refuse_login(&mut self, request: &Request<'_>, name: &[u8], login: Login) {
         match login {
             Login::TooMany(wait) => {
                 self.reply_with_wait(request, 429, &too_many(wait), wait);
             }
             Login::Busy => self.reply(request, 503, "the password cannot be checked now"),
-            Login::Right | Login::Wrong => match credentials(request) {
-                Some((name, _)) => {
-                    let name = &name[..name.len().min(LONGEST)];
-                    debug!(name = %name.escape_ascii(), "wrong password");
-                    self.reply(request, 407, "the name or the password is wrong");
-                }
-                None => self.reply(request, 407, "this proxy needs a name and a password"),
-            },
+            Login::Right | Login::Wrong => {
+                log_wrong_password(name, self.chat.peer_addr().as_ref());
+                self.reply(request, 407, "the name or the password is wrong");
+            }
         }
     }
 
@@ -61,7 +75,7 @@ impl Client {
     }
 
     /// The password in the head was checked.
-    pub(super) fn checked(&mut self, login: Login) {
+    pub(super) fn checked(&mut self, sender: Sender) {
         // A request whose reply would be dropped must not reach its server.
         if !matches!(self.state, State::LoggingIn) || self.chat.is_closing() {
             return;
@@ -71,14 +85,8 @@ impl Client {
         let head = mem::take(&mut self.head);
         let mut space = http1::field_space();
         match Request::parse(&head, &mut space) {
-            Ok(request) => self.serve(&request, login),
+            Ok(request) => self.serve(&request, sender),
             Err(rejected) => self.refuse(rejected),
         }
     }
-}
-
-/// The name and the password in a request.
-pub(super) fn credentials(request: &Request<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
-    let field = request.fields.only("proxy-authorization");
-    field.and_then(basic::credentials)
 }

@@ -7,7 +7,6 @@ use asynchat::Chat;
 use tracing::{info, warn};
 
 use super::super::response::date;
-use super::login::credentials;
 use super::{Client, State};
 use crate::http1::status::reason;
 use crate::http1::{Framing, Rejected, Request, Version};
@@ -41,12 +40,11 @@ impl Client {
             is_head: request.method == "HEAD",
             keep_alive: self.may_follow(request),
         });
-        let event = match status {
-            407 if credentials(request).is_some() => Event::WrongPassword,
-            _ => Event::Refused,
-        };
         // The target may contain a password.
-        self.log_line(event, format_args!("{}: {status} {why}", request.method));
+        self.log_line(
+            Event::Refused,
+            format_args!("{}: {status} {why}", request.method),
+        );
     }
 
     /// Whether another request may follow this one, which is not forwarded.
@@ -163,7 +161,6 @@ impl Client {
             Event::Refused => info!(target: "proxy::throttled", user, "{line}"),
             Event::Failed => info!(target: "proxy::throttled", user, "{line}"),
             Event::Prohibited => warn!(user, "{line}"),
-            Event::WrongPassword => warn!("{line}"),
         }
     }
 }
@@ -173,12 +170,12 @@ impl Client {
 enum Event {
     /// A server has responded.
     Response,
-    /// A request is not forwarded. One without a password causes no warning: every client sends one first.
+    /// A request is not forwarded. One without a password causes no warning: every client sends one
+    /// first. A wrong password has a warning of its own.
     Refused,
     /// There is no response of a server.
     Failed,
     Prohibited,
-    WrongPassword,
 }
 
 /// A response that the proxy makes itself.
