@@ -218,12 +218,13 @@ impl EventLoop {
     }
 
     /// Sets for how long [`run`](EventLoop::run) and [`run_forever`](EventLoop::run_forever) go on asking for events
-    /// before they sleep, counted from the last events of sockets. Default: zero, they sleep at once.
+    /// before they sleep, counted from the last event of a socket. Default: zero, they sleep at once.
     ///
     /// To wake a thread that sleeps costs the peer that wakes it some microseconds if it is on the same machine, and
-    /// delays its request. A server whose requests follow each other faster than that gains by 10 to 50 µs of busy
-    /// polling, and uses up to this much CPU time after each request. It does not poll while nothing comes. Do not use
-    /// it with more busy threads than cores.
+    /// delays its request. If the next request usually comes within 10 to 50 µs, set the time to that. The thread then
+    /// uses up to this much CPU time after each event, and sleeps if none follows. Any peer causes events, also one that
+    /// is refused, so a time of a millisecond or more lets a few peers keep a core busy. Do not use it with more busy
+    /// threads than cores.
     ///
     /// In [`run_once`](EventLoop::run_once), in [`run_for`](EventLoop::run_for) and on a
     /// [simulated network](crate::sim) it has no effect. With [`Workers`](crate::Workers), call it in their setup.

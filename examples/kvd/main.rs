@@ -135,7 +135,7 @@ struct Arguments {
 
     /// For how long a thread asks for requests before it sleeps, in microseconds. It serves clients of the same machine
     /// faster for more CPU time.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
     busy_poll: u32,
 
     /// The password that clients need. Other users of the system see it in the list of processes.

@@ -17,6 +17,12 @@ pub(super) struct BusyPoll {
 }
 
 impl BusyPoll {
+    fn set(&self, time: Duration) {
+        self.time.set(time);
+        // The next event begins the new time. The old one may be long.
+        self.until.set(None);
+    }
+
     /// Whether the loop asks once more before it sleeps. `found`: its last question found events.
     fn goes_on(&self, found: bool, now: impl FnOnce() -> Instant) -> bool {
         let time = self.time.get();
@@ -40,7 +46,7 @@ impl Runtime {
     pub(crate) fn set_busy_poll(&self, time: Duration) {
         // Virtual time stands still while a loop polls, so it would poll for ever.
         if self.poller.clock().is_system() {
-            self.busy_poll.time.set(time);
+            self.busy_poll.set(time);
         }
     }
 
@@ -64,7 +70,7 @@ mod tests {
         let unread = || -> Instant { unreachable!("the clock is not read") };
         let busy = BusyPoll::default();
         assert!(!busy.goes_on(true, unread), "by default it sleeps at once");
-        busy.time.set(Duration::from_micros(20));
+        busy.set(Duration::from_micros(20));
         assert!(!busy.goes_on(false, unread), "nothing has happened yet");
         assert!(busy.goes_on(true, at(0)));
         assert!(busy.goes_on(false, at(19)));
@@ -74,8 +80,10 @@ mod tests {
         assert!(!busy.goes_on(false, at(39)));
         assert!(!busy.goes_on(false, unread), "it has slept");
         // A time that no clock reaches never ends.
-        busy.time.set(Duration::MAX);
+        busy.set(Duration::MAX);
         assert!(busy.goes_on(true, at(40)));
         assert!(busy.goes_on(false, at(50)));
+        busy.set(Duration::from_micros(20));
+        assert!(!busy.goes_on(false, unread), "the old time is over");
     }
 }
