@@ -47,6 +47,7 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::Client;
+use crate::server::results::ResultMemory;
 use crate::server::shared::Data;
 use crate::store::database::{Database, WrongType};
 use crate::store::number;
@@ -209,6 +210,11 @@ impl Context<'_> {
     #[inline]
     pub fn db(&mut self) -> &mut Database {
         self.data.keyspace.database(self.client.database.load())
+    }
+
+    /// The memory of a result that is made for the reply.
+    pub fn result_memory(&self) -> ResultMemory {
+        ResultMemory::new(&self.server.shared.results, self.client)
     }
 
     pub fn ok(&mut self) -> Outcome {

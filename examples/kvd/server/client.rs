@@ -2,6 +2,7 @@
 //! except where a field says otherwise.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -91,6 +92,8 @@ pub struct Client {
     has_timeout: AtomicCell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
     pub delays_replies: AtomicCell<bool>,
+    /// The bytes of its replies that wait for the disk. The threads that write change it.
+    pub delayed: AtomicUsize,
     /// The bytes of output that wait, if they are many.
     output: AtomicCell<usize>,
 }
@@ -134,6 +137,7 @@ impl Client {
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
             delays_replies: AtomicCell::new(false),
+            delayed: AtomicUsize::new(0),
             output: AtomicCell::new(0),
         }
     }

@@ -173,6 +173,13 @@ impl Session {
         self.client.apply_timeout(&self.chat, timeout);
     }
 
+    /// Ends the connection at once.
+    pub fn end_with(&self, why: &dyn std::fmt::Display) {
+        let (client, addr) = (self.client.id, &self.client.addr);
+        tracing::warn!(client, addr, %why, "the connection of a client is ended");
+        self.chat.abort();
+    }
+
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
         self.chat.resume_reading();

@@ -25,6 +25,16 @@ pub enum Weight {
     Own,
 }
 
+impl Weight {
+    /// The bytes that were copied for it, beside this struct.
+    pub fn size_of_copy(&self) -> usize {
+        match self {
+            Weight::Text(Some(Found::Text(text))) => text.size_of_clone(),
+            _ => 0,
+        }
+    }
+}
+
 impl Ord for Item {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_weight = match (&self.weight, &other.weight) {
