@@ -93,7 +93,7 @@ pub struct Client {
     /// What was pushed last is a promise of replies that wait for the disk.
     pub delays_replies: AtomicCell<bool>,
     /// The bytes of its replies that wait for the disk. The threads that write change it.
-    pub delayed: AtomicUsize,
+    pub delayed: Arc<AtomicUsize>,
     /// The bytes of output that wait, if they are many.
     output: AtomicCell<usize>,
 }
@@ -137,7 +137,7 @@ impl Client {
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
             delays_replies: AtomicCell::new(false),
-            delayed: AtomicUsize::new(0),
+            delayed: Arc::default(),
             output: AtomicCell::new(0),
         }
     }

@@ -146,12 +146,17 @@ impl Session {
             chat.close_when_done();
         } else if is_long || has_to_wait || chat.queued() > MOST_OUTPUT {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
-            self.resume_later(|chat, resume| {
-                let this = chat.clone();
-                // An error means that the client has left.
-                chat.push_hook(move || drop(this.post(resume)));
-            });
+            self.resume_behind_output();
         }
+    }
+
+    /// Lets the next request wait until what is queued is sent.
+    fn resume_behind_output(&self) {
+        self.resume_later(|chat, resume| {
+            let this = chat.clone();
+            // An error means that the client has left.
+            chat.push_hook(move || drop(this.post(resume)));
+        });
     }
 
     /// Lets the next request wait until `wait` has called what it is given. It waits for one thing at a time.
@@ -182,6 +187,10 @@ impl Session {
 
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
+        // The turn may have ended before all its replies were queued, so that nothing waits for these yet.
+        if self.chat.queued() > MOST_OUTPUT {
+            return self.resume_behind_output();
+        }
         self.chat.resume_reading();
         // The end of a large argument continues by itself.
         if self.rest.as_ref().is_some_and(|rest| rest.large.is_none()) {

@@ -432,6 +432,26 @@ fn rows_of_removed_values_are_removed_while_changes_wait() -> Result {
     Ok(())
 }
 
+/// The replies of each turn are a promise of their own, and they have a limit together.
+#[test]
+fn a_client_whose_replies_wait_for_the_disk_is_not_served_any_more() -> Result {
+    let disk = Disk::log()?;
+    let (client, reader) = (disk.scene.client()?, disk.scene.client()?);
+    let value = "x".repeat(1_000);
+    disk.scene.ask(&client, &format!("SET k {value}\n"))?;
+    let executed = || disk.scene.shared.lock().stats.commands;
+    let before = executed();
+    for _ in 0..100 {
+        let replies = disk.scene.ask(&reader, &"GET k\n".repeat(20))?;
+        assert_eq!(replies, "");
+    }
+    let number = executed() - before;
+    assert!((60..70).contains(&number), "{number} commands");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "+OK ")?;
+    disk.expect(&reader, &format!("$1000 {value} ").repeat(2_000))
+}
+
 /// A database that sends how much it has to do.
 fn counting() -> Result<(Scene, Receiver<usize>)> {
     let (sender, rows) = mpsc::channel();
