@@ -28,6 +28,9 @@ pub struct Delayed {
     of_client: Arc<AtomicUsize>,
 }
 
+/// The memory of a promise without its replies, about.
+const PROMISE: usize = 256;
+
 /// Consecutive replies of one kind.
 pub struct Answers {
     /// How many of them answer commands that have written. The others answer none of these.
@@ -43,13 +46,14 @@ impl Delayed {
         if let Some(later) = &later {
             chat.push_with_producer(later.clone());
         }
+        client.delayed.fetch_add(PROMISE, Relaxed);
         Delayed {
             client: client.id,
             promise,
             later,
             answers: Vec::new(),
             waits_for_database: false,
-            size: 0,
+            size: PROMISE,
             of_client: Arc::clone(&client.delayed),
         }
     }

@@ -105,6 +105,7 @@ impl Journal {
         has_written: bool,
         waits_for_database: bool,
     ) -> bool {
+        client.suspend_timeout(chat);
         let mut delayed = self.delayed.borrow_mut();
         // A long reply is sent a part at a time, behind an empty promise. One to a command that has written may
         // become an error.

@@ -105,6 +105,9 @@ impl Session {
                     if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
+                    if !reply.behind.is_empty() {
+                        self.send_messages(reply);
+                    }
                     if is_durable || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
                         self.send(reply);
                     }
@@ -148,6 +151,16 @@ impl Session {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
             self.resume_behind_output();
         }
+    }
+
+    /// Adds the messages that EXEC has brought. They do not become an error with its reply.
+    #[cold]
+    fn send_messages(&self, reply: &mut Reply) {
+        if self.server.is_durable() {
+            self.send(reply);
+        }
+        reply.add_messages();
+        reply.keep();
     }
 
     /// Lets the next request wait until what is queued is sent.
@@ -309,12 +322,14 @@ pub fn skip_reply(client: &Client, reply: &mut Reply) {
 fn skip(client: &Client, reply: &mut Reply) {
     match client.reply_mode.load() {
         // This is the reply to CLIENT REPLY SKIP, or to the EXEC that has executed it.
-        ReplyMode::SkipNext => return client.reply_mode.store(ReplyMode::Skip),
+        ReplyMode::SkipNext => {
+            reply.keep();
+            return client.reply_mode.store(ReplyMode::Skip);
+        }
         ReplyMode::Skip => client.reply_mode.store(ReplyMode::On),
         ReplyMode::On | ReplyMode::Off => {}
     }
-    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
-    drop(reply.take_parts());
+    reply.drop_unwanted();
 }
 
 impl AsyncChat for Session {
