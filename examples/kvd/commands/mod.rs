@@ -1,6 +1,6 @@
 //! The commands: a table, from which they are executed and described, and a file for each family.
 //!
-//! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
+//! `execute.rs`: from a request to its reply. `describe.rs`, `docs.rs`: COMMAND. `long.rs`: replies that are made while they are
 //! sent. `stored.rs`: values that take long to make.
 
 mod clients;
@@ -8,6 +8,7 @@ mod combined;
 mod connection;
 mod counters;
 mod describe;
+mod docs;
 mod execute;
 mod expiry;
 mod hashes;
