@@ -9,7 +9,7 @@ use asynchat::{More, Producer};
 
 use super::found::Found;
 use super::options::Options;
-use super::order::{Item, Run, Weight};
+use super::order::{Item, Order, Run, Weight};
 use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
 use crate::commands::{Failure, fail};
 use crate::resp::reply::Reply;
@@ -144,6 +144,10 @@ impl Job {
             return Ok(false);
         };
         self.next_run += 1;
+        let order = Order {
+            is_sorted: self.options.is_sorted(),
+            is_descending: self.options.descending,
+        };
         let mut items = Vec::with_capacity(texts.len());
         for text in texts {
             let weight = self.weight(&text)?;
@@ -151,8 +155,8 @@ impl Job {
             items.push(Item {
                 weight,
                 text,
-                sequence: self.count,
-                options: Arc::clone(&self.options),
+                sequence: self.count as u32,
+                order,
             });
             self.count += 1;
         }
@@ -175,7 +179,7 @@ impl Job {
             Some(pattern) => self.look_up(pattern, text),
         };
         if options.alphabetic {
-            return Ok(Weight::Text(found));
+            return Ok(Weight::Text(found.map(Box::new)));
         }
         let number = match &found {
             None => Some(0.0),
