@@ -56,6 +56,11 @@
 //! attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by
 //! a thread of their own. INFO waits for the figures of all workers, so one that is busy delays it.
 //!
+//! SORT, KEYS, LPOS and the commands that combine sets make their result as a whole before they send it. All results
+//! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
+//! client to read. In Redis these replies are in the output of the client, and the client with the most is ended. What a
+//! reply shares with a key does not count, also when the key is changed meanwhile.
+//!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
 //!
@@ -174,6 +179,10 @@ struct Arguments {
     /// The maximum size of messages that a subscriber has not read. 0 for no maximum.
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
     client_output_buffer_limit: String,
+
+    /// The maximum size of all results whose replies are not complete. 0 for no maximum.
+    #[arg(long, value_name = "BYTES", default_value = "1gb")]
+    maxmemory_clients: String,
 }
 
 /// How long the server waits at its end for clients that do not read.
@@ -263,6 +272,7 @@ fn config(arguments: &Arguments) -> Result<Config> {
             &arguments.client_query_buffer_limit,
         ),
         ("client-output-buffer-limit", &subscribers),
+        ("maxmemory-clients", &arguments.maxmemory_clients),
     ] {
         config
             .set(name, value)

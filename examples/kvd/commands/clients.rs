@@ -167,11 +167,9 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         b"skip" => ReplyMode::SkipNext,
         _ => return Err(SYNTAX),
     };
-    // The replies to earlier requests are wanted. Where nothing changes, they stay one with the next ones, as in EXEC.
+    // The replies to earlier requests are wanted, and what EXEC has replied before.
     if context.client.reply_mode.load() == ReplyMode::On && mode != ReplyMode::On {
-        context
-            .server
-            .push(context.client, context.chat, context.reply);
+        context.reply.keep();
     }
     context.client.reply_mode.store(mode);
     match mode {

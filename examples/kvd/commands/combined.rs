@@ -7,6 +7,7 @@ use asynchat::{More, Producer};
 
 use super::long::Chunks;
 use crate::resp::reply::Reply;
+use crate::server::results::ResultMemory;
 
 /// How many parts are combined at a time.
 const PARTS_AT_ONCE: usize = 2;
@@ -15,6 +16,9 @@ const PARTS_AT_ONCE: usize = 2;
 pub(super) trait Combined {
     /// Combines some more. Returns false if there is nothing more.
     fn combine_some(&mut self) -> bool;
+
+    /// The bytes of memory of the result, about.
+    fn size(&self) -> usize;
 
     /// Begins the reply, when everything is combined.
     fn begin(&self, reply: &mut Reply);
@@ -25,6 +29,7 @@ pub(super) trait Combined {
 
 pub(super) struct Sending<T> {
     combined: T,
+    memory: ResultMemory,
     resp3: bool,
     /// Where the next part of the result begins. `None` before the reply has begun.
     next: Option<usize>,
@@ -32,9 +37,10 @@ pub(super) struct Sending<T> {
 }
 
 impl<T: Combined> Sending<T> {
-    pub(super) fn new(combined: T, resp3: bool) -> Sending<T> {
+    pub(super) fn new(combined: T, memory: ResultMemory, resp3: bool) -> Sending<T> {
         Sending {
             combined,
+            memory,
             resp3,
             next: None,
             chunks: Chunks::default(),
@@ -59,8 +65,10 @@ impl<T: Combined> Producer for Sending<T> {
                     break;
                 }
             }
+            self.memory.note_use(self.combined.size())?;
             return Ok(More::Chunk(reply.buffer.into()));
         };
+        self.memory.note_use(self.combined.size())?;
         self.next = self.combined.encode_some(&mut reply, from);
         if self.next.is_none() {
             // It is not asked again.

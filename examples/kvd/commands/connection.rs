@@ -221,7 +221,10 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     context.reply.resp3 = false;
     client.database.store(0);
     *lock(&client.name) = "".into();
-    client.reply_mode.store(ReplyMode::On);
+    // CLIENT REPLY SKIP is about this reply, too.
+    if client.reply_mode.load() == ReplyMode::Off {
+        client.reply_mode.store(ReplyMode::On);
+    }
     let is_open = context.data.config.password.is_empty();
     client.authenticated.store(is_open);
     context.reply.simple("RESET");

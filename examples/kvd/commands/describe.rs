@@ -1,5 +1,6 @@
 //! COMMAND: what the table says.
 
+use super::docs::document;
 use super::flag::{self, BLOCKING, FAST, LOADING, MOVABLEKEYS, READONLY, STALE, WRITE};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, table};
 use crate::resp::reply::Reply;
@@ -175,23 +176,6 @@ fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .iter()
         .for_each(|command| document(context.reply, command));
     Ok(())
-}
-
-fn document(reply: &mut Reply, command: &Command) {
-    reply.text(command.name);
-    reply.map(if command.subcommands.is_empty() { 2 } else { 3 });
-    for (field, value) in [("summary", command.summary), ("group", command.group)] {
-        reply.text(field);
-        reply.text(value);
-    }
-    if !command.subcommands.is_empty() {
-        reply.text("subcommands");
-        reply.map(command.subcommands.len());
-        command
-            .subcommands
-            .iter()
-            .for_each(|sub| document(reply, sub));
-    }
 }
 
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -407,7 +407,10 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     match &*hash {
-        Hash::Large(table) => sample::distinct(context.reply, table, number, size, encode_one),
+        Hash::Large(table) => {
+            let memory = context.result_memory();
+            sample::distinct((context.reply, memory), table, number, size, encode_one);
+        }
         Hash::Small(fields) => {
             let mut found: Vec<&Field> = fields.iter().collect();
             if number < found.len() {

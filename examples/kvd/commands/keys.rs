@@ -8,6 +8,7 @@ use super::{
 use crate::resp::request::Args;
 use crate::store::database::{Database, Entry};
 use crate::store::keyspace::DATABASES;
+use crate::store::table::size_of_entry;
 use crate::store::value::Value;
 
 pub(super) const TABLE: &[Command] = &[
@@ -400,7 +401,7 @@ fn usage(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let found = context.db().entry(args.get(2)).map(|entry| {
         // The table has 8 slots for 7 entries at most, and a byte of its own for each slot.
-        (size_of::<Entry>() + 1) * 8 / 7 + entry.key.heap() + entry.value.heap(samples)
+        size_of_entry::<Entry>() + entry.key.heap() + entry.value.heap(samples)
     });
     match found {
         Some(bytes) => context.reply.count(bytes),

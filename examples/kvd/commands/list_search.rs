@@ -11,6 +11,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, count, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::results::ResultMemory;
 use crate::store::database::Database;
 use crate::store::list::{End, List};
 use crate::store::text::Text;
@@ -244,6 +245,7 @@ struct Positions {
     /// Those that are not in the reply yet, once it has begun.
     left: Option<std::vec::IntoIter<usize>>,
     resp3: bool,
+    memory: ResultMemory,
 }
 
 impl Positions {
@@ -281,8 +283,10 @@ impl Producer for Positions {
             if !self.advance() {
                 self.left = Some(self.begin(&mut reply));
             }
+            self.memory.note_use(size_of_val(&*self.found))?;
             return Ok(More::Chunk(reply.buffer.into()));
         };
+        self.memory.note_use(size_of_val(left.as_slice()))?;
         while reply.len() < budget.min(MOST_AT_ONCE)
             && let Some(index) = left.next()
         {
@@ -337,6 +341,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         found: Vec::new(),
         left: None,
         resp3: context.reply.resp3,
+        memory: context.result_memory(),
     };
     if positions.search.list.len() > long::MANY {
         context.reply.produce(positions);

@@ -9,6 +9,7 @@ use asynchat::{More, Producer};
 use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::results::ResultMemory;
 use crate::store::database::Entry;
 pub(super) use crate::store::dropper::{Snapshot, drop_later};
 use crate::store::glob;
@@ -43,7 +44,15 @@ const SEGMENTS_AT_ONCE: usize = 8;
 /// them as it takes them.
 pub(super) fn reply_items(
     reply: &mut Reply,
-    next: impl FnMut(&mut Reply) -> bool + Send + 'static,
+    mut next: impl FnMut(&mut Reply) -> bool + Send + 'static,
+) {
+    try_reply_items(reply, move |reply| Ok(next(reply)));
+}
+
+/// An error of `next` ends the connection.
+pub(super) fn try_reply_items(
+    reply: &mut Reply,
+    next: impl FnMut(&mut Reply) -> io::Result<bool> + Send + 'static,
 ) {
     reply.produce(Items {
         next,
@@ -79,7 +88,7 @@ struct Items<F> {
     chunks: Chunks,
 }
 
-impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
+impl<F: FnMut(&mut Reply) -> io::Result<bool>> Producer for Items<F> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if let Some(more) = self.chunks.next() {
             return Ok(more);
@@ -89,16 +98,17 @@ impl<F: FnMut(&mut Reply) -> bool> Producer for Items<F> {
             ..Reply::default()
         };
         reply.buffer.reserve(budget + 1024);
-        while has_room(&reply, budget) && (self.next)(&mut reply) {}
+        while has_room(&reply, budget) && (self.next)(&mut reply)? {}
         Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }
 
 /// KEYS.
 pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let now = context.data.keyspace.now();
+    let (now, memory) = (context.data.keyspace.now(), context.result_memory());
     let db = context.db();
     let mut search = Search {
+        memory,
         table: Snapshot(db.table().clone()),
         pattern: args.get(1).to_vec(),
         now,
@@ -120,6 +130,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// A search for keys in a snapshot of the table. The number of keys comes before them in the reply, so the search
 /// ends before the reply begins.
 struct Search {
+    memory: ResultMemory,
     table: Snapshot<Table<Entry>>,
     pattern: Vec<u8>,
     now: i64,
@@ -150,8 +161,10 @@ impl Search {
 impl Producer for Search {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if let Some(output) = &mut self.output {
+            self.memory.note_use(output.len())?;
             return output.more(budget);
         }
+        self.memory.note_use(self.found.buffer.capacity())?;
         for _ in 0..SEGMENTS_AT_ONCE {
             if !self.advance() {
                 let mut head = Reply::default();

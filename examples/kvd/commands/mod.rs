@@ -1,6 +1,6 @@
 //! The commands: a table, from which they are executed and described, and a file for each family.
 //!
-//! `execute.rs`: from a request to its reply. `describe.rs`: COMMAND. `long.rs`: replies that are made while they are
+//! `execute.rs`: from a request to its reply. `describe.rs`, `docs.rs`: COMMAND. `long.rs`: replies that are made while they are
 //! sent. `stored.rs`: values that take long to make.
 
 mod clients;
@@ -8,6 +8,7 @@ mod combined;
 mod connection;
 mod counters;
 mod describe;
+mod docs;
 mod execute;
 mod expiry;
 mod hashes;
@@ -47,6 +48,7 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::Client;
+use crate::server::results::ResultMemory;
 use crate::server::shared::Data;
 use crate::store::database::{Database, WrongType};
 use crate::store::number;
@@ -209,6 +211,11 @@ impl Context<'_> {
     #[inline]
     pub fn db(&mut self) -> &mut Database {
         self.data.keyspace.database(self.client.database.load())
+    }
+
+    /// The memory of a result that is made for the reply.
+    pub fn result_memory(&self) -> ResultMemory {
+        ResultMemory::new(&self.server.shared.results, self.client)
     }
 
     pub fn ok(&mut self) -> Outcome {

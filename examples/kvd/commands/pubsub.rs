@@ -172,14 +172,14 @@ fn unsubscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome
 
 fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
     let count = context.client.subscription_count.load();
+    // A confirmation is a message. CLIENT REPLY does not suppress it.
+    let is_kept = context.client.reply_mode.load() != ReplyMode::On;
     context.reply.push(3);
     context.reply.bulk(what);
     context.reply.optional(name);
     context.reply.count(count);
-    // A confirmation is a message. CLIENT REPLY does not suppress it.
-    if context.client.reply_mode.load() != ReplyMode::On && context.mode != Mode::Exec {
-        let (client, chat) = (context.client, context.chat);
-        context.server.push(client, chat, context.reply);
+    if is_kept {
+        context.reply.keep();
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use super::long::{self, Snapshot};
 use crate::resp::reply::Reply;
-use crate::store::table::{Keyed, Table};
+use crate::server::results::ResultMemory;
+use crate::store::table::{Keyed, Table, size_of_entry};
 use crate::store::text::Text;
 
 /// Replies with so many different entries, at most all. The array has begun. Those of a large table are looked for
 /// while the reply is sent. `size` is how many bytes an entry has.
 pub(super) fn distinct<T: Keyed + Send + Sync + 'static>(
-    reply: &mut Reply,
+    (reply, memory): (&mut Reply, ResultMemory),
     table: &Table<T>,
     number: usize,
     size: impl Fn(&T) -> usize,
@@ -25,7 +26,7 @@ pub(super) fn distinct<T: Keyed + Send + Sync + 'static>(
     let table = Snapshot(table.clone());
     match number > table.len() / 3 {
         true => select(reply, table, number, encode),
-        false => draw(reply, table, number, encode),
+        false => draw((reply, memory), table, number, encode),
     }
 }
 
@@ -55,21 +56,26 @@ fn select<T: Keyed + Send + Sync + 'static>(
 
 /// Takes arbitrary entries until there are enough different ones.
 fn draw<T: Keyed + Send + Sync + 'static>(
-    reply: &mut Reply,
+    (reply, mut memory): (&mut Reply, ResultMemory),
     table: Snapshot<Table<T>>,
     number: usize,
     encode: impl Fn(&mut Reply, &T) + Send + 'static,
 ) {
     let mut seen: HashSet<Text> = HashSet::new();
-    long::reply_items(reply, move |reply| {
+    let mut copied = 0;
+    long::try_reply_items(reply, move |reply| {
         while seen.len() < number
             && let Some(entry) = table.random(fastrand::u64(..))
         {
-            if seen.insert(entry.key().into()) {
+            let key = Text::from(entry.key());
+            let size = key.heap();
+            if seen.insert(key) {
+                copied += size;
+                memory.note_use(seen.len() * size_of_entry::<Text>() + copied)?;
                 encode(reply, entry);
-                return true;
+                return Ok(true);
             }
         }
-        false
+        Ok(false)
     });
 }

@@ -130,6 +130,7 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let config = &context.data.config;
     let limit = &context.server.shared.query_buffer;
     limit.store(config.query_buffer, Relaxed);
+    context.server.shared.results.set_limit(config.results);
     let (output, timeout) = (config.output, config.timeout);
     for client in context.data.clients.values() {
         client.post(move |session| session.apply_config(output, timeout));

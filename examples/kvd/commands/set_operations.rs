@@ -12,6 +12,7 @@ use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::Database;
+use crate::store::table::size_of_entry;
 use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
@@ -118,6 +119,8 @@ struct Job {
     segment: usize,
     member: usize,
     result: Snapshot<Set>,
+    /// The bytes of the members that are copies.
+    copied: usize,
     /// The reply is only the number of members, and this is the highest that is of interest.
     limit: Option<usize>,
 }
@@ -139,6 +142,7 @@ impl Job {
             segment: 0,
             member: 0,
             result: Snapshot(Set::default()),
+            copied: 0,
             limit: None,
         }
     }
@@ -176,12 +180,17 @@ impl Combined for Job {
                 Combine::Union => self.set == 0 || !self.result.contains(name),
             };
             if is_wanted {
+                self.copied += member.size_of_clone();
                 self.result.insert_new(member.clone());
             }
         }
         self.segment += 1;
         self.member = 0;
         true
+    }
+
+    fn size(&self) -> usize {
+        self.result.len() * size_of_entry::<Text>() + self.copied
     }
 
     fn begin(&self, reply: &mut Reply) {
@@ -210,7 +219,8 @@ fn send(context: &mut Context<'_>, mut job: Job) {
     let members = job.sets.iter().flat_map(|set| set.iter());
     if long::are_many(job.len(), members.map(|it| it.as_bytes().len())) {
         let resp3 = context.reply.resp3;
-        return context.reply.produce(Sending::new(job, resp3));
+        let memory = context.result_memory();
+        return context.reply.produce(Sending::new(job, memory, resp3));
     }
     while job.combine_some() {}
     job.begin(context.reply);

@@ -309,6 +309,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         3 => Some(integer(args.get(2))?),
         _ => return Err(SYNTAX),
     };
+    let memory = context.result_memory();
     let db = context
         .data
         .keyspace
@@ -340,7 +341,7 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = set.len().min(wanted as usize);
     context.reply.array(number);
     let size = |it: &Text| it.as_bytes().len();
-    sample::distinct(context.reply, set, number, size, |reply, it| {
+    sample::distinct((context.reply, memory), set, number, size, |reply, it| {
         reply.item(it);
     });
     Ok(())

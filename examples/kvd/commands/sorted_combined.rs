@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::long::{self, Snapshot};
 use crate::store::database::{Database, WrongType};
+use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
+use crate::store::table::size_of_entry;
 use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
@@ -99,6 +101,8 @@ pub(super) struct Job {
     segment: usize,
     member: usize,
     pub(super) result: Snapshot<SortedSet>,
+    /// The bytes of its members that have an allocation of their own.
+    copied: usize,
 }
 
 impl Job {
@@ -124,6 +128,7 @@ impl Job {
             segment: 0,
             member: 0,
             result: Snapshot(SortedSet::default()),
+            copied: 0,
         }
     }
 
@@ -175,13 +180,20 @@ impl Job {
                     (!is_other).then_some(score)
                 }
             };
-            if let Some(score) = combined {
-                self.result.insert(name, score);
+            if let Some(score) = combined
+                && self.result.insert(name, score)
+            {
+                self.copied += member.heap();
             }
         }
         self.segment += 1;
         self.member = 0;
         true
+    }
+
+    /// The bytes of memory of the result, about. It has each member twice.
+    pub(super) fn size(&self) -> usize {
+        2 * (self.result.len() * size_of_entry::<Scored>() + self.copied)
     }
 
     pub(super) fn is_long(&self) -> bool {

@@ -228,7 +228,8 @@ fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
         resp3,
     };
     if answer.job.is_long() {
-        context.reply.produce(Sending::new(answer, resp3));
+        let memory = context.result_memory();
+        context.reply.produce(Sending::new(answer, memory, resp3));
         return Ok(());
     }
     while answer.combine_some() {}
@@ -250,6 +251,10 @@ struct Answer {
 impl Combined for Answer {
     fn combine_some(&mut self) -> bool {
         self.job.combine_some()
+    }
+
+    fn size(&self) -> usize {
+        self.job.size()
     }
 
     fn begin(&self, reply: &mut Reply) {

@@ -115,20 +115,23 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
         return Ok(());
     }
     context.reply.array(transaction.queued.len());
+    drop_unwanted(context);
     let mode = std::mem::replace(&mut context.mode, Mode::Exec);
     for (command, args) in &transaction.queued {
         if let Err(failure) = execute::run(context, command, args.args()) {
             context.reply.error(&failure.0);
         }
+        drop_unwanted(context);
     }
     context.mode = mode;
-    context.reply.end_exec();
-    if context.client.reply_mode.load() == ReplyMode::SkipNext {
-        // The reply that is not wanted is that of the next request.
-        let (client, chat) = (context.client, context.chat);
-        context.server.push(client, chat, context.reply);
-    }
     Ok(())
+}
+
+/// CLIENT REPLY OFF applies to the parts of the reply of EXEC.
+fn drop_unwanted(context: &mut Context<'_>) {
+    if context.client.reply_mode.load() == ReplyMode::Off {
+        context.reply.drop_unwanted();
+    }
 }
 
 fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

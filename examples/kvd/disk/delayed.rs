@@ -1,6 +1,9 @@
 //! Replies that wait for the log.
 
 use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use asynchat::bytes::Bytes;
 use asynchat::{Chat, Promise};
@@ -8,6 +11,7 @@ use asynchat::{Chat, Promise};
 use super::later::Later;
 use super::status::Status;
 use crate::resp::reply::{Part, Reply};
+use crate::server::client::Client;
 
 /// Replies of a client, one after another, behind a promise.
 pub struct Delayed {
@@ -20,7 +24,12 @@ pub struct Delayed {
     pub waits_for_database: bool,
     /// The bytes of memory, as far as they are known.
     pub size: usize,
+    /// Those of all replies of this client that wait.
+    of_client: Arc<AtomicUsize>,
 }
+
+/// The memory of a promise without its replies, about.
+const PROMISE: usize = 256;
 
 /// Consecutive replies of one kind.
 pub struct Answers {
@@ -31,19 +40,21 @@ pub struct Answers {
 
 impl Delayed {
     /// Has no replies yet. `is_long`: the replies will have parts.
-    pub fn new(client: u64, chat: &Chat, is_long: bool) -> Delayed {
+    pub fn new(client: &Client, chat: &Chat, is_long: bool) -> Delayed {
         let promise = chat.promise();
         let later = is_long.then(Later::default);
         if let Some(later) = &later {
             chat.push_with_producer(later.clone());
         }
+        client.delayed.fetch_add(PROMISE, Relaxed);
         Delayed {
-            client,
+            client: client.id,
             promise,
             later,
             answers: Vec::new(),
             waits_for_database: false,
-            size: 0,
+            size: PROMISE,
+            of_client: Arc::clone(&client.delayed),
         }
     }
 
@@ -53,7 +64,9 @@ impl Delayed {
             return;
         }
         let parts = reply.parts.iter().map(Part::size);
-        self.size += reply.len() + parts.sum::<usize>();
+        let size = reply.len() + parts.sum::<usize>();
+        self.size += size;
+        self.of_client.fetch_add(size, Relaxed);
         let written = usize::from(has_written);
         match self.answers.last_mut() {
             Some(last) if (last.written > 0) == has_written => {
@@ -69,14 +82,14 @@ impl Delayed {
 
     /// Sends the replies.
     pub fn send(mut self, status: &Status) {
-        status.remove_waiting(self.size);
+        self.note_end(status);
         let answers = mem::take(&mut self.answers).into_iter();
         self.provide(answers.flat_map(|it| it.parts));
     }
 
     /// Sends this error instead of each reply to a command that has written.
     pub fn refuse(mut self, error: &str, status: &Status) {
-        status.remove_waiting(self.size);
+        self.note_end(status);
         let answers = mem::take(&mut self.answers).into_iter();
         self.provide(answers.flat_map(|it| match it.written {
             0 => it.parts,
@@ -86,6 +99,11 @@ impl Delayed {
                 reply.take_parts()
             }
         }));
+    }
+
+    fn note_end(&self, status: &Status) {
+        status.remove_waiting(self.size);
+        self.of_client.fetch_sub(self.size, Relaxed);
     }
 
     fn provide(self, parts: impl Iterator<Item = Part>) {

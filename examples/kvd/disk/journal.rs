@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use asynchat::Chat;
@@ -37,8 +38,9 @@ impl AppendFsync {
 /// The rows of so many changes are made at once: this takes some milliseconds, in which no command is executed.
 const MANY_CHANGES: usize = 1000;
 
-/// A client whose replies that wait have more bytes than this has to wait for them before its next request.
-const MOST_DELAYED: usize = 256 * 1024;
+/// A client whose replies that wait have more bytes than this has to wait for them before its next request. It is the
+/// high-water mark of output, too.
+const MOST_DELAYED: usize = 64 * 1024;
 
 /// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
 ///
@@ -103,12 +105,13 @@ impl Journal {
         has_written: bool,
         waits_for_database: bool,
     ) -> bool {
+        client.suspend_timeout(chat);
         let mut delayed = self.delayed.borrow_mut();
         // A long reply is sent a part at a time, behind an empty promise. One to a command that has written may
         // become an error.
         let is_long = !reply.parts.is_empty();
         if is_long && !has_written {
-            delayed.push(Delayed::new(client.id, chat, false));
+            delayed.push(Delayed::new(client, chat, false));
             client.delays_replies.store(false);
             reply.flush(chat);
             return false;
@@ -116,7 +119,7 @@ impl Journal {
         // If nothing else was pushed to this client since its last promise, the reply joins that, unless one is long.
         let is_next = |it: &&mut Delayed| it.client == client.id && client.delays_replies.load();
         if is_long || delayed.last_mut().filter(is_next).is_none() {
-            delayed.push(Delayed::new(client.id, chat, is_long));
+            delayed.push(Delayed::new(client, chat, is_long));
             client.delays_replies.store(!is_long);
         }
         let Some(last) = delayed.last_mut() else {
@@ -124,7 +127,7 @@ impl Journal {
         };
         last.add(reply, has_written);
         last.waits_for_database |= waits_for_database;
-        waits_for_database || last.size > MOST_DELAYED
+        waits_for_database || client.delayed.load(Relaxed) > MOST_DELAYED
     }
 
     /// Whether replies wait that nothing was scheduled for.

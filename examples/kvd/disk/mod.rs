@@ -15,6 +15,7 @@ pub mod loader;
 mod lock;
 pub mod log;
 mod names;
+mod retry;
 pub mod rows;
 pub mod saver;
 pub mod status;

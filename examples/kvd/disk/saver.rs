@@ -22,8 +22,8 @@ use super::writer::Save;
 use crate::store::keyspace::Keyspace;
 
 /// After a failure a thread tries again after this time, which doubles each time up to the second one.
-pub const RETRY: Duration = Duration::from_secs(1);
-pub const LONGEST_RETRY: Duration = Duration::from_secs(8);
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(8);
 
 /// So many bytes are saved at once. Up to four times as many may wait.
 const MANY_BYTES: usize = 16 << 20;

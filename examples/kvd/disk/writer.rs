@@ -2,7 +2,8 @@
 //!
 //! It takes all batches that wait, and appends them as one frame. Only then it sends the replies that wait for them. If
 //! the disk is full, commands that were executed are answered with an error, which says that their changes are in memory.
-//! The thread keeps these, and tries again later, or when another batch comes. New commands that write are refused.
+//! The thread keeps these, and tries again after some time (`retry.rs`), whatever comes meanwhile: keys that expire are
+//! changes, too. New commands that write are refused.
 
 use std::mem;
 use std::path::Path;
@@ -10,15 +11,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Error;
 use super::delayed::{Delayed, not_written};
 use super::journal::AppendFsync;
 use super::lock::{create, lock};
 use super::log::Log;
+use super::retry::Retry;
 use super::rows::Op;
-use super::saver::{LONGEST_RETRY, Logged, RETRY, Saved, save_batches};
+use super::saver::{Logged, Saved, save_batches};
 use super::status::{Alive, DIED, Status};
 use super::unsaved::Unsaved;
 use crate::store::keyspace::Keyspace;
@@ -122,7 +124,14 @@ impl Writer {
         let alive = || Alive::new(&status, &on_death);
         let threads = [
             spawn("log", alive(), move |status| {
-                log_batches(&mut *append, last, &waiting, &to_saver, status)
+                log_batches(
+                    &mut *append,
+                    last,
+                    &waiting,
+                    &to_saver,
+                    status,
+                    Instant::now,
+                )
             })?,
             spawn("saver", alive(), move |status| {
                 save_batches(&mut *save, interval, &logged, status)
@@ -190,16 +199,16 @@ fn log_batches(
     waiting: &Receiver<Batch>,
     logged: &Sender<Logged>,
     status: &Status,
+    clock: impl Fn() -> Instant,
 ) -> Result<(), Error> {
     // What could not be written.
     let mut ops: Vec<Op> = Vec::new();
     let (mut size, mut executed) = (0, 0);
-    let mut has_failed = false;
-    let mut retry = RETRY;
+    let mut retry = Retry::default();
     loop {
-        let first = match has_failed {
+        let first = match retry.has_failed() {
             false => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            true => waiting.recv_timeout(retry),
+            true => waiting.recv_timeout(retry.left(clock())),
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
         let mut delayed: Vec<Delayed> = Vec::new();
@@ -209,12 +218,19 @@ fn log_batches(
             ops.extend(batch.ops);
             delayed.extend(batch.delayed);
         }
+        let now = clock();
+        if !is_over && retry.left(now) > Duration::ZERO {
+            let why = not_written(&status.log.failure().unwrap_or_default());
+            delayed.into_iter().for_each(|it| it.refuse(&why, status));
+            continue;
+        }
         let outcome = match ops.is_empty() {
             true => Ok(number),
             false => append(&ops, status.saved.load(Ordering::Acquire)),
         };
         status.log.set("log", &outcome);
-        has_failed = outcome.is_err();
+        let has_failed = outcome.is_err();
+        retry.note(!has_failed, now);
         let mut for_later = Vec::new();
         match outcome {
             Ok(last) => {
@@ -226,12 +242,10 @@ fn log_batches(
                         false => it.send(status),
                     }
                 }
-                retry = RETRY;
             }
             Err(error) => {
-                let text = not_written(&error.to_string());
-                delayed.into_iter().for_each(|it| it.refuse(&text, status));
-                retry = (retry * 2).min(LONGEST_RETRY);
+                let why = not_written(&error.to_string());
+                delayed.into_iter().for_each(|it| it.refuse(&why, status));
             }
         }
         // At the end the database may still have room for what the log has not.
@@ -248,5 +262,54 @@ fn log_batches(
         if is_over {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use super::*;
+
+    /// Each expired key is a batch.
+    #[test]
+    fn a_log_that_cannot_be_written_is_not_tried_for_each_batch() {
+        let (batches, waiting) = mpsc::channel();
+        let (logged, _saver) = mpsc::channel();
+        let send = |batches: &Sender<Batch>| {
+            let batch = Batch {
+                ops: vec![Op::Delete(b"k".to_vec())],
+                executed: 1,
+                delayed: Vec::new(),
+            };
+            batches.send(batch).unwrap();
+        };
+        send(&batches);
+        // Whenever the thread looks at the time, there is another batch. There are no more after the time has stood still
+        // for long, and then gone on.
+        let (now, looks) = (Cell::new(Instant::now()), Cell::new(0));
+        let batches = RefCell::new(Some(batches));
+        let clock = || {
+            looks.set(looks.get() + 1);
+            match looks.get() {
+                100 => now.set(now.get() + Duration::from_secs(1)),
+                200 => drop(batches.take()),
+                _ => {}
+            }
+            batches.borrow().iter().for_each(&send);
+            now.get()
+        };
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let of_log = Arc::clone(&attempts);
+        let mut append = move |ops: &[Op], _| {
+            of_log.lock().unwrap().push(ops.len());
+            Err("full".into())
+        };
+        let outcome = log_batches(&mut append, 0, &waiting, &logged, &Status::default(), clock);
+        assert!(outcome.is_ok());
+        // The last one is that of the end. Nothing is lost.
+        let attempts = attempts.lock().unwrap();
+        assert_eq!((attempts.len(), attempts[0]), (3, 1), "{attempts:?}");
+        assert!(attempts[1] > 90 && attempts[2] > 190, "{attempts:?}");
     }
 }

@@ -37,6 +37,8 @@ pub struct Reply {
     /// What is behind the parts.
     pub buffer: Vec<u8>,
     pub parts: Vec<Part>,
+    /// How many of the parts are sent whatever CLIENT REPLY says.
+    pub kept: usize,
     /// Whether the client has asked for version 3 of the protocol.
     pub resp3: bool,
     /// Messages that follow the reply of EXEC.
@@ -73,6 +75,7 @@ impl Reply {
 
     #[cold]
     fn flush_parts(&mut self, chat: &Chat) {
+        self.kept = 0;
         for part in self.parts.drain(..) {
             match part {
                 Part::Copied(data) => chat.push(data),
@@ -93,11 +96,24 @@ impl Reply {
 
     /// Takes what is in the encoder.
     pub fn take_parts(&mut self) -> Vec<Part> {
+        self.keep();
+        self.kept = 0;
+        std::mem::take(&mut self.parts)
+    }
+
+    /// What is in the encoder is sent, whatever CLIENT REPLY says about what follows.
+    pub fn keep(&mut self) {
         if !self.buffer.is_empty() {
             self.parts
                 .push(Part::Copied(std::mem::take(&mut self.buffer)));
         }
-        std::mem::take(&mut self.parts)
+        self.kept = self.parts.len();
+    }
+
+    /// Drops what the client does not want.
+    pub fn drop_unwanted(&mut self) {
+        self.parts.truncate(self.kept);
+        self.buffer.clear();
     }
 
     /// The chunks that a producer returns for this reply.
@@ -196,7 +212,7 @@ impl Reply {
     }
 
     /// Adds the messages that follow the reply.
-    pub fn end_exec(&mut self) {
+    pub fn add_messages(&mut self) {
         for message in self.behind.drain(..) {
             self.buffer.extend_from_slice(&message);
         }

@@ -2,6 +2,8 @@
 //! except where a field says otherwise.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -89,8 +91,12 @@ pub struct Client {
     pub closes: AtomicCell<bool>,
     /// Whether the connection closes when it is idle.
     has_timeout: AtomicCell<bool>,
+    /// Whether `timeout` is applied when its replies do not wait for the disk any more.
+    timeout_follows: AtomicCell<bool>,
     /// What was pushed last is a promise of replies that wait for the disk.
     pub delays_replies: AtomicCell<bool>,
+    /// The bytes of its replies that wait for the disk. The threads that write change it.
+    pub delayed: Arc<AtomicUsize>,
     /// The bytes of output that wait, if they are many.
     output: AtomicCell<usize>,
 }
@@ -133,7 +139,9 @@ impl Client {
             waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
+            timeout_follows: AtomicCell::new(false),
             delays_replies: AtomicCell::new(false),
+            delayed: Arc::default(),
             output: AtomicCell::new(0),
         }
     }
@@ -176,15 +184,47 @@ impl Client {
         }
     }
 
-    /// Applies `timeout`, in seconds. A client that waits, for an element or for messages, is not idle.
+    /// Applies `timeout`, in seconds. A client that waits is not idle: for an element, for messages, or for the disk.
     pub fn apply_timeout(&self, chat: &Chat, seconds: u64) {
         if seconds == 0 && !self.has_timeout.load() {
             return;
         }
-        let is_waiting = self.is_blocked.load() || self.subscription_count.load() > 0;
+        let waits_for_disk = self.delayed.load(Relaxed) > 0;
+        if waits_for_disk && seconds > 0 {
+            self.apply_timeout_later(chat);
+        }
+        let is_waiting =
+            waits_for_disk || self.is_blocked.load() || self.subscription_count.load() > 0;
         let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
         self.has_timeout.store(after.is_some());
         chat.set_idle_timeout(after);
+    }
+
+    /// Its replies begin to wait for the disk.
+    #[inline]
+    pub fn suspend_timeout(&self, chat: &Chat) {
+        if self.has_timeout.load() {
+            self.has_timeout.store(false);
+            chat.set_idle_timeout(None);
+            self.apply_timeout_later(chat);
+        }
+    }
+
+    /// Applies `timeout` when the replies that wait so far are sent.
+    fn apply_timeout_later(&self, chat: &Chat) {
+        if self.timeout_follows.swap(true) {
+            return;
+        }
+        let this = chat.clone();
+        chat.push_hook(move || {
+            // An error means that the client has left.
+            let _ = this.post(|session: &mut Session| {
+                let timeout = session.server.shared.lock().config.timeout;
+                session.client.timeout_follows.store(false);
+                session.client.apply_timeout(&session.chat, timeout);
+                Ok(())
+            });
+        });
     }
 
     /// The channels or the patterns to which it has subscribed.

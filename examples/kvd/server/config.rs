@@ -23,6 +23,7 @@ const OPTIONS: &[&str] = &["appendfsync", "appendonly"];
 const CHANGEABLE: &[&str] = &[
     "client-output-buffer-limit",
     "client-query-buffer-limit",
+    "maxmemory-clients",
     "proto-max-bulk-len",
     "protected-mode",
     "requirepass",
@@ -46,6 +47,8 @@ pub struct Config {
     pub timeout: u64,
     /// The hard limit of `client-output-buffer-limit` for subscribers: output that others cause.
     pub output: usize,
+    /// `maxmemory-clients`: of all results whose replies are not complete.
+    pub results: usize,
 }
 
 impl Default for Config {
@@ -63,6 +66,7 @@ impl Default for Config {
             ("dir", ""),
             ("maxclients", "10000"),
             ("maxmemory", "0"),
+            ("maxmemory-clients", "1073741824"),
             ("maxmemory-policy", "noeviction"),
             ("port", "6379"),
             ("proto-max-bulk-len", "536870912"),
@@ -80,6 +84,7 @@ impl Default for Config {
             password: String::new(),
             timeout: 0,
             output: 32 << 20,
+            results: 1 << 30,
         }
     }
 }
@@ -184,6 +189,13 @@ impl Config {
                         stored = format!("normal 0 0 0 slave 0 0 0 pubsub {hard} 0 0");
                     }
                 }
+            }
+            "maxmemory-clients" => {
+                let Some(bytes) = memory(value) else {
+                    return failed("argument must be a memory value");
+                };
+                self.results = if bytes == 0 { usize::MAX } else { bytes };
+                stored = bytes.to_string();
             }
             _ => {
                 let Some(bytes) = memory(value) else {

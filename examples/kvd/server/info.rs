@@ -245,6 +245,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("maxclients", &server.shared.most_clients);
             add("blocked_clients", &data.waiting.clients);
             add("pubsub_clients", &subscribers);
+            add("client_results_memory", &server.shared.results.total());
         }
         "persistence" => {
             add("loading", &0);
@@ -267,6 +268,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("total_commands_processed", &data.stats.commands);
             add("rejected_connections", &refused);
             add("lazyfreed_objects", &freed);
+            add("evicted_clients", &server.shared.results.evicted());
             add("expired_keys", &expired);
             add("keyspace_hits", &data.stats.hits);
             add("keyspace_misses", &data.stats.misses);

@@ -1,7 +1,7 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
-//! there. `client.rs`: what others see of it. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
+//! there. `results.rs`: the memory of long replies. `client.rs`: what others see of it. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
 //! clients that wait for elements. `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and
 //! figures.
 
@@ -11,6 +11,7 @@ pub mod info;
 pub mod mailbox;
 pub mod pubsub;
 pub mod rest;
+pub mod results;
 pub mod session;
 pub mod shared;
 pub mod targets;

@@ -105,6 +105,9 @@ impl Session {
                     if !client.is_blocked.load() {
                         skip_reply(client, reply);
                     }
+                    if !reply.behind.is_empty() {
+                        self.send_messages(reply);
+                    }
                     if is_durable || reply.len() > MOST_OUTPUT / 4 || !reply.parts.is_empty() {
                         self.send(reply);
                     }
@@ -146,12 +149,27 @@ impl Session {
             chat.close_when_done();
         } else if is_long || has_to_wait || chat.queued() > MOST_OUTPUT {
             // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
-            self.resume_later(|chat, resume| {
-                let this = chat.clone();
-                // An error means that the client has left.
-                chat.push_hook(move || drop(this.post(resume)));
-            });
+            self.resume_behind_output();
         }
+    }
+
+    /// Adds the messages that EXEC has brought. They do not become an error with its reply.
+    #[cold]
+    fn send_messages(&self, reply: &mut Reply) {
+        if self.server.is_durable() {
+            self.send(reply);
+        }
+        reply.add_messages();
+        reply.keep();
+    }
+
+    /// Lets the next request wait until what is queued is sent.
+    fn resume_behind_output(&self) {
+        self.resume_later(|chat, resume| {
+            let this = chat.clone();
+            // An error means that the client has left.
+            chat.push_hook(move || drop(this.post(resume)));
+        });
     }
 
     /// Lets the next request wait until `wait` has called what it is given. It waits for one thing at a time.
@@ -173,8 +191,19 @@ impl Session {
         self.client.apply_timeout(&self.chat, timeout);
     }
 
+    /// Ends the connection at once.
+    pub fn end_with(&self, why: &dyn std::fmt::Display) {
+        let (client, addr) = (self.client.id, &self.client.addr);
+        tracing::warn!(client, addr, %why, "the connection of a client is ended");
+        self.chat.abort();
+    }
+
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
+        // The turn may have ended before all its replies were queued, so that nothing waits for these yet.
+        if self.chat.queued() > MOST_OUTPUT {
+            return self.resume_behind_output();
+        }
         self.chat.resume_reading();
         // The end of a large argument continues by itself.
         if self.rest.as_ref().is_some_and(|rest| rest.large.is_none()) {
@@ -293,12 +322,14 @@ pub fn skip_reply(client: &Client, reply: &mut Reply) {
 fn skip(client: &Client, reply: &mut Reply) {
     match client.reply_mode.load() {
         // This is the reply to CLIENT REPLY SKIP, or to the EXEC that has executed it.
-        ReplyMode::SkipNext => return client.reply_mode.store(ReplyMode::Skip),
+        ReplyMode::SkipNext => {
+            reply.keep();
+            return client.reply_mode.store(ReplyMode::Skip);
+        }
         ReplyMode::Skip => client.reply_mode.store(ReplyMode::On),
         ReplyMode::On | ReplyMode::Off => {}
     }
-    // Replies to earlier requests of the same read have been sent: CLIENT REPLY flushes.
-    drop(reply.take_parts());
+    reply.drop_unwanted();
 }
 
 impl AsyncChat for Session {

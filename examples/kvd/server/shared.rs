@@ -17,6 +17,7 @@ use super::config::Config;
 use super::info::{Counts, Stats};
 use super::mailbox::Mailbox;
 use super::pubsub::Subscribers;
+use super::results::Results;
 use super::targets::Targets;
 use super::waiting::Waiting;
 use super::{Options, Server};
@@ -29,6 +30,7 @@ pub struct Shared {
     pub most_clients: usize,
     /// `client-query-buffer-limit`, for reading a large argument without the lock.
     pub query_buffer: AtomicUsize,
+    pub results: Arc<Results>,
     pub started: Instant,
     pub clock: fn() -> i64,
     /// `None` without a disk.
@@ -61,6 +63,7 @@ pub struct Worker {
 impl Shared {
     pub fn new(options: Options) -> Arc<Shared> {
         let query_buffer = AtomicUsize::new(options.config.query_buffer);
+        let results = Arc::new(Results::new(options.config.results));
         let mut data = Data {
             config: options.config,
             ..Data::default()
@@ -73,6 +76,7 @@ impl Shared {
             data: Mutex::new(data),
             most_clients: options.most_clients,
             query_buffer,
+            results,
             started: Instant::now(),
             clock: options.clock,
             disk,

@@ -306,6 +306,11 @@ impl<T: Keyed> Table<T> {
     }
 }
 
+/// How many bytes a table allocates for an entry, about: of 8 slots, 7 are used at most.
+pub const fn size_of_entry<T>() -> usize {
+    (size_of::<T>() + 1) * 8 / 7
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

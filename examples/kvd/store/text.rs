@@ -44,6 +44,14 @@ impl Text {
         matches!(self, Text::Inline { .. })
     }
 
+    /// The bytes that are copied when this is cloned, beside this struct.
+    pub fn size_of_clone(&self) -> usize {
+        match self {
+            Text::Boxed(bytes) => bytes.len(),
+            Text::Inline { .. } | Text::Shared(_) => 0,
+        }
+    }
+
     /// The bytes of memory beside this struct.
     pub fn heap(&self) -> usize {
         match self {

@@ -432,6 +432,94 @@ fn rows_of_removed_values_are_removed_while_changes_wait() -> Result {
     Ok(())
 }
 
+/// The replies of each turn are a promise of their own, and they have a limit together.
+#[test]
+fn a_client_whose_replies_wait_for_the_disk_is_not_served_any_more() -> Result {
+    let disk = Disk::log()?;
+    let (client, reader) = (disk.scene.client()?, disk.scene.client()?);
+    let value = "x".repeat(1_000);
+    disk.scene.ask(&client, &format!("SET k {value}\n"))?;
+    let executed = || disk.scene.shared.lock().stats.commands;
+    let before = executed();
+    for _ in 0..100 {
+        let replies = disk.scene.ask(&reader, &"GET k\n".repeat(20))?;
+        assert_eq!(replies, "");
+    }
+    let number = executed() - before;
+    assert!((60..70).contains(&number), "{number} commands");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "+OK ")?;
+    disk.expect(&reader, &format!("$1000 {value} ").repeat(2_000))
+}
+
+/// A client that waits for the disk is not idle.
+#[test]
+fn timeout_does_not_end_a_client_whose_replies_wait_for_the_disk() -> Result {
+    let disk = Disk::log()?;
+    let scene = &disk.scene;
+    let (client, late, other) = (scene.client()?, scene.client()?, scene.client()?);
+    scene.ask(&client, "CONFIG SET timeout 5\n")?;
+    assert_eq!(scene.ask(&client, "SET k 1\n")?, "");
+    scene.ask(&late, "GET k\nCONFIG SET timeout 7\n")?;
+    scene.ask(&client, "GET k\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(100))?;
+    assert_eq!((client.ended(), late.ended()), (None, None));
+    assert!(other.ended().is_some(), "it waits for nothing");
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, "+OK $1 1 ")?;
+    disk.expect(&late, "$1 1 +OK ")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(6))?;
+    assert_eq!((client.ended(), late.ended()), (None, None));
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(2))?;
+    assert!(client.ended().is_some() && late.ended().is_some());
+    Ok(())
+}
+
+/// The error takes the place of the reply of EXEC: once, whatever CLIENT REPLY says in it, and without the messages.
+#[test]
+fn a_transaction_that_cannot_be_written_has_one_error_and_its_messages() -> Result {
+    let disk = Disk::log()?;
+    let clients = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    for (client, script) in clients.iter().zip([
+        "MULTI\nSET k 1\nCLIENT REPLY OFF\nSET k 2\nCLIENT REPLY ON\nSET k 3\nEXEC\nPING\n",
+        "MULTI\nSET k 1\nCLIENT REPLY SKIP\nSET k 2\nEXEC\nPING\nPING\n",
+        "HELLO 3\nSUBSCRIBE c\nMULTI\nPUBLISH c a\nSET k 1\nPUBLISH c b\nEXEC\nPING\n",
+    ]) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    disk.outcomes.send(Err("full"))?;
+    let error = "-MISCONF Errors writing to the AOF file: full. The command was executed: its change is in memory, and is \
+                 written when that is possible ";
+    disk.expect(
+        &clients[0],
+        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(5)),
+    )?;
+    disk.expect(
+        &clients[1],
+        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(3)),
+    )?;
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&clients[2]);
+        Ok(reply.ends_with("+PONG "))
+    })?;
+    let message = |content| format!(">3 $7 message $1 c $1 {content} ");
+    let wanted = format!("{error}{}{}+PONG ", message("a"), message("b"));
+    assert!(reply.ends_with(&wanted), "{reply}");
+    Ok(())
+}
+
 /// A database that sends how much it has to do.
 fn counting() -> Result<(Scene, Receiver<usize>)> {
     let (sender, rows) = mpsc::channel();

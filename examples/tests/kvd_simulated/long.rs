@@ -97,6 +97,28 @@ fn a_turn_ends_behind_one_request_that_takes_long() -> Result {
     Ok(())
 }
 
+/// A turn that has ended behind a slow command goes on when its replies are sent, and not before.
+#[test]
+fn slow_commands_of_a_client_that_does_not_read_are_not_executed() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let elements: String = (100..1_000)
+        .map(|number| format!(" {number}{:030}", 0))
+        .collect();
+    scene.ask(&client, &format!("RPUSH l{elements}\n"))?;
+    client.stop_reading();
+    let slow = "SORT l LIMIT 0 0\r\n".repeat(50);
+    let transaction = format!("MULTI\r\n{slow}LRANGE l 0 -1\r\nEXEC\r\n");
+    client.send(transaction.repeat(40));
+    scene.network.settle(&scene.event_loop)?;
+    let queued = scene.queued();
+    assert!(queued < 512 << 10, "{queued} bytes");
+    client.start_reading(usize::MAX);
+    let replies = scene.ask(&client, "")?;
+    assert_eq!(replies.matches("*900 ").count(), 40);
+    Ok(())
+}
+
 #[test]
 fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
     let scene = Scene::new()?;

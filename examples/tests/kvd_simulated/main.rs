@@ -21,6 +21,7 @@ mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
 mod restarted;
+mod results;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;

@@ -121,3 +121,52 @@ fn what_was_published_before_a_panic_is_delivered() -> Result {
     assert_eq!(received(&subscriber), "*3 $7 message $1 c $2 hi ");
     Ok(())
 }
+
+/// As in Redis: it applies from the next part of the reply of EXEC on, and neither to messages nor to confirmations.
+#[test]
+fn client_reply_applies_to_the_parts_of_a_transaction_and_not_to_messages() -> Result {
+    let message = ">3 $7 message $1 c $1 x ";
+    for (script, wanted) in [
+        (
+            "MULTI\nSET a 1\nCLIENT REPLY OFF\nGET a\nCLIENT REPLY ON\nGET a\nEXEC\n",
+            "+OK +QUEUED +QUEUED +QUEUED +QUEUED +QUEUED *5 +OK +OK $1 1 ",
+        ),
+        (
+            "CLIENT REPLY OFF\nMULTI\nSET a 1\nCLIENT REPLY ON\nGET a\nEXEC\n",
+            "+OK $1 1 ",
+        ),
+        (
+            "MULTI\nSET a 1\nCLIENT REPLY SKIP\nGET a\nEXEC\nECHO 1\n",
+            "+OK +QUEUED +QUEUED +QUEUED *3 +OK $1 1 ",
+        ),
+        (
+            "SUBSCRIBE c\nCLIENT REPLY OFF\nMULTI\nPUBLISH c x\nEXEC\nPING\nCLIENT REPLY ON\n",
+            &format!(">3 $9 subscribe $1 c :1 {message}+OK "),
+        ),
+        (
+            "CLIENT REPLY OFF\nMULTI\nSUBSCRIBE c\nEXEC\nCLIENT REPLY ON\n",
+            ">3 $9 subscribe $1 c :1 +OK ",
+        ),
+        ("CLIENT REPLY SKIP\nRESET\nHELLO 3\n", ""),
+        ("CLIENT REPLY OFF\nRESET\nHELLO 3\n", "+RESET "),
+    ] {
+        for pieces in [false, true] {
+            let scene = Scene::new()?;
+            let client = scene.client()?;
+            scene.ask(&client, "HELLO 3\n")?;
+            let mut reply = String::new();
+            match pieces {
+                false => reply += &scene.ask(&client, script)?,
+                true => {
+                    for line in script.split_inclusive('\n') {
+                        reply += &scene.ask(&client, line)?;
+                    }
+                }
+            }
+            let (reply, _) = reply.split_once('%').unwrap_or((&reply, ""));
+            assert_eq!(reply, wanted, "{script}");
+            assert!(scene.ask(&client, "ECHO end\n")?.ends_with("$3 end "));
+        }
+    }
+    Ok(())
+}

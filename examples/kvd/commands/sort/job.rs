@@ -9,10 +9,11 @@ use asynchat::{More, Producer};
 
 use super::found::Found;
 use super::options::Options;
-use super::order::{Item, Run, Weight};
+use super::order::{Item, Order, Run, Weight};
 use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
 use crate::commands::{Failure, fail};
 use crate::resp::reply::Reply;
+use crate::server::results::ResultMemory;
 use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::List;
 use crate::store::number;
@@ -79,20 +80,15 @@ pub struct Job {
     options: Arc<Options>,
     next_run: usize,
     count: usize,
+    /// The bytes of the elements and weights that are copies.
+    copied: usize,
     runs: Snapshot<BinaryHeap<Run>>,
     /// How many elements are still to be left out, and to be returned. `None` before the reply has begun.
     left: Option<(usize, usize)>,
-    resp3: bool,
-    chunks: Chunks,
 }
 
 impl Job {
-    pub fn new(
-        db: &mut Database,
-        key: &[u8],
-        options: Arc<Options>,
-        resp3: bool,
-    ) -> Result<Job, Failure> {
+    pub fn new(db: &mut Database, key: &[u8], options: Arc<Options>) -> Result<Job, Failure> {
         let source = match db.find(key) {
             None => Source::Set(Snapshot::default()),
             Some(Value::List(list)) => Source::List(Snapshot(Arc::clone(list))),
@@ -111,10 +107,9 @@ impl Job {
             options,
             next_run: 0,
             count: 0,
+            copied: 0,
             runs: Snapshot::default(),
             left: None,
-            resp3,
-            chunks: Chunks::default(),
         })
     }
 
@@ -149,13 +144,19 @@ impl Job {
             return Ok(false);
         };
         self.next_run += 1;
+        let order = Order {
+            is_sorted: self.options.is_sorted(),
+            is_descending: self.options.descending,
+        };
         let mut items = Vec::with_capacity(texts.len());
         for text in texts {
+            let weight = self.weight(&text)?;
+            self.copied += text.size_of_clone() + weight.size_of_copy();
             items.push(Item {
-                weight: self.weight(&text)?,
+                weight,
                 text,
-                sequence: self.count,
-                options: Arc::clone(&self.options),
+                sequence: self.count as u32,
+                order,
             });
             self.count += 1;
         }
@@ -178,7 +179,7 @@ impl Job {
             Some(pattern) => self.look_up(pattern, text),
         };
         if options.alphabetic {
-            return Ok(Weight::Text(found));
+            return Ok(Weight::Text(found.map(Box::new)));
         }
         let number = match &found {
             None => Some(0.0),
@@ -217,6 +218,11 @@ impl Job {
             (value, None) => Found::of(value),
             _ => None,
         }
+    }
+
+    /// The bytes of memory of the result.
+    fn size(&self) -> usize {
+        self.count * size_of::<Item>() + self.copied
     }
 
     /// Begins the reply. Returns the number of its elements.
@@ -282,26 +288,35 @@ impl Job {
     }
 }
 
-impl Producer for Job {
+/// A job whose result is sent when it is sorted.
+pub struct Sorting {
+    pub job: Job,
+    pub memory: ResultMemory,
+    pub resp3: bool,
+    pub chunks: Chunks,
+}
+
+impl Producer for Sorting {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if let Some(more) = self.chunks.next() {
             return Ok(more);
         }
+        self.memory.note_use(self.job.size())?;
         let mut reply = Reply {
             resp3: self.resp3,
             ..Reply::default()
         };
-        if self.left.is_none() {
+        if self.job.left.is_none() {
             for _ in 0..RUNS_AT_ONCE {
-                match self.sort_run() {
+                match self.job.sort_run() {
                     Ok(true) => {}
                     Ok(false) => {
-                        let len = self.begin();
+                        let len = self.job.begin();
                         reply.array(len);
                         return Ok(More::Chunk(reply.buffer.into()));
                     }
                     Err(failure) => {
-                        self.left = Some((0, 0));
+                        self.job.left = Some((0, 0));
                         reply.error(&failure.0);
                         return Ok(More::Chunk(reply.buffer.into()));
                     }
@@ -309,10 +324,10 @@ impl Producer for Job {
             }
             return Ok(More::Chunk(Bytes::new()));
         }
-        if self.skip_some() {
+        if self.job.skip_some() {
             return Ok(More::Chunk(Bytes::new()));
         }
-        while has_room(&reply, budget.min(1 << 14)) && self.encode_next(&mut reply) {}
+        while has_room(&reply, budget.min(1 << 14)) && self.job.encode_next(&mut reply) {}
         Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }

@@ -12,9 +12,10 @@ mod order;
 use std::sync::Arc;
 
 use found::Found;
-use job::{Job, RUN};
+use job::{Job, RUN, Sorting};
 
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
+use super::long::Chunks;
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;
@@ -49,8 +50,7 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
     let (options, target) = options::parse(args, may_store)?;
     let (key, options) = (args.get(1), Arc::new(options));
     let Some(target) = target else {
-        let resp3 = context.reply.resp3;
-        let job = Job::new(context.db(), key, options, resp3)?;
+        let job = Job::new(context.db(), key, options)?;
         return reply(context, job);
     };
     let key = Text::from(key);
@@ -61,7 +61,7 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
             Some(Value::Set(_)) => &of_set,
             _ => &options,
         };
-        let job = Job::new(db, key.as_bytes(), Arc::clone(options), false)?;
+        let job = Job::new(db, key.as_bytes(), Arc::clone(options))?;
         Ok(Stored {
             job,
             list: List::default(),
@@ -71,7 +71,13 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
 
 fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
     if job.is_long() {
-        context.reply.produce(job);
+        let sorting = Sorting {
+            job,
+            memory: context.result_memory(),
+            resp3: context.reply.resp3,
+            chunks: Chunks::default(),
+        };
+        context.reply.produce(sorting);
         return Ok(());
     }
     while job.sort_run()? {}

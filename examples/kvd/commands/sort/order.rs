@@ -2,42 +2,59 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use super::found::Found;
-use super::options::Options;
 use crate::store::dropper::Droppable;
 use crate::store::text::Text;
 
-/// An element with what it is sorted by.
+/// An element with what it is sorted by. There is one for each element, so it is small.
 pub struct Item {
     pub weight: Weight,
     pub text: Text,
-    /// Its number in the collection.
-    pub sequence: usize,
-    pub options: Arc<Options>,
+    /// Its number in the collection. As in Redis, these are fewer than 2^32.
+    pub sequence: u32,
+    pub order: Order,
+}
+
+#[derive(Clone, Copy)]
+pub struct Order {
+    pub is_sorted: bool,
+    pub is_descending: bool,
 }
 
 pub enum Weight {
     Number(f64),
-    Text(Option<Found>),
+    Text(Option<Box<Found>>),
     /// The element itself.
     Own,
+}
+
+impl Weight {
+    /// The bytes that were copied for it, beside this struct.
+    pub fn size_of_copy(&self) -> usize {
+        match self {
+            Weight::Text(Some(found)) => match &**found {
+                Found::Text(text) => size_of::<Found>() + text.size_of_clone(),
+                Found::Shared(_) => size_of::<Found>(),
+            },
+            _ => 0,
+        }
+    }
 }
 
 impl Ord for Item {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_weight = match (&self.weight, &other.weight) {
-            _ if !self.options.is_sorted() => return self.sequence.cmp(&other.sequence),
+            _ if !self.order.is_sorted => return self.sequence.cmp(&other.sequence),
             (Weight::Number(a), Weight::Number(b)) => a.partial_cmp(b).unwrap_or(Ordering::Equal),
             (Weight::Text(a), Weight::Text(b)) => {
-                let (a, b) = (a.as_ref(), b.as_ref());
+                let (a, b) = (a.as_deref(), b.as_deref());
                 a.map(Found::as_bytes).cmp(&b.map(Found::as_bytes))
             }
             _ => Ordering::Equal,
         };
         let order = by_weight.then_with(|| self.text.cmp(&other.text));
-        match self.options.descending {
+        match self.order.is_descending {
             true => order.reverse(),
             false => order,
         }
@@ -85,5 +102,15 @@ impl Eq for Run {}
 impl Droppable for BinaryHeap<Run> {
     fn is_long(&self) -> bool {
         !self.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_has_48_bytes() {
+        assert_eq!(size_of::<Item>(), 48);
     }
 }
