@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use asynchat::{EventLoop, Result};
-use common::{DEADLINE, Log, new_loop, run_to_end, run_until, served};
+use common::{DEADLINE, Log, new_loop, run_until, served};
 
 #[test]
 fn a_loop_that_polls_takes_turns_without_events() -> Result {
@@ -63,7 +63,7 @@ fn a_loop_on_a_simulated_network_does_not_poll() -> Result {
     let stopping = event_loop.clone();
     // Virtual time reaches this only if the loop sleeps.
     event_loop.call_later(Duration::from_secs(1), move || stopping.stop());
-    run_to_end(&event_loop);
+    common::run_to_end(&event_loop);
     Ok(())
 }
 
