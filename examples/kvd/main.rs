@@ -138,9 +138,9 @@ struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: u16,
 
-    /// For how long a thread asks for requests before it sleeps, in microseconds. It serves clients of the same machine
-    /// faster for more CPU time.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=1000))]
+    /// For how long a thread asks for requests before it sleeps, in microseconds. More serves clients of the same machine
+    /// faster, for more CPU time. 0: it sleeps at once.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(..=1000))]
     busy_poll: u32,
 
     /// The password that clients need. Other users of the system see it in the list of processes.
