@@ -24,7 +24,8 @@ pub struct FtpArguments {
     /// Refuse data connections that do not resume the TLS session of their control connection, so that
     /// nobody else with the address of a client can take its port. curl, lftp and FileZilla resume it;
     /// Python's ftplib does not. With TLS 1.3, curl does so for one file in a connection, and with
-    /// --tls-max 1.2 for any number. Data connections without TLS (PROT C) are not affected.
+    /// --tls-max 1.2 for any number. With TLS 1.3 the session can be resumed for 24 hours; after that
+    /// a client has to log in again. Data connections without TLS (PROT C) are not affected.
     #[arg(long, requires = "tls_cert", requires = "ftp_addresses")]
     pub ftps_require_reuse: bool,
 

@@ -193,7 +193,7 @@ impl Session {
     pub fn begin_tls(&mut self) -> Result<(), Error> {
         let security = self.service.options.tls.as_ref();
         let security = security.ok_or_else(|| Error::new("there is no certificate"))?;
-        let security = security.for_session()?;
+        let security = security.for_session();
         self.chat.start_tls(Arc::clone(&security.control))?;
         self.security = Some(security);
         Ok(())

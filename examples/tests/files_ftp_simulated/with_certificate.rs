@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use asynchat::Result;
-use asynchat::tls::rustls::ClientConfig;
+use asynchat::tls::rustls::pki_types::ServerName;
+use asynchat::tls::rustls::version::{TLS12, TLS13};
+use asynchat::tls::rustls::{
+    ClientConfig, ClientConnection, Connection, HandshakeKind, ServerConfig, ServerConnection,
+};
 
-use crate::ftp::Options;
+use crate::ftp::{Options, Security};
 use crate::site::{ADDR, CLIENT, Site, TLS_ADDR, codes_of, extended, options};
-use crate::tls::{TlsPeer, client_config, server_config};
+use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
 
 fn secure_options() -> Options {
     Options {
@@ -239,45 +243,111 @@ fn what_came_in_clear_is_forgotten() -> Result {
     Ok(())
 }
 
-/// Several clients can have one address. Whoever connects to the port of another one has no ticket of its session.
+/// Several clients can have one address. A stranger who connects to the port of another client is refused, as often as the
+/// stranger tries, and the client is served after that.
 #[test]
 fn a_data_connection_can_have_to_resume_the_session_of_its_control_connection() -> Result {
-    let site = Site::with(Options {
-        require_reuse: true,
-        ..secure_options()
-    })?;
-    let (own, others) = (client_config(), client_config());
-    let log_in = |config: &Arc<ClientConfig>| -> Result<TlsPeer> {
-        let control = site.connect(CLIENT, ADDR.parse()?)?;
-        site.ask(&control, "AUTH TLS\r\n")?;
-        let mut control = TlsPeer::client(control, Arc::clone(config));
-        let commands = "USER ann\r\nPASS secret\r\nPBSZ 0\r\nPROT P\r\nTYPE I\r\n";
-        let replies = site.ask_tls(&mut control, commands)?;
-        assert_eq!(codes_of(&replies), "331 230 200 200 200");
-        Ok(control)
-    };
-    let mut control = log_in(&own)?;
-    log_in(&others)?;
-    let mut fetch = |config: &Arc<ClientConfig>, is_early| -> Result<(String, String)> {
-        let port = extended(&site.ask_tls(&mut control, "EPSV\r\n")?);
-        let mut data = TlsPeer::client(site.connect(CLIENT, port)?, Arc::clone(config));
-        if is_early {
-            data.exchange(|| site.settle().unwrap());
+    for version in [&TLS12, &TLS13] {
+        let site = Site::with(Options {
+            require_reuse: true,
+            ..secure_options()
+        })?;
+        let [own, others, stranger] = [version; 3].map(client_config_of);
+        let mut control = log_in(&site, &own)?;
+        log_in(&site, &others)?;
+        let is = |codes: &str, text: &str| (codes.to_owned(), text.to_owned());
+        for _ in 0..2 {
+            for config in [&others, &stranger] {
+                assert_eq!(
+                    fetch(&site, &mut control, config, false)?,
+                    is("150 522 200", "")
+                );
+                assert_eq!(fetch(&site, &mut control, config, true)?, is("522 200", ""));
+            }
         }
-        let replies = site.ask_tls(&mut control, "RETR a.txt\r\n")?;
-        data.exchange(|| site.settle().unwrap());
-        let replies = replies + &site.ask_tls(&mut control, "NOOP\r\n")?;
-        Ok((codes_of(&replies), data.text()))
-    };
-    let is = |codes: &str, text: &str| (codes.to_owned(), text.to_owned());
-    for config in [&others, &client_config()] {
-        assert_eq!(fetch(config, false)?, is("150 522 200", ""));
-        assert_eq!(fetch(config, true)?, is("522 200", ""));
-    }
-    for is_early in [false, true, false, true] {
-        assert_eq!(fetch(&own, is_early)?, is("150 226 200", "hello\nworld\n"));
+        for is_early in [false, true, false, true] {
+            assert_eq!(
+                fetch(&site, &mut control, &own, is_early)?,
+                is("150 226 200", "hello\nworld\n")
+            );
+        }
     }
     Ok(())
+}
+
+/// The handshake of a refused client of TLS 1.2 was complete, so the client could resume it. A client need not wait for the
+/// server's Finished, as rustls does. So the configurations are tested without a server, which would cut the connection before.
+#[test]
+fn only_the_session_of_the_control_connection_can_be_resumed() -> Result {
+    for version in [&TLS12, &TLS13] {
+        let security = Security::from(server_config()).for_session();
+        let [own, stranger] = [version; 2].map(client_config_of);
+        assert_eq!(handshake(&security.control, &own)?, HandshakeKind::Full);
+        // More often than the store has entries.
+        for _ in 0..20 {
+            assert_eq!(handshake(&security.data, &stranger)?, HandshakeKind::Full);
+        }
+        // rustls uses a ticket of TLS 1.3 once.
+        for _ in 0..8 {
+            assert_eq!(handshake(&security.data, &own)?, HandshakeKind::Resumed);
+        }
+        let other = Security::from(server_config()).for_session();
+        assert_eq!(handshake(&other.data, &own)?, HandshakeKind::Full);
+    }
+    Ok(())
+}
+
+/// A handshake of the two, without a network.
+fn handshake(server: &Arc<ServerConfig>, client: &Arc<ClientConfig>) -> Result<HandshakeKind> {
+    let name = ServerName::try_from("localhost")?;
+    let mut client = Connection::from(ClientConnection::new(Arc::clone(client), name)?);
+    let mut server = Connection::from(ServerConnection::new(Arc::clone(server))?);
+    while client.wants_write() || server.wants_write() {
+        pass_on(&mut client, &mut server)?;
+        pass_on(&mut server, &mut client)?;
+    }
+    Ok(server.handshake_kind().expect("the handshake is complete"))
+}
+
+fn pass_on(from: &mut Connection, to: &mut Connection) -> Result {
+    let mut bytes = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut bytes)?;
+    }
+    let mut bytes = &bytes[..];
+    while !bytes.is_empty() {
+        to.read_tls(&mut bytes)?;
+        to.process_new_packets()?;
+    }
+    Ok(())
+}
+
+fn log_in(site: &Site, config: &Arc<ClientConfig>) -> Result<TlsPeer> {
+    let control = site.connect(CLIENT, ADDR.parse()?)?;
+    site.ask(&control, "AUTH TLS\r\n")?;
+    let mut control = TlsPeer::client(control, Arc::clone(config));
+    let commands = "USER ann\r\nPASS secret\r\nPBSZ 0\r\nPROT P\r\nTYPE I\r\n";
+    let replies = site.ask_tls(&mut control, commands)?;
+    assert_eq!(codes_of(&replies), "331 230 200 200 200");
+    Ok(control)
+}
+
+/// The codes of the replies to a transfer whose data connection has this configuration, and what it has received.
+fn fetch(
+    site: &Site,
+    control: &mut TlsPeer,
+    config: &Arc<ClientConfig>,
+    is_early: bool,
+) -> Result<(String, String)> {
+    let port = extended(&site.ask_tls(control, "EPSV\r\n")?);
+    let mut data = TlsPeer::client(site.connect(CLIENT, port)?, Arc::clone(config));
+    if is_early {
+        data.exchange(|| site.settle().unwrap());
+    }
+    let replies = site.ask_tls(control, "RETR a.txt\r\n")?;
+    data.exchange(|| site.settle().unwrap());
+    let replies = replies + &site.ask_tls(control, "NOOP\r\n")?;
+    Ok((codes_of(&replies), data.text()))
 }
 
 /// Nothing of what a stranger sends is stored.
