@@ -93,7 +93,26 @@ fn authority<'a>(request: &Request<'a>) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    #[test]
+    fn a_listener_with_all_addresses_is_not_on_loopback_alone() {
+        for (listener, expected) in [
+            ("0.0.0.0:8080", None),
+            ("[::]:8080", None),
+            ("[::ffff:0.0.0.0]:8080", None),
+            ("127.0.0.2:8080", Some(true)),
+            ("[::1]:8080", Some(true)),
+            ("[::ffff:127.0.0.1]:8080", Some(true)),
+            ("192.0.2.7:8080", Some(false)),
+            ("[::ffff:192.0.2.7]:8080", Some(false)),
+        ] {
+            let addr = Addr::from(listener.parse::<SocketAddr>().unwrap());
+            assert_eq!(are_on_loopback(&addr), expected, "{listener}");
+        }
+    }
 
     #[test]
     fn a_host_is_an_address_or_a_known_name() {
