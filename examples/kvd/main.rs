@@ -58,8 +58,9 @@
 //!
 //! SORT, KEYS, LPOS and the commands that combine sets make their result as a whole before they send it. All results
 //! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
-//! client to read. In Redis these replies are in the output of the client, and the client with the most is ended. What a
-//! reply shares with a key does not count, also when the key is changed meanwhile.
+//! client to read, or the one whose result has just grown, if that alone has more than half of the limit. In Redis these
+//! replies are in the output of the client, and the client with the most is ended. What a reply shares with a key does
+//! not count, also when the key is changed meanwhile.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
