@@ -72,6 +72,9 @@
 //! * Error texts are UTF-8: other bytes of a request appear in them as U+FFFD.
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
+//! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
+//!   limited. It limits results only, and not what is read of requests.
+//! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,
