@@ -344,7 +344,8 @@ def helps():
 
 
 def docs():
-    """COMMAND DOCS says of each command what Redis says, but for its history and what belongs to absent features."""
+    """COMMAND DOCS says of each command what Redis says of its group, version, complexity and arguments, but for what
+    belongs to absent features. kvd has no doc_flags, deprecated_since, replaced_by and history."""
     if not has("redis-server"):
         return False
     with kvd() as (ours, _), redis() as (theirs, _):

@@ -58,8 +58,9 @@
 //!
 //! SORT, KEYS, LPOS and the commands that combine sets make their result as a whole before they send it. All results
 //! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
-//! client to read. In Redis these replies are in the output of the client, and the client with the most is ended. What a
-//! reply shares with a key does not count, also when the key is changed meanwhile.
+//! client to read, or the one whose result has just grown, if that alone has more than half of the limit. In Redis these
+//! replies are in the output of the client, and the client with the most is ended. What a reply shares with a key does
+//! not count, also when the key is changed meanwhile.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
@@ -71,6 +72,9 @@
 //! * Error texts are UTF-8: other bytes of a request appear in them as U+FFFD.
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
+//! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
+//!   limited. It limits results only, and not what is read of requests.
+//! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,

@@ -242,8 +242,8 @@ struct Positions {
     /// Whether the reply is an array.
     are_many: bool,
     found: Vec<usize>,
-    /// Those that are not in the reply yet, once it has begun.
-    left: Option<std::vec::IntoIter<usize>>,
+    /// How many of them were encoded, once the reply has begun.
+    encoded: Option<usize>,
     resp3: bool,
     memory: ResultMemory,
 }
@@ -261,15 +261,18 @@ impl Positions {
         })
     }
 
-    /// Begins the reply. Returns what follows.
-    fn begin(&mut self, reply: &mut Reply) -> std::vec::IntoIter<usize> {
-        let found = std::mem::take(&mut self.found);
+    /// Begins the reply. What was found follows.
+    fn begin(&self, reply: &mut Reply) {
         match self.are_many {
-            true => reply.array(found.len()),
-            false if found.is_empty() => reply.null(),
+            true => reply.array(self.found.len()),
+            false if self.found.is_empty() => reply.null(),
             false => {}
         }
-        found.into_iter()
+    }
+
+    fn note_use(&mut self) -> io::Result<()> {
+        let size = self.found.capacity() * size_of::<usize>();
+        self.memory.note_use(size)
     }
 }
 
@@ -279,19 +282,22 @@ impl Producer for Positions {
             resp3: self.resp3,
             ..Reply::default()
         };
-        let Some(left) = &mut self.left else {
+        let Some(mut encoded) = self.encoded else {
             if !self.advance() {
-                self.left = Some(self.begin(&mut reply));
+                self.begin(&mut reply);
+                self.encoded = Some(0);
             }
-            self.memory.note_use(size_of_val(&*self.found))?;
+            self.note_use()?;
             return Ok(More::Chunk(reply.buffer.into()));
         };
-        self.memory.note_use(size_of_val(left.as_slice()))?;
+        self.note_use()?;
         while reply.len() < budget.min(MOST_AT_ONCE)
-            && let Some(index) = left.next()
+            && let Some(index) = self.found.get(encoded)
         {
-            reply.count(index);
+            reply.count(*index);
+            encoded += 1;
         }
+        self.encoded = Some(encoded);
         Ok(match reply.is_empty() {
             true => More::Done,
             false => More::Chunk(reply.buffer.into()),
@@ -339,7 +345,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         },
         are_many: most.is_some(),
         found: Vec::new(),
-        left: None,
+        encoded: None,
         resp3: context.reply.resp3,
         memory: context.result_memory(),
     };
@@ -348,7 +354,8 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     }
     while positions.advance() {}
-    let found = positions.begin(context.reply);
-    found.for_each(|index| context.reply.count(index));
+    positions.begin(context.reply);
+    let found = positions.found.iter();
+    found.for_each(|index| context.reply.count(*index));
     Ok(())
 }

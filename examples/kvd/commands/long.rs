@@ -46,16 +46,20 @@ pub(super) fn reply_items(
     reply: &mut Reply,
     mut next: impl FnMut(&mut Reply) -> bool + Send + 'static,
 ) {
-    try_reply_items(reply, move |reply| Ok(next(reply)));
+    reply_parts(reply, move |reply, budget| {
+        while has_room(reply, budget) && next(reply) {}
+        Ok(())
+    });
 }
 
-/// An error of `next` ends the connection.
-pub(super) fn try_reply_items(
+/// Replies with parts that `make` encodes one by one, until one is empty: elements while there is [room](has_room). An
+/// error of `make` ends the connection.
+pub(super) fn reply_parts(
     reply: &mut Reply,
-    next: impl FnMut(&mut Reply) -> io::Result<bool> + Send + 'static,
+    make: impl FnMut(&mut Reply, usize) -> io::Result<()> + Send + 'static,
 ) {
-    reply.produce(Items {
-        next,
+    reply.produce(Parts {
+        make,
         resp3: reply.resp3,
         chunks: Chunks::default(),
     });
@@ -82,13 +86,13 @@ pub(super) fn has_room(reply: &Reply, budget: usize) -> bool {
     reply.len() < budget && reply.parts.is_empty()
 }
 
-struct Items<F> {
-    next: F,
+struct Parts<F> {
+    make: F,
     resp3: bool,
     chunks: Chunks,
 }
 
-impl<F: FnMut(&mut Reply) -> io::Result<bool>> Producer for Items<F> {
+impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if let Some(more) = self.chunks.next() {
             return Ok(more);
@@ -98,7 +102,7 @@ impl<F: FnMut(&mut Reply) -> io::Result<bool>> Producer for Items<F> {
             ..Reply::default()
         };
         reply.buffer.reserve(budget + 1024);
-        while has_room(&reply, budget) && (self.next)(&mut reply)? {}
+        (self.make)(&mut reply, budget)?;
         Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }
@@ -137,7 +141,8 @@ struct Search {
     segment: usize,
     count: usize,
     found: Reply,
-    output: Option<Bytes>,
+    /// What is still to be sent of them, and the memory of all: a slice keeps the whole buffer.
+    output: Option<(Bytes, usize)>,
 }
 
 impl Search {
@@ -160,8 +165,8 @@ impl Search {
 
 impl Producer for Search {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        if let Some(output) = &mut self.output {
-            self.memory.note_use(output.len())?;
+        if let Some((output, size)) = &mut self.output {
+            self.memory.note_use(*size)?;
             return output.more(budget);
         }
         self.memory.note_use(self.found.buffer.capacity())?;
@@ -169,7 +174,9 @@ impl Producer for Search {
             if !self.advance() {
                 let mut head = Reply::default();
                 head.array(self.count);
-                self.output = Some(std::mem::take(&mut self.found.buffer).into());
+                let found = std::mem::take(&mut self.found.buffer);
+                let size = found.capacity();
+                self.output = Some((found.into(), size));
                 return Ok(More::Chunk(head.buffer.into()));
             }
         }

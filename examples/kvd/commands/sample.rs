@@ -63,19 +63,19 @@ fn draw<T: Keyed + Send + Sync + 'static>(
 ) {
     let mut seen: HashSet<Text> = HashSet::new();
     let mut copied = 0;
-    long::try_reply_items(reply, move |reply| {
-        while seen.len() < number
+    long::reply_parts(reply, move |reply, budget| {
+        while long::has_room(reply, budget)
+            && seen.len() < number
             && let Some(entry) = table.random(fastrand::u64(..))
         {
             let key = Text::from(entry.key());
             let size = key.heap();
             if seen.insert(key) {
                 copied += size;
-                memory.note_use(seen.len() * size_of_entry::<Text>() + copied)?;
                 encode(reply, entry);
-                return Ok(true);
             }
         }
-        Ok(false)
+        // Not for each entry: it locks what all workers share.
+        memory.note_use(seen.len() * size_of_entry::<Text>() + copied)
     });
 }

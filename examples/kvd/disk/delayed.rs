@@ -15,17 +15,15 @@ use crate::server::client::Client;
 
 /// Replies of a client, one after another, behind a promise.
 pub struct Delayed {
-    pub client: u64,
+    pub client: Arc<Client>,
     promise: Promise,
     /// Where the replies go if they are long.
     later: Option<Later>,
     pub answers: Vec<Answers>,
     /// Whether they wait for the database, too, because the disk is slower than all clients.
     pub waits_for_database: bool,
-    /// The bytes of memory, as far as they are known.
-    pub size: usize,
-    /// Those of all replies of this client that wait.
-    of_client: Arc<AtomicUsize>,
+    /// The hook behind the promise, which knows when the replies are sent, reads it.
+    size: Arc<AtomicUsize>,
 }
 
 /// The memory of a promise without its replies, about.
@@ -40,21 +38,26 @@ pub struct Answers {
 
 impl Delayed {
     /// Has no replies yet. `is_long`: the replies will have parts.
-    pub fn new(client: &Client, chat: &Chat, is_long: bool) -> Delayed {
+    pub fn new(client: &Arc<Client>, chat: &Chat, is_long: bool) -> Delayed {
         let promise = chat.promise();
         let later = is_long.then(Later::default);
         if let Some(later) = &later {
             chat.push_with_producer(later.clone());
         }
-        client.delayed.fetch_add(PROMISE, Relaxed);
+        client.note_promise(chat);
+        client.promised.fetch_add(PROMISE);
+        let size = Arc::new(AtomicUsize::new(PROMISE));
+        let (sent, this) = (Arc::clone(&size), Arc::clone(client));
+        chat.push_hook(move || {
+            this.promised.fetch_sub(sent.load(Relaxed));
+        });
         Delayed {
-            client: client.id,
+            client: Arc::clone(client),
             promise,
             later,
             answers: Vec::new(),
             waits_for_database: false,
-            size: PROMISE,
-            of_client: Arc::clone(&client.delayed),
+            size,
         }
     }
 
@@ -65,8 +68,8 @@ impl Delayed {
         }
         let parts = reply.parts.iter().map(Part::size);
         let size = reply.len() + parts.sum::<usize>();
-        self.size += size;
-        self.of_client.fetch_add(size, Relaxed);
+        self.size.fetch_add(size, Relaxed);
+        self.client.promised.fetch_add(size);
         let written = usize::from(has_written);
         match self.answers.last_mut() {
             Some(last) if (last.written > 0) == has_written => {
@@ -78,6 +81,11 @@ impl Delayed {
                 parts: reply.take_parts(),
             }),
         }
+    }
+
+    /// The bytes of memory, as far as they are known.
+    pub fn size(&self) -> usize {
+        self.size.load(Relaxed)
     }
 
     /// Sends the replies.
@@ -102,8 +110,8 @@ impl Delayed {
     }
 
     fn note_end(&self, status: &Status) {
-        status.remove_waiting(self.size);
-        self.of_client.fetch_sub(self.size, Relaxed);
+        status.remove_waiting(self.size());
+        self.client.note_answer();
     }
 
     fn provide(self, parts: impl Iterator<Item = Part>) {

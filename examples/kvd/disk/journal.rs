@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use asynchat::Chat;
@@ -38,8 +37,8 @@ impl AppendFsync {
 /// The rows of so many changes are made at once: this takes some milliseconds, in which no command is executed.
 const MANY_CHANGES: usize = 1000;
 
-/// A client whose replies that wait have more bytes than this has to wait for them before its next request. It is the
-/// high-water mark of output, too.
+/// A client whose promised replies that are not sent have more bytes than this has to wait until they are, before its
+/// next request. It is the high-water mark of output, too.
 const MOST_DELAYED: usize = 64 * 1024;
 
 /// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
@@ -74,7 +73,7 @@ impl Journal {
 
     /// Pushes the reply to one request. While there are changes that are not in the log, it is a promise: the reply may
     /// acknowledge them, or show them. Returns whether the next request of the client has to wait for it.
-    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) -> bool {
+    pub fn push(&self, client: &Arc<Client>, chat: &Chat, reply: &mut Reply) -> bool {
         let status = &self.writer.status;
         let has_written = std::mem::take(&mut reply.has_written);
         // The answer is read once: the thread that writes may change it.
@@ -99,13 +98,12 @@ impl Journal {
 
     fn delay(
         &self,
-        client: &Client,
+        client: &Arc<Client>,
         chat: &Chat,
         reply: &mut Reply,
         has_written: bool,
         waits_for_database: bool,
     ) -> bool {
-        client.suspend_timeout(chat);
         let mut delayed = self.delayed.borrow_mut();
         // A long reply is sent a part at a time, behind an empty promise. One to a command that has written may
         // become an error.
@@ -117,7 +115,7 @@ impl Journal {
             return false;
         }
         // If nothing else was pushed to this client since its last promise, the reply joins that, unless one is long.
-        let is_next = |it: &&mut Delayed| it.client == client.id && client.delays_replies.load();
+        let is_next = |it: &&mut Delayed| it.client.id == client.id && client.delays_replies.load();
         if is_long || delayed.last_mut().filter(is_next).is_none() {
             delayed.push(Delayed::new(client, chat, is_long));
             client.delays_replies.store(!is_long);
@@ -127,7 +125,7 @@ impl Journal {
         };
         last.add(reply, has_written);
         last.waits_for_database |= waits_for_database;
-        waits_for_database || client.delayed.load(Relaxed) > MOST_DELAYED
+        waits_for_database || client.promised.load() > MOST_DELAYED
     }
 
     /// Whether replies wait that nothing was scheduled for.

@@ -41,7 +41,7 @@ impl Batch {
 
     /// Those of the replies.
     fn size_of_replies(&self) -> usize {
-        self.delayed.iter().map(|it| it.size).sum()
+        self.delayed.iter().map(Delayed::size).sum()
     }
 }
 
@@ -218,8 +218,7 @@ fn log_batches(
             ops.extend(batch.ops);
             delayed.extend(batch.delayed);
         }
-        let now = clock();
-        if !is_over && retry.left(now) > Duration::ZERO {
+        if !is_over && retry.left(clock()) > Duration::ZERO {
             let why = not_written(&status.log.failure().unwrap_or_default());
             delayed.into_iter().for_each(|it| it.refuse(&why, status));
             continue;
@@ -230,7 +229,8 @@ fn log_batches(
         };
         status.log.set("log", &outcome);
         let has_failed = outcome.is_err();
-        retry.note(!has_failed, now);
+        // An attempt may take longer than the time until the next one.
+        retry.note(!has_failed, clock());
         let mut for_later = Vec::new();
         match outcome {
             Ok(last) => {
@@ -271,19 +271,20 @@ mod tests {
 
     use super::*;
 
+    fn send(batches: &Sender<Batch>) {
+        let batch = Batch {
+            ops: vec![Op::Delete(b"k".to_vec())],
+            executed: 1,
+            delayed: Vec::new(),
+        };
+        batches.send(batch).unwrap();
+    }
+
     /// Each expired key is a batch.
     #[test]
     fn a_log_that_cannot_be_written_is_not_tried_for_each_batch() {
         let (batches, waiting) = mpsc::channel();
         let (logged, _saver) = mpsc::channel();
-        let send = |batches: &Sender<Batch>| {
-            let batch = Batch {
-                ops: vec![Op::Delete(b"k".to_vec())],
-                executed: 1,
-                delayed: Vec::new(),
-            };
-            batches.send(batch).unwrap();
-        };
         send(&batches);
         // Whenever the thread looks at the time, there is another batch. There are no more after the time has stood still
         // for long, and then gone on.
@@ -296,7 +297,7 @@ mod tests {
                 200 => drop(batches.take()),
                 _ => {}
             }
-            batches.borrow().iter().for_each(&send);
+            batches.borrow().iter().for_each(send);
             now.get()
         };
         let attempts = Arc::new(Mutex::new(Vec::new()));
@@ -311,5 +312,35 @@ mod tests {
         let attempts = attempts.lock().unwrap();
         assert_eq!((attempts.len(), attempts[0]), (3, 1), "{attempts:?}");
         assert!(attempts[1] > 90 && attempts[2] > 190, "{attempts:?}");
+    }
+
+    /// A disk that answers slowly is not asked without a pause.
+    #[test]
+    fn the_time_until_the_next_attempt_begins_at_the_end_of_the_last_one() {
+        let (batches, waiting) = mpsc::channel();
+        let (logged, _saver) = mpsc::channel();
+        send(&batches);
+        let (now, looks) = (Arc::new(Mutex::new(Instant::now())), Cell::new(0));
+        let batches = RefCell::new(Some(batches));
+        let clock = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 100 {
+                drop(batches.take());
+            }
+            batches.borrow().iter().for_each(send);
+            *now.lock().unwrap()
+        };
+        let attempts = Arc::new(Mutex::new(0));
+        let (of_log, time) = (Arc::clone(&attempts), Arc::clone(&now));
+        // Each attempt takes ten seconds. Nothing else takes any time.
+        let mut append = move |_: &[Op], _| {
+            *of_log.lock().unwrap() += 1;
+            *time.lock().unwrap() += Duration::from_secs(10);
+            Err("slow".into())
+        };
+        let outcome = log_batches(&mut append, 0, &waiting, &logged, &Status::default(), clock);
+        assert!(outcome.is_ok());
+        // The first one, and that of the end.
+        assert_eq!(*attempts.lock().unwrap(), 2);
     }
 }

@@ -58,6 +58,12 @@ impl Reply {
         self.buffer.len()
     }
 
+    /// Whether some of it is made while it is sent.
+    #[inline]
+    pub fn is_made_later(&self) -> bool {
+        self.parts.iter().any(|it| matches!(it, Part::Made(_)))
+    }
+
     /// Pushes everything to the client.
     #[inline]
     pub fn flush(&mut self, chat: &Chat) {

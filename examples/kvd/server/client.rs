@@ -2,8 +2,8 @@
 //! except where a field says otherwise.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,11 +92,13 @@ pub struct Client {
     /// Whether the connection closes when it is idle.
     has_timeout: AtomicCell<bool>,
     /// Whether `timeout` is applied when its replies do not wait for the disk any more.
-    timeout_follows: AtomicCell<bool>,
+    timeout_follows: AtomicBool,
     /// What was pushed last is a promise of replies that wait for the disk.
     pub delays_replies: AtomicCell<bool>,
-    /// The bytes of its replies that wait for the disk. The threads that write change it.
-    pub delayed: Arc<AtomicUsize>,
+    /// How many promises of its replies wait for the disk. The threads that write change it.
+    delayed: AtomicUsize,
+    /// The bytes of its replies that were promised and are not sent yet.
+    pub promised: AtomicCell<usize>,
     /// The bytes of output that wait, if they are many.
     output: AtomicCell<usize>,
 }
@@ -139,9 +141,10 @@ impl Client {
             waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
-            timeout_follows: AtomicCell::new(false),
+            timeout_follows: AtomicBool::new(false),
             delays_replies: AtomicCell::new(false),
-            delayed: Arc::default(),
+            delayed: AtomicUsize::new(0),
+            promised: AtomicCell::new(0),
             output: AtomicCell::new(0),
         }
     }
@@ -186,12 +189,14 @@ impl Client {
 
     /// Applies `timeout`, in seconds. A client that waits is not idle: for an element, for messages, or for the disk.
     pub fn apply_timeout(&self, chat: &Chat, seconds: u64) {
+        // `note_answer` reads these two the other way round, so that one of both notices.
+        self.timeout_follows.store(seconds > 0, SeqCst);
+        let waits_for_disk = self.delayed.load(SeqCst) > 0;
+        if !waits_for_disk {
+            self.timeout_follows.store(false, SeqCst);
+        }
         if seconds == 0 && !self.has_timeout.load() {
             return;
-        }
-        let waits_for_disk = self.delayed.load(Relaxed) > 0;
-        if waits_for_disk && seconds > 0 {
-            self.apply_timeout_later(chat);
         }
         let is_waiting =
             waits_for_disk || self.is_blocked.load() || self.subscription_count.load() > 0;
@@ -200,31 +205,27 @@ impl Client {
         chat.set_idle_timeout(after);
     }
 
-    /// Its replies begin to wait for the disk.
+    /// Its replies are promised, and wait for the disk.
     #[inline]
-    pub fn suspend_timeout(&self, chat: &Chat) {
+    pub fn note_promise(&self, chat: &Chat) {
         if self.has_timeout.load() {
             self.has_timeout.store(false);
             chat.set_idle_timeout(None);
-            self.apply_timeout_later(chat);
+            self.timeout_follows.store(true, SeqCst);
         }
+        self.delayed.fetch_add(1, SeqCst);
     }
 
-    /// Applies `timeout` when the replies that wait so far are sent.
-    fn apply_timeout_later(&self, chat: &Chat) {
-        if self.timeout_follows.swap(true) {
-            return;
-        }
-        let this = chat.clone();
-        chat.push_hook(move || {
-            // An error means that the client has left.
-            let _ = this.post(|session: &mut Session| {
+    /// The disk has answered a promise. When it has answered all of them, `timeout` is applied again, also if the client
+    /// does not read the replies.
+    pub fn note_answer(&self) {
+        let was_last = self.delayed.fetch_sub(1, SeqCst) == 1;
+        if was_last && self.timeout_follows.load(SeqCst) {
+            self.post(|session| {
                 let timeout = session.server.shared.lock().config.timeout;
-                session.client.timeout_follows.store(false);
                 session.client.apply_timeout(&session.chat, timeout);
-                Ok(())
             });
-        });
+        }
     }
 
     /// The channels or the patterns to which it has subscribed.

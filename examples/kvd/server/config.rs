@@ -191,8 +191,9 @@ impl Config {
                 }
             }
             "maxmemory-clients" => {
+                // A percent value is a part of `maxmemory`, which is not limited.
                 let Some(bytes) = memory(value) else {
-                    return failed("argument must be a memory value");
+                    return failed("argument must be a memory or percent value");
                 };
                 self.results = if bytes == 0 { usize::MAX } else { bytes };
                 stored = bytes.to_string();
@@ -285,6 +286,17 @@ mod tests {
                 .is_ok()
         );
         assert_eq!(config.output, 8 << 20);
+    }
+
+    #[test]
+    fn the_limit_of_results_is_a_number_of_bytes() {
+        let mut config = Config::default();
+        assert!(config.set("maxmemory-clients", "2mb").is_ok());
+        for value in ["5%", "many"] {
+            let refusal = config.set("maxmemory-clients", value).unwrap_err();
+            assert!(refusal.ends_with("- argument must be a memory or percent value"));
+        }
+        assert_eq!(config.results, 2 << 20);
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Server {
     /// Pushes the reply to a request, or several while there is no disk: they may have to wait for the disk. Returns
     /// whether the client's next request has to wait, too.
     #[inline]
-    pub fn push(&self, client: &Client, chat: &Chat, reply: &mut Reply) -> bool {
+    pub fn push(&self, client: &Arc<Client>, chat: &Chat, reply: &mut Reply) -> bool {
         let Some(journal) = &self.journal else {
             reply.flush(chat);
             return false;

@@ -2,8 +2,9 @@
 //!
 //! SORT, SUNION, KEYS and their kind make a result as a whole before its reply begins. A client that does not read would
 //! keep it for ever, and many of them would use a multiple of the memory of the collection. So all results together have
-//! a limit. If it is exceeded, the connection ends whose reply has waited longest for its client: one that reads goes
-//! on, however large its result is, while others do not read.
+//! a limit. If it is exceeded, the connection ends whose reply has waited longest for its client: one that reads goes on
+//! while others do not read. But a result that alone has more than half of the limit then ends its own connection, so
+//! that it does not end all others before.
 //!
 //! Redis has these replies in the output of the client. It ends the client that has the most when all together exceed
 //! `maxmemory-clients`, and a client that exceeds `client-output-buffer-limit`; by default both are unlimited.
@@ -83,6 +84,11 @@ impl ResultMemory {
         all.sizes.insert(all.last_use, entry);
         self.last_use = Some(all.last_use);
         let limit = self.results.limit.load(Relaxed);
+        if all.total > limit && size > limit / 2 {
+            all.remove(all.last_use);
+            all.evicted += 1;
+            return Err(exceeded());
+        }
         while all.total > limit
             && let Some((last_use, (size, client))) = all.sizes.pop_first()
         {

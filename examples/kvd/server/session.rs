@@ -142,13 +142,13 @@ impl Session {
     /// Pushes the replies. A client that does not read them has to wait for its next ones.
     pub fn send(&self, reply: &mut Reply) {
         let chat = &self.chat;
-        let is_long = !reply.parts.is_empty();
+        let is_made_later = reply.is_made_later();
         let has_to_wait = self.server.push(&self.client, chat, reply);
         self.client.note_output(chat);
         if self.client.closes.load() {
             chat.close_when_done();
-        } else if is_long || has_to_wait || chat.queued() > MOST_OUTPUT {
-            // A long reply is made while it is sent. One at a time is enough. So is a promise for a slow disk.
+        } else if is_made_later || has_to_wait || chat.queued() > MOST_OUTPUT {
+            // One reply that is made while it is sent is enough at a time. So is a promise for a slow disk.
             self.resume_behind_output();
         }
     }

@@ -246,6 +246,22 @@ fn a_client_that_does_not_read_waits_and_gets_everything_later() -> Result {
     Ok(())
 }
 
+/// Only a reply that is made while it is sent has to be sent before the next request.
+#[test]
+fn client_reply_does_not_wait_for_the_output() -> Result {
+    let scene = Scene::new()?;
+    let [client, other] = [scene.client()?, scene.client()?];
+    scene.ask(&client, &format!("SET k {}\n", "x".repeat(10_000)))?;
+    client.stop_reading();
+    // More than the kernel takes.
+    let replies = "GET k\r\n".repeat(20);
+    client.send(replies + "CLIENT REPLY OFF\r\nINCR n\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    assert!(scene.queued() > 0);
+    assert_eq!(scene.ask(&other, "GET n\n")?, "$1 1 ");
+    Ok(())
+}
+
 #[test]
 fn a_reply_that_is_switched_off_is_not_sent_after_a_wait_either() -> Result {
     let scene = Scene::new()?;

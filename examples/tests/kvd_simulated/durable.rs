@@ -481,6 +481,58 @@ fn timeout_does_not_end_a_client_whose_replies_wait_for_the_disk() -> Result {
     Ok(())
 }
 
+/// It waits for the disk only until that answers.
+#[test]
+fn timeout_ends_a_client_that_does_not_read_its_delayed_replies() -> Result {
+    let disk = Disk::log()?;
+    let scene = &disk.scene;
+    let (client, reader) = (scene.client()?, scene.client()?);
+    scene.ask(&reader, "CONFIG SET timeout 5\n")?;
+    assert_eq!(scene.ask(&client, "SETRANGE k 299999 x\n")?, "");
+    reader.stop_reading();
+    // More than the kernel takes.
+    scene.ask(&reader, "GET k\n")?;
+    disk.outcomes.send(Ok(()))?;
+    disk.expect(&client, ":300000 ")?;
+    disk.until(|| {
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_secs(6))?;
+        Ok(reader.ended().is_some())
+    })
+}
+
+/// What the disk has answered counts until it is sent.
+#[test]
+fn a_client_that_does_not_read_its_delayed_replies_is_not_served_any_more() -> Result {
+    let disk = Disk::log()?;
+    let scene = &disk.scene;
+    let (client, reader) = (scene.client()?, scene.client()?);
+    let value = "x".repeat(1_000);
+    disk.outcomes.send(Ok(()))?;
+    client.send(format!("SET k {value}\r\n"));
+    disk.expect(&client, "+OK ")?;
+    reader.stop_reading();
+    let executed = || scene.shared.lock().stats.commands;
+    let before = executed();
+    for _ in 0..100 {
+        disk.until_logged()?;
+        assert_eq!(scene.ask(&client, "INCR n\n")?, "");
+        scene.ask(&reader, &"GET k\n".repeat(40))?;
+        disk.outcomes.send(Ok(()))?;
+        disk.until_logged()?;
+        let mut reply = String::new();
+        disk.until(|| {
+            reply += &received(&client);
+            Ok(reply.ends_with(' '))
+        })?;
+    }
+    let number = executed() - before - 100;
+    assert!(number < 500, "{number} commands");
+    reader.start_reading(usize::MAX);
+    disk.expect(&reader, &format!("$1000 {value} ").repeat(4_000))
+}
+
 /// The error takes the place of the reply of EXEC: once, whatever CLIENT REPLY says in it, and without the messages.
 #[test]
 fn a_transaction_that_cannot_be_written_has_one_error_and_its_messages() -> Result {

@@ -82,3 +82,64 @@ fn a_result_that_is_larger_than_the_limit_ends_its_connection() -> Result {
     assert!(scene.ask(&other, "SORT l\n")?.starts_with("*20000 "));
     Ok(())
 }
+
+/// A part of a result keeps all of its memory.
+#[test]
+fn a_result_counts_as_a_whole_until_its_last_part_is_taken() -> Result {
+    let scene = Scene::new()?;
+    let reader = scene.client()?;
+    for part in 0..20 {
+        let keys: String = (0..1_000).map(|it| format!(" key-{part}-{it} x")).collect();
+        let same = " x".repeat(1_000);
+        scene.ask(&reader, &format!("MSET{keys}\nRPUSH same{same}\n"))?;
+    }
+    for (request, least) in [
+        ("KEYS *", 20_000 * "$7\r\nkey-0-0\r\n".len()),
+        ("LPOS same x COUNT 0", 20_000 * size_of::<usize>()),
+    ] {
+        reader.start_reading(1_000);
+        reader.send(format!("{request}\r\n"));
+        let (mut at_end, mut reply) = (0, String::new());
+        loop {
+            scene.network.settle(&scene.event_loop)?;
+            let part = received(&reader);
+            if part.is_empty() {
+                break;
+            }
+            reply += &part;
+            match scene.shared.results.total() {
+                0 => {}
+                total => at_end = total,
+            }
+            reader.start_reading(1_000);
+        }
+        assert!(reply.starts_with("*2000"), "{request}: {reply:.20}");
+        assert!(at_end >= least, "{request}: {at_end} bytes");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_large_result_does_not_end_clients_with_small_ones() -> Result {
+    let scene = Scene::new()?;
+    let (client, small, large) = (scene.client()?, scene.client()?, scene.client()?);
+    fill(&scene, &client)?;
+    let elements: String = (0..8_000).map(|it| format!(" {it}")).collect();
+    scene.ask(&client, &format!("RPUSH few{elements}\n"))?;
+    small.start_reading(100);
+    small.send("SORT few\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    let total = scene.shared.results.total();
+    assert!(total > 0);
+    // More than both have until the large one has more than half of it.
+    let limit = 9 * total / 4;
+    scene.ask(&client, &format!("CONFIG SET maxmemory-clients {limit}\n"))?;
+    scene.ask(&large, "SORT l\n")?;
+    assert!(large.ended().is_some());
+    small.start_reading(usize::MAX);
+    scene.network.settle(&scene.event_loop)?;
+    let reply = received(&small);
+    assert!(reply.starts_with("*8000 "), "{reply:.20}");
+    assert!(reply.ends_with("$4 7999 "), "the whole reply");
+    Ok(())
+}
