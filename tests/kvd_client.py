@@ -739,7 +739,9 @@ def large_change(rng, keys, values):
     if choice in (2, 3) and value is not None:
         return ("del", key), {it: values[it] for it in values if it != key}
     if choice == 4 and isinstance(value, bytes):
-        return ("append", key, "y" * 40_000), {**values, key: value + b"y" * 40_000}
+        # Few parts, which are copied, or many, which are shared.
+        added = b"y" * rng.choice([40_000, 40_000, 9_000_000])
+        return ("append", key, added), {**values, key: value + added}
     if choice == 5 and isinstance(value, bytes):
         at = rng.randrange(len(value))
         return ("setrange", key, at, "zz"), {**values, key: value[:at] + b"zz" + value[at + 2 :]}

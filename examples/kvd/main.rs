@@ -30,9 +30,12 @@
 //! the file. Nor does it start with a `kvd.redb` in the format of another version. The end of the log that is not
 //! complete is ignored, with a warning.
 //!
-//! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL and RENAME write
-//! one row, and SET that of the new value, however large the old one is: its rows are removed later, 10,000 at a time.
-//! These commands write a whole value: LINSERT, LREM, MOVE, COPY, and those that store their result.
+//! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL removes the row of
+//! the key, RENAME writes one for the new name, too, and SET writes the new value. The other rows of a removed or
+//! overwritten value are removed later, however many they are: 10,000 each time that something is put into `kvd.redb`, and
+//! as many as that inserts. These commands write a whole value: LINSERT, LREM, MOVE, COPY, those that store their result,
+//! those that remove more than 1,000 members and leave some (SPOP with a count, ZREMRANGEBYRANK, ZREMRANGEBYSCORE,
+//! ZREMRANGEBYLEX, ZPOPMIN, ZPOPMAX, ZMPOP, BZMPOP), and APPEND and SETRANGE when a string becomes one of 16 KB or more.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error, and commands that read are served. A
 //! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::names::{KEY, ORDER, numbered, plain_or_hashed, prefix};
-use super::rows::{Op, content, each_row, key_content, size_of_elements};
+use super::names::{KEY, ORDER, head_of, name_of, numbered, prefix};
+use super::rows::{Op, content, each_row, key_content, part_of_string, size_of_elements};
 use crate::store::change::{Change, PART};
 use crate::store::database::Database;
 use crate::store::dropper::MANY;
@@ -12,6 +12,10 @@ use crate::store::text::Text;
 
 /// A collection with elements of more bytes than this is encoded by the thread that writes.
 const MANY_BYTES: usize = 64 * 1024;
+
+/// If more parts of a string than these have changed, the thread that writes shares the string. Fewer parts are copied,
+/// which takes no longer than the command that has changed them: the next change of a shared string copies all of it.
+const MANY_PARTS: usize = (8 << 20) / PART;
 
 /// The rows of everything that has changed since the last call.
 pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
@@ -44,51 +48,60 @@ pub fn take_changes(keyspace: &mut Keyspace) -> Vec<Op> {
 fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Text, Change>) {
     let number = database.number_on_disk;
     for (key, change) in changes {
-        let (name, head) = plain_or_hashed(vec![KEY, number], key.as_bytes());
+        // A long key is hashed or copied only if that is needed.
+        let name = || name_of(vec![KEY, number], key.as_bytes());
         let Some(entry) = database.table().find(key.as_bytes()) else {
-            ops.push(Op::Delete(name));
+            ops.push(Op::Delete(name()));
             continue;
         };
         match change {
             Change::Elements(elements) if entry.id != 0 => {
                 if elements.is_key_changed {
-                    ops.push(Op::Put(name, key_content(head, entry)));
+                    ops.push(Op::Put(name(), key_content(head_of(key.as_bytes()), entry)));
                 }
                 let prefix = prefix(number, entry.id);
                 for numbers in &elements.removed {
                     let name = |number| numbered(&prefix, number);
                     ops.push(Op::Clear(name(numbers.start)..name(numbers.end)));
                 }
+                let shared = match elements.changed.len() > MANY_PARTS {
+                    true => entry.value.shared(),
+                    false => None,
+                };
                 for element in &elements.changed {
                     let element = element.as_bytes();
-                    let (name, head) = plain_or_hashed(prefix.clone(), element);
-                    ops.push(match content(&entry.value, element) {
-                        Some(content) if head.is_empty() => Op::Put(name, content),
-                        Some(content) => Op::PutWithHead(name, head, content),
-                        None => Op::Delete(name),
+                    let content = match &shared {
+                        Some(text) => part_of_string(text.len(), element).map(|it| text.slice(it)),
+                        None => content(&entry.value, element),
+                    };
+                    let name = name_of(prefix.clone(), element);
+                    let Some(content) = content else {
+                        ops.push(Op::Delete(name));
+                        continue;
+                    };
+                    let head = head_of(element);
+                    ops.push(match head.is_empty() {
+                        true => Op::Put(name, content),
+                        false => Op::PutWithHead(name, head, content),
                     });
                 }
             }
             _ => {
                 database.renumber(key.as_bytes());
-                add_whole(ops, database, key.as_bytes(), (name, head));
+                add_whole(ops, database, key.as_bytes());
             }
         }
     }
 }
 
 /// Adds the row of a key, and those of all elements or parts.
-fn add_whole(
-    ops: &mut Vec<Op>,
-    database: &mut Database,
-    key: &[u8],
-    (name, head): (Vec<u8>, Vec<u8>),
-) {
+fn add_whole(ops: &mut Vec<Op>, database: &mut Database, key: &[u8]) {
     let large = database.share_large(key);
     let Some(entry) = database.table().find(key) else {
         return;
     };
-    ops.push(Op::Put(name, key_content(head, entry)));
+    let name = name_of(vec![KEY, database.number_on_disk], key);
+    ops.push(Op::Put(name, key_content(head_of(key), entry)));
     if entry.id == 0 {
         return;
     }
@@ -310,6 +323,33 @@ mod tests {
                 "it can grow without a copy"
             );
         }
+    }
+
+    #[test]
+    fn many_changed_parts_of_a_string_are_stored_without_a_copy() {
+        let mut keyspace = Loader::default().finish().unwrap();
+        let mut disk = Disk::default();
+        let db = keyspace.database(0);
+        db.set(b"s", Value::Growing(Arc::new(vec![b'x'; 20_000])), 0);
+        disk.write(&mut keyspace);
+        let db = keyspace.database(0);
+        let text = db.find_mut(b"s").and_then(Value::growing).unwrap();
+        text.resize((MANY_PARTS + 1) * PART - 5, b'y');
+        let (bytes, len) = (text.as_ptr_range(), text.len());
+        db.touch_part_of_string(b"s", 20_000..len);
+        let ops = take_changes(&mut keyspace);
+        let parts = ops.iter().filter_map(|op| match op {
+            Op::Put(name, content) if name[0] != KEY => Some(content),
+            _ => None,
+        });
+        let shared = parts.map(|it| bytes.contains(&it.as_ptr()));
+        assert_eq!(shared.filter(|it| *it).count(), MANY_PARTS + 1);
+        assert_eq!(cleared(&ops), 0, "its number is the same");
+        disk.run(ops);
+        let stored = disk.load().database(0).share_large(b"s").unwrap();
+        assert_eq!(stored.len(), len);
+        assert!(stored[..20_000].iter().all(|it| *it == b'x'));
+        assert!(stored[20_000..].iter().all(|it| *it == b'y'));
     }
 
     #[test]

@@ -43,6 +43,18 @@ pub fn is_everything(
     Ok(has(first.0.value()) && last.is_none_or(|it| has(it.0.value())))
 }
 
+/// What a row with so many bytes takes from the budget.
+pub fn cost(len: usize) -> usize {
+    match len <= PART {
+        true => cost_of_part(len),
+        false => len.div_ceil(PART) * cost_of_part(PART),
+    }
+}
+
+fn cost_of_part(len: usize) -> usize {
+    1 + len / BYTES
+}
+
 /// Removes rows, at most about as many as `budget` says. Returns whether that were all.
 pub fn remove_rows(
     table: &mut LargeTable<'_>,
@@ -61,12 +73,12 @@ pub fn remove_rows(
             let (name, content) = row?;
             let name = name.value().to_vec();
             size += name.len();
-            *budget = budget.saturating_sub(1 + content.value().len() / BYTES);
+            *budget = budget.saturating_sub(cost_of_part(content.value().len()));
             found.push(name);
         }
         for name in found {
             let parts = table.remove(&name)?;
-            *budget = budget.saturating_sub(parts * (1 + PART / BYTES));
+            *budget = budget.saturating_sub(parts * cost_of_part(PART));
         }
         if is_all || *budget == 0 {
             return Ok(is_all);
@@ -141,6 +153,30 @@ mod tests {
             some,
             [&[name(1, 0), name(1, COUNT - 1)][..], &others].concat()
         );
+        Ok(())
+    }
+
+    #[test]
+    fn the_cost_of_a_removed_row_is_that_of_the_inserted_one() -> Result<(), Error> {
+        let dir = tempfile::tempdir()?;
+        let database = Database::create(dir.path().join("rows"))?;
+        let transaction = database.begin_write()?;
+        let mut table = TABLE.open(&transaction)?;
+        for len in [
+            0,
+            1,
+            BYTES,
+            PART - 1,
+            PART,
+            PART + 1,
+            2 * PART,
+            2 * PART + 1,
+        ] {
+            table.insert(b"name", b"", &vec![b'x'; len])?;
+            let mut budget = 1_000;
+            assert!(remove_rows(&mut table, (b"a", b"z"), &mut budget)?);
+            assert_eq!(1_000 - budget, cost(len), "{len}");
+        }
         Ok(())
     }
 

@@ -72,7 +72,12 @@ impl Loader {
         };
         match entry.id {
             0 => self.keyspace.database(number).load(entry),
-            id => drop(self.waiting.insert((number, id), Loading { entry, string })),
+            id => {
+                let other = self.waiting.insert((number, id), Loading { entry, string });
+                if other.is_some() {
+                    return Err(DAMAGED);
+                }
+            }
         }
         Ok(())
     }
@@ -92,7 +97,7 @@ impl Loader {
         loading.add(element, content)
     }
 
-    /// Rows with numbers up to this one may be there, which belong to no key.
+    /// Rows with numbers below that in this name may be there, which belong to no key.
     pub fn skip(&mut self, name: &[u8]) -> Outcome {
         let (number, id) = split_database(name)?;
         let end = u64::from_be_bytes(id.try_into().map_err(|_| DAMAGED)?);
@@ -211,6 +216,15 @@ mod tests {
             Loader::default().add_element(&element[1..], b"").is_err(),
             "it has no key"
         );
+    }
+
+    #[test]
+    fn two_keys_with_the_same_number_are_an_error() {
+        let mut loader = Loader::default();
+        let (name, content) = key(1, 7, b"");
+        loader.add_key(&name, &content).unwrap();
+        loader.add_key(b"\x01\0k", &content).unwrap();
+        assert!(loader.add_key(b"\0\0other", &content).is_err());
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! | ELEMENT, database, number of the value, element | the value of a field, the score of a member, an element, a part |
 //!
 //! The name of a long key or element has its SHA-256, and then the content of the row begins with the key or element
-//! itself: with the names of all its rows, a key of 1 MB with a thousand elements would be a gigabyte.
+//! itself. redb has names in the inner pages of its tree, too, and compares them on the way to a row, so they have to be
+//! short.
 
 use ring::digest::{SHA256, digest};
 
@@ -26,20 +27,27 @@ const LONG: usize = 1024;
 /// The name of the row with the order of the databases. In its table it is behind all others.
 pub const ORDER: &[u8] = &[KEY, u8::MAX];
 
-/// The end of a name, and the head of the content.
-pub fn plain_or_hashed(mut prefix: Vec<u8>, text: &[u8]) -> (Vec<u8>, Vec<u8>) {
+/// The name of a row.
+pub fn name_of(mut prefix: Vec<u8>, text: &[u8]) -> Vec<u8> {
     if text.len() <= LONG {
         prefix.push(PLAIN);
         prefix.extend_from_slice(text);
-        return (prefix, Vec::new());
+    } else {
+        prefix.push(HASHED);
+        prefix.extend_from_slice(digest(&SHA256, text).as_ref());
     }
-    prefix.push(HASHED);
-    prefix.extend_from_slice(digest(&SHA256, text).as_ref());
-    let head = [&(text.len() as u64).to_le_bytes()[..], text].concat();
-    (prefix, head)
+    prefix
 }
 
-/// The key or element in a row, and the rest of the content: the opposite of [`plain_or_hashed`].
+/// The head of the content of a row: empty unless the key or element is long.
+pub fn head_of(text: &[u8]) -> Vec<u8> {
+    match text.len() <= LONG {
+        true => Vec::new(),
+        false => [&(text.len() as u64).to_le_bytes()[..], text].concat(),
+    }
+}
+
+/// The key or element in a row, and the rest of the content: the opposite of [`name_of`] and [`head_of`].
 pub fn text_of_row<'a>(name: &'a [u8], content: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     match name.split_first()? {
         (&PLAIN, text) => Some((text, content)),

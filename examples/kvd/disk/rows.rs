@@ -2,7 +2,8 @@
 //! `names.rs`: their names.
 //!
 //! A change costs as much as what it changes, however large the collection or the string is. A value that is stored as
-//! a whole gets a number that no other value of the database has had. RENAME changes the row of the key only. The rows of
+//! a whole gets a number that no row of the database has: a number is used again only after a restart, if its rows are
+//! gone. RENAME changes the row of the key only. The rows of
 //! a value that was removed or overwritten may stay for a while (`tables.rs`).
 //!
 //! SWAPDB changes no row of a key. One row of its own has the order of the databases, by the numbers in the names.
@@ -11,7 +12,7 @@ use std::ops::Range;
 
 use asynchat::bytes::Bytes;
 
-use super::names::{element_number, plain_or_hashed};
+use super::names::{element_number, head_of, name_of};
 use crate::store::change::{PART, element_name};
 use crate::store::database::Entry;
 use crate::store::dropper::MANY;
@@ -119,20 +120,25 @@ pub(super) fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
         Value::Set(set) => set.find(element).map(|_| Bytes::new())?,
         Value::Sorted(set) => Bytes::copy_from_slice(&set.score(element)?.to_le_bytes()),
         string => {
-            let part = usize::try_from(element_number(element)?).ok()?;
             let mut digits = Digits::default();
-            let text = string.text(&mut digits)?.chunks(PART).nth(part)?;
+            let text = string.text(&mut digits)?;
             // A copy of the part, so that the string can grow without a copy of the whole.
-            Bytes::copy_from_slice(text)
+            Bytes::copy_from_slice(&text[part_of_string(text.len(), element)?])
         }
     })
+}
+
+/// The bytes of a part of a string that has this length.
+pub(super) fn part_of_string(len: usize, element: &[u8]) -> Option<Range<usize>> {
+    let part = usize::try_from(element_number(element)?).ok()?;
+    let start = part.checked_mul(PART)?;
+    (start < len).then(|| start..len.min(start + PART))
 }
 
 /// The rows of all elements of a collection, with this prefix: the name, and the content in two parts.
 pub fn each_row(prefix: &[u8], value: &Value, mut visit: impl FnMut(&[u8], &[u8], &[u8])) {
     each_element(value, &mut |name, content| {
-        let (name, head) = plain_or_hashed(prefix.to_vec(), name);
-        visit(&name, &head, content);
+        visit(&name_of(prefix.to_vec(), name), &head_of(name), content);
     });
 }
 

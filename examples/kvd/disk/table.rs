@@ -1,7 +1,7 @@
 //! A table with rows of any size.
 //!
-//! redb allocates and writes each row in one piece, and one of 40 MB delays everything else. So a row here has at most
-//! [`PART`] bytes, and a second table has what is behind them, in parts.
+//! redb allocates and writes each row in one piece, and one of 40 MB delays everything else. So the content
+//! of a row here has at most [`PART`] bytes, and a second table has what is behind them, in parts.
 
 use std::borrow::Cow;
 

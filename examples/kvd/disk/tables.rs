@@ -4,14 +4,16 @@
 //! overwritten are only noted in the table `dead` if they are many. Other transactions remove them, some at a time, also
 //! after the next start. No number of a value is used again while rows may have it.
 
-use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle};
+use redb::{
+    Database, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle, WriteTransaction,
+};
 
 use super::Error;
-use super::clear::{clear, is_everything, remove_rows};
+use super::clear::{clear, cost, is_everything, remove_rows};
 use super::loader::Loader;
 use super::names::{ELEMENT, KEY, PREFIX};
 use super::rows::each_row;
-use super::table::{Definition, Rows, RowsDefinition, whole};
+use super::table::{Definition, LargeTable, Rows, RowsDefinition, whole};
 use super::unsaved::{Row, Unsaved};
 use crate::store::keyspace::Keyspace;
 
@@ -30,7 +32,11 @@ const FORMAT: u64 = 2;
 /// The table of format 1, which had all rows.
 const OLD: &str = "rows";
 
-/// A transaction removes about so many rows of dead values.
+/// An empty table with the name of the old one and other types. The version of kvd with format 1 opens the old one first,
+/// so it stops before it empties the log.
+const NOT_OLD: TableDefinition<'_, u64, u64> = TableDefinition::new(OLD);
+
+/// A transaction removes about so many rows of dead values, and as many more as it inserts.
 const MANY_ROWS: usize = 10_000;
 
 /// Creates the tables if they are missing. Returns the number of the last frame of the log that is in the rows.
@@ -59,6 +65,7 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
     KEYS.open(&transaction)?;
     ELEMENTS.open(&transaction)?;
     transaction.open_table(DEAD)?;
+    transaction.open_table(NOT_OLD)?;
     transaction.commit()?;
     Ok(saved)
 }
@@ -121,21 +128,12 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
             }
         }
         let mut budget = MANY_ROWS;
-        while let Some((start, end)) = first(&dead)? {
-            let names = (&start[..], &end[..]);
-            if !remove_rows(&mut elements, names, &mut budget)? {
-                if !is_everything(&elements, names)? {
-                    break;
-                }
-                elements = ELEMENTS.clear(&transaction, elements)?;
-            }
-            dead.remove(&start[..])?;
-        }
-        has_dead = !dead.is_empty()?;
+        elements = remove_dead(&transaction, elements, &mut dead, &mut budget)?;
         for (prefix, value) in &unsaved.collections {
             let mut outcome = Ok(());
             each_row(prefix, value, |name, head, content| {
                 if outcome.is_ok() {
+                    budget += cost(head.len() + content.len());
                     outcome = elements.insert(&name[1..], head, content);
                 }
             });
@@ -148,12 +146,18 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
                 _ => return Err(UNKNOWN.into()),
             };
             match row {
-                Row::Put(head, content) => table.insert(&name[1..], head, content)?,
+                Row::Put(head, content) => {
+                    budget += cost(head.len() + content.len());
+                    table.insert(&name[1..], head, content)?;
+                }
                 Row::Delete => {
                     table.remove(&name[1..])?;
                 }
             }
         }
+        // Without a break between transactions that insert, the file would otherwise grow without end.
+        drop(remove_dead(&transaction, elements, &mut dead, &mut budget)?);
+        has_dead = !dead.is_empty()?;
         transaction.open_table(SAVED)?.insert("log", number)?;
     }
     transaction.commit()?;
@@ -162,6 +166,26 @@ pub fn save(database: &Database, number: u64, unsaved: &Unsaved) -> Result<bool,
 
 const UNKNOWN: &str =
     "the log has a row of no known kind, as if another version of kvd had written it";
+
+/// Removes dead rows, at most about as many as `budget` says, or all of the table without looking at them.
+fn remove_dead<'a>(
+    transaction: &'a WriteTransaction,
+    mut elements: LargeTable<'a>,
+    dead: &mut Rows<'_>,
+    budget: &mut usize,
+) -> Result<LargeTable<'a>, Error> {
+    while let Some((start, end)) = first(dead)? {
+        let names = (&start[..], &end[..]);
+        if !remove_rows(&mut elements, names, budget)? {
+            if !is_everything(&elements, names)? {
+                break;
+            }
+            elements = ELEMENTS.clear(transaction, elements)?;
+        }
+        dead.remove(&start[..])?;
+    }
+    Ok(elements)
+}
 
 /// Notes a range of names. An earlier one with the same start may be longer.
 fn add_dead(dead: &mut Rows<'_>, (start, end): (&[u8], &[u8])) -> redb::Result {
@@ -283,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn a_large_value_that_is_overwritten_without_end_leaves_as_many_rows_as_it_has()
+    -> Result<(), Error> {
+        const LEN: usize = 2 * MANY_ROWS;
+        let mut scene = Scene::new()?;
+        let database = scene.open()?;
+        // Otherwise the whole table would be dead.
+        scene.set(b"other", 1);
+        for round in 1..5 {
+            scene.keyspace.database(0).delete(b"s");
+            scene.set(b"s", LEN);
+            scene.save(&database)?;
+            let left = rows(&database)?;
+            assert!(left as usize <= LEN + 100, "{left} after {round}");
+        }
+        Ok(())
+    }
+
+    #[test]
     fn an_emptied_database_has_no_rows_after_one_transaction() -> Result<(), Error> {
         let mut scene = Scene::new()?;
         let database = scene.open()?;
@@ -356,6 +398,8 @@ mod tests {
         let scene = Scene::new()?;
         let database = scene.open()?;
         let transaction = database.begin_write()?;
+        // What an older version does first with a folder in this format.
+        assert!(transaction.open_table(OLD_ROWS).is_err());
         transaction.open_table(SAVED)?.insert("format", 3)?;
         transaction.commit()?;
         let error = prepare(&database).map(drop).map_err(|it| it.to_string());

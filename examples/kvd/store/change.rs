@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::text::Text;
 
-/// A large string is stored in parts of so many bytes. With its name, a part fits into 64 KB, which redb allocates for it.
+/// A large string is stored in parts of so many bytes. With a name of up to about 500 bytes, a part fits into 64 KB, which
+/// redb allocates for it. With a longer name it gets 128 KB.
 pub const PART: usize = 65_000;
 
 /// The name of an element of a list or of a part of a string: its number without a sign, so that names are in the order

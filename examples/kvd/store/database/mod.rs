@@ -61,7 +61,8 @@ pub struct Database {
     pub cleared: bool,
     /// The number of the database in the names of its rows.
     pub number_on_disk: u8,
-    /// The highest number of an entry so far. It is used once, so that rows of a removed entry may stay for a while.
+    /// The highest number of an entry so far. No number is used again while rows may have it, so those of a removed entry
+    /// may stay for a while: it is used once, or again after a restart that has found no such rows.
     pub last_id: u64,
     /// The numbers of the entries that were removed since the last commit.
     pub dead: Vec<Range<u64>>,
