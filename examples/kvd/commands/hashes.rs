@@ -163,7 +163,7 @@ fn hset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .clone()
         .filter(|at| hash.insert(args.get(*at), args.get(*at + 1).into()));
     let added = added.count();
-    pairs.for_each(|at| db.touch_element(key, || args.get(at).into()));
+    db.touch_elements(key, pairs.map(|at| args.get(at).into()));
     match is_hmset {
         true => context.reply.ok(),
         false => context.reply.count(added),
@@ -246,15 +246,13 @@ fn hlen(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn hdel(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let db = context.db();
-    let mut removed = 0;
-    for name in args.from(2) {
-        if db.hash_mut(key)?.is_some_and(|hash| hash.remove(name)) {
-            db.touch_element(key, || name.into());
-            removed += 1;
-        }
+    let mut removed = Vec::new();
+    if let Some(hash) = db.hash_mut(key)? {
+        removed.extend(args.from(2).filter(|name| hash.remove(name)));
     }
+    db.touch_elements(key, removed.iter().map(|name| (*name).into()));
     db.remove_if_empty(key);
-    context.reply.count(removed);
+    context.reply.count(removed.len());
     Ok(())
 }
 

@@ -136,9 +136,8 @@ fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> 
     let added = args.len() - 2;
     if let Some(first) = first {
         let step = if end == End::Left { -1 } else { 1 };
-        for number in 0..added as i64 {
-            db.touch_element(key, || row(first + step * number));
-        }
+        let numbers = (0..added).map(|number| row(first + step * number as i64));
+        db.touch_elements(key, numbers);
     }
     db.signal(key);
     context.reply.count(len);
@@ -186,13 +185,14 @@ pub(super) fn take(context: &mut Context<'_>, key: &[u8], end: End, number: usiz
         });
         return Ok(());
     }
-    for _ in 0..number {
-        let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) else {
-            break;
-        };
-        context.reply.item(&item);
-        db.touch_element(key, || row(number));
+    let mut taken = Vec::new();
+    if let Some(list) = db.list_mut(key)? {
+        for (item, number) in std::iter::from_fn(|| list.pop(end)).take(number) {
+            context.reply.item(&item);
+            taken.push(number);
+        }
     }
+    db.touch_elements(key, taken.into_iter().map(row));
     db.remove_if_empty(key);
     Ok(())
 }
@@ -301,11 +301,12 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 long::drop_later(remove_many(db, key, end, number)?);
                 continue;
             }
-            for _ in 0..number {
-                if let Some((_, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {
-                    db.touch_element(key, || row(number));
-                }
+            let mut taken = Vec::new();
+            if let Some(list) = db.list_mut(key)? {
+                let popped = std::iter::from_fn(|| list.pop(end)).take(number);
+                taken.extend(popped.map(|(_, number)| row(number)));
             }
+            db.touch_elements(key, taken.into_iter());
         }
         // As in Redis, a transaction that watches the list fails also if nothing was removed.
         db.touch_main(key);

@@ -101,35 +101,29 @@ pub(super) const TABLE: &[Command] = &[
 fn sadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let db = context.db();
-    db.members_or_new(key)?;
-    let mut added = 0;
+    let set = db.members_or_new(key)?;
+    let mut added = Vec::new();
     for member in args.from(2) {
-        let set = db.members_or_new(key)?;
         if !set.contains(member) {
             set.insert_new(Text::from(member));
-            db.touch_element(key, || member.into());
-            added += 1;
+            added.push(member);
         }
     }
-    context.reply.count(added);
+    db.touch_elements(key, added.iter().map(|member| (*member).into()));
+    context.reply.count(added.len());
     Ok(())
 }
 
 fn srem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let db = context.db();
-    let mut removed = 0;
-    for member in args.from(2) {
-        if db
-            .members_mut(key)?
-            .is_some_and(|set| set.remove(member).is_some())
-        {
-            db.touch_element(key, || member.into());
-            removed += 1;
-        }
+    let mut removed = Vec::new();
+    if let Some(set) = db.members_mut(key)? {
+        removed.extend(args.from(2).filter(|member| set.remove(member).is_some()));
     }
+    db.touch_elements(key, removed.iter().map(|member| (*member).into()));
     db.remove_if_empty(key);
-    context.reply.count(removed);
+    context.reply.count(removed.len());
     Ok(())
 }
 
@@ -236,17 +230,18 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     } else if len == 0 {
         context.reply.null();
     }
-    for _ in 0..number {
-        let Some(set) = db.members_mut(key)? else {
-            break;
-        };
-        let Some(member) = set.random(fastrand::u64(..)).cloned() else {
-            break;
-        };
-        set.remove(member.as_bytes());
-        context.reply.item(&member);
-        db.touch_element(key, || member);
+    let mut taken = Vec::new();
+    if let Some(set) = db.members_mut(key)? {
+        for _ in 0..number {
+            let Some(member) = set.random(fastrand::u64(..)).cloned() else {
+                break;
+            };
+            set.remove(member.as_bytes());
+            context.reply.item(&member);
+            taken.push(member);
+        }
     }
+    db.touch_elements(key, taken.into_iter());
     db.remove_if_empty(key);
     Ok(())
 }

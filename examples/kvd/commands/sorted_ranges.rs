@@ -438,13 +438,14 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
         .take(range.len())
         .map(|it| it.member.clone())
         .collect();
-    for member in &members {
-        if let Some(set) = db.sorted_mut(key)? {
+    if let Some(set) = db.sorted_mut(key)? {
+        for member in &members {
             set.remove(member.as_bytes());
         }
-        db.touch_element(key, || member.clone());
     }
+    let number = members.len();
+    db.touch_elements(key, members.into_iter());
     db.remove_if_empty(key);
-    context.reply.count(members.len());
+    context.reply.count(number);
     Ok(())
 }

@@ -198,8 +198,9 @@ fn add(
         return Ok(());
     }
     let (mut added, mut updated, mut result) = (0, 0, None);
+    let mut changed = Vec::new();
+    let set = db.sorted_or_new(key)?;
     for (score, member) in entries {
-        let set = db.sorted_or_new(key)?;
         let old = set.score(member);
         let mut score = *score;
         if let (true, Some(old)) = (options.increment, old) {
@@ -227,9 +228,10 @@ fn add(
                 true => added += 1,
                 false => updated += 1,
             }
-            db.touch_element(key, || (*member).into());
+            changed.push(*member);
         }
     }
+    db.touch_elements(key, changed.into_iter().map(|member| member.into()));
     db.remove_if_empty(key);
     if added > 0 {
         db.signal(key);
@@ -246,15 +248,13 @@ fn add(
 fn zrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let db = context.db();
-    let mut removed = 0;
-    for member in args.from(2) {
-        if db.sorted_mut(key)?.is_some_and(|set| set.remove(member)) {
-            db.touch_element(key, || member.into());
-            removed += 1;
-        }
+    let mut removed = Vec::new();
+    if let Some(set) = db.sorted_mut(key)? {
+        removed.extend(args.from(2).filter(|member| set.remove(member)));
     }
+    db.touch_elements(key, removed.iter().map(|member| (*member).into()));
     db.remove_if_empty(key);
-    context.reply.count(removed);
+    context.reply.count(removed.len());
     Ok(())
 }
 
@@ -379,13 +379,14 @@ fn pop_many(
         return sorted_removal::remove(context, key, ranks, !is_lowest, replies);
     }
     let in_pairs = sorted_removal::begin(context.reply, key, number, replies);
-    for _ in 0..number {
-        let Some(taken) = db.sorted_mut(key)?.and_then(|set| take(set, is_lowest)) else {
-            break;
-        };
-        sorted_removal::encode(context.reply, &taken, in_pairs);
-        db.touch_element(key, || taken.member);
+    let mut members = Vec::new();
+    if let Some(set) = db.sorted_mut(key)? {
+        for taken in std::iter::from_fn(|| take(set, is_lowest)).take(number) {
+            sorted_removal::encode(context.reply, &taken, in_pairs);
+            members.push(taken.member);
+        }
     }
+    db.touch_elements(key, members.into_iter());
     db.remove_if_empty(key);
     Ok(())
 }

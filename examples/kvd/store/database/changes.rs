@@ -27,6 +27,17 @@ impl Database {
         });
     }
 
+    /// These elements of the collection have changed. The key is looked up once: it may be long, and they may be many.
+    pub fn touch_elements(&mut self, key: &[u8], mut names: impl ExactSizeIterator<Item = Text>) {
+        let Some(last) = names.len().checked_sub(1) else {
+            return;
+        };
+        if self.changes.is_some() {
+            self.change_count += last;
+        }
+        self.touch_part(key, |elements| elements.changed.extend(&mut names));
+    }
+
     /// The elements with these numbers were removed from a list.
     pub fn touch_removed(&mut self, key: &[u8], numbers: Range<i64>) {
         self.touch_part(key, |elements| elements.removed.push(numbers));
@@ -224,5 +235,26 @@ mod tests {
             matches!(changes.get(&b"h"[..]), Some(Change::Elements(set)) if set.changed.len() == 1)
         );
         assert_eq!(database.list(b"h").err(), Some(WrongType));
+    }
+
+    #[test]
+    fn many_changed_elements_are_noted_at_once() {
+        let mut database = database();
+        let _ = database.members_or_new(b"s");
+        database.changes.replace(HashMap::new());
+        let (version, count) = (database.watch(b"s"), database.change_count);
+        let names = [&b"x"[..], b"y", b"z"];
+        database.touch_elements(b"s", [].into_iter());
+        assert_eq!(database.version(b"s"), version, "nothing has changed");
+        database.touch_elements(b"s", names.iter().map(|name| (*name).into()));
+        assert_ne!(database.version(b"s"), version);
+        assert_eq!(database.change_count, count + 3);
+        let changes = database.changes.take().unwrap();
+        let Some(Change::Elements(elements)) = changes.get(&b"s"[..]) else {
+            panic!("its elements have changed")
+        };
+        let mut changed: Vec<_> = elements.changed.iter().map(|it| it.as_bytes()).collect();
+        changed.sort_unstable();
+        assert_eq!(changed, names);
     }
 }
