@@ -40,33 +40,32 @@ pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Opti
 #[inline(always)]
 #[allow(unsafe_code)]
 unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
-    // SAFETY: the ranges are valid for `len` bytes, and do not overlap. `copy_ends` copies no others: `len` is at least
-    // the size of its type.
+    // SAFETY: the ranges are valid for `len` bytes, and do not overlap. In each case `len` is at least the size of a move,
+    // and at most that of two.
     unsafe {
         match len {
             // The most frequent first: the compiler keeps the order.
-            17..=32 => copy_ends::<[u8; 16]>(from, to, len),
-            33..=64 => copy_ends::<[u8; 32]>(from, to, len),
-            8..=16 => copy_ends::<[u8; 8]>(from, to, len),
+            17..=32 => copy_ends::<16>(from, to, len),
+            33..=64 => copy_ends::<32>(from, to, len),
+            8..=16 => copy_ends::<8>(from, to, len),
             _ => from.copy_to_nonoverlapping(to, len),
         }
     }
 }
 
-/// Copies the first and the last bytes of `len` bytes, of each as many as a `T` has.
+/// Copies the first `N` and the last `N` of `len` bytes.
 ///
 /// # Safety
-/// As for [`copy`], and `len` is at least the size of `T`. Any bytes are a `T`.
+/// As for [`copy`], and `len` is at least `N`.
 #[inline(always)]
 #[allow(unsafe_code)]
-unsafe fn copy_ends<T: Copy>(from: *const u8, to: *mut u8, len: usize) {
-    let last = len - size_of::<T>();
-    // SAFETY: both pieces are within the first `len` bytes. Bytes need no alignment.
+unsafe fn copy_ends<const N: usize>(from: *const u8, to: *mut u8, len: usize) {
+    let last = len - N;
+    // SAFETY: both pieces are within the first `len` bytes. Arrays of bytes need no alignment.
     unsafe {
-        let first_piece = from.cast::<T>().read_unaligned();
-        let last_piece = from.add(last).cast::<T>().read_unaligned();
-        to.cast::<T>().write_unaligned(first_piece);
-        to.add(last).cast::<T>().write_unaligned(last_piece);
+        let (begin, end) = (from.cast::<[u8; N]>(), from.add(last).cast::<[u8; N]>());
+        to.cast::<[u8; N]>().write(begin.read());
+        to.add(last).cast::<[u8; N]>().write(end.read());
     }
 }
 
