@@ -32,8 +32,8 @@
 //!
 //! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL removes the row of
 //! the key, RENAME writes one for the new name, too, and SET writes the new value. The other rows of a removed or
-//! overwritten value are removed later, however many they are: 10,000 each time that something is put into `kvd.redb`, and
-//! as many as that inserts. These commands write a whole value: LINSERT, LREM, MOVE, COPY, those that store their result,
+//! overwritten value are removed later, however many they are: 10,000 at a time while nothing else is to be put into
+//! `kvd.redb`, and otherwise each time as many and what that inserts. These commands write a whole value: LINSERT, LREM, MOVE, COPY, those that store their result,
 //! those that remove more than 1,000 members and leave some (SPOP with a count, ZREMRANGEBYRANK, ZREMRANGEBYSCORE,
 //! ZREMRANGEBYLEX, ZPOPMIN, ZPOPMAX, ZMPOP, BZMPOP), and APPEND and SETRANGE when a string becomes one of 16 KB or more.
 //!

@@ -168,8 +168,8 @@ impl Client {
 fn until_blocked(client: &mut Client, count: usize) -> Result {
     let wanted = format!("blocked_clients:{count} ");
     loop {
-        // The length, the title, four figures, and the line end of the text.
-        if client.ask("INFO clients", 7)?.contains(&wanted) {
+        // The length, the title, five figures, and the line end of the text.
+        if client.ask("INFO clients", 8)?.contains(&wanted) {
             return Ok(());
         }
     }
@@ -347,14 +347,14 @@ fn info_has_the_figures_of_all_workers() -> Result {
         let script = format!("RPUSH {number}{elements}\nDEL {number}");
         assert_eq!(client.ask(&script, 2)?, ":3000 :1");
     }
-    // The length, the title, nine figures, and the line end of the text.
-    let info = clients[0].ask("INFO stats", 12)?;
+    // The length, the title, ten figures, and the line end of the text.
+    let info = clients[0].ask("INFO stats", 13)?;
     assert!(
         info.contains(&format!("lazyfreed_objects:{count} ")),
         "{info}"
     );
     // A transaction does not wait.
-    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 16)?;
+    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 17)?;
     assert!(
         info.contains("lazyfreed_objects:") && info.ends_with("+PONG"),
         "{info}"
@@ -376,10 +376,10 @@ fn info_after_config_resetstat_has_no_older_figures() -> Result {
     assert_eq!(other.ask("CONFIG RESETSTAT", 1)?, "+OK");
     client.send("INFO stats\n")?;
     drop(busy);
-    let info = client.receive(12)?;
+    let info = client.receive(13)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     // A transaction has what was reported last.
-    let info = other.ask("MULTI\nINFO stats\nEXEC", 15)?;
+    let info = other.ask("MULTI\nINFO stats\nEXEC", 16)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     running.end()
 }

@@ -302,7 +302,9 @@ fn ltrim(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 continue;
             }
             let mut taken = Vec::new();
-            if let Some(list) = db.list_mut(key)? {
+            if number > 0
+                && let Some(list) = db.list_mut(key)?
+            {
                 let popped = std::iter::from_fn(|| list.pop(end)).take(number);
                 taken.extend(popped.map(|(_, number)| row(number)));
             }

@@ -231,7 +231,9 @@ fn spop(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.null();
     }
     let mut taken = Vec::new();
-    if let Some(set) = db.members_mut(key)? {
+    if number > 0
+        && let Some(set) = db.members_mut(key)?
+    {
         for _ in 0..number {
             let Some(member) = set.random(fastrand::u64(..)).cloned() else {
                 break;

@@ -438,7 +438,9 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
         .take(range.len())
         .map(|it| it.member.clone())
         .collect();
-    if let Some(set) = db.sorted_mut(key)? {
+    if !members.is_empty()
+        && let Some(set) = db.sorted_mut(key)?
+    {
         for member in &members {
             set.remove(member.as_bytes());
         }

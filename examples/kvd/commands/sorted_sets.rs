@@ -380,7 +380,9 @@ fn pop_many(
     }
     let in_pairs = sorted_removal::begin(context.reply, key, number, replies);
     let mut members = Vec::new();
-    if let Some(set) = db.sorted_mut(key)? {
+    if number > 0
+        && let Some(set) = db.sorted_mut(key)?
+    {
         for taken in std::iter::from_fn(|| take(set, is_lowest)).take(number) {
             sorted_removal::encode(context.reply, &taken, in_pairs);
             members.push(taken.member);

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use asynchat::bytes::Bytes;
+
 use super::names::{KEY, ORDER, head_of, name_of, numbered, prefix};
 use super::rows::{Op, content, each_row, key_content, part_of_string, size_of_elements};
 use crate::store::change::{Change, PART};
@@ -13,8 +15,9 @@ use crate::store::text::Text;
 /// A collection with elements of more bytes than this is encoded by the thread that writes.
 const MANY_BYTES: usize = 64 * 1024;
 
-/// If more parts of a string than these have changed, the thread that writes shares the string. Fewer parts are copied,
-/// which takes no longer than the command that has changed them: the next change of a shared string copies all of it.
+/// If more parts of a string than these have changed, and at least half of it, the thread that writes shares the string.
+/// Otherwise the parts are copied: the next change of a shared string copies all of it, and what is shared stays in memory
+/// as a whole, although only the parts count.
 const MANY_PARTS: usize = (8 << 20) / PART;
 
 /// The rows of everything that has changed since the last call.
@@ -64,8 +67,10 @@ fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Tex
                     let name = |number| numbered(&prefix, number);
                     ops.push(Op::Clear(name(numbers.start)..name(numbers.end)));
                 }
-                let shared = match elements.changed.len() > MANY_PARTS {
-                    true => entry.value.shared(),
+                let changed = elements.changed.len();
+                let is_much = |text: &Bytes| changed >= text.len() / PART / 2;
+                let shared = match changed > MANY_PARTS {
+                    true => entry.value.shared().filter(is_much),
                     false => None,
                 };
                 for element in &elements.changed {
@@ -350,6 +355,29 @@ mod tests {
         assert_eq!(stored.len(), len);
         assert!(stored[..20_000].iter().all(|it| *it == b'x'));
         assert!(stored[20_000..].iter().all(|it| *it == b'y'));
+    }
+
+    #[test]
+    fn the_changed_parts_of_a_much_longer_string_are_copied() {
+        let mut keyspace = Loader::default().finish().unwrap();
+        let mut disk = Disk::default();
+        let db = keyspace.database(0);
+        let text = vec![b'x'; 3 * (MANY_PARTS + 1) * PART];
+        db.set(b"s", Value::Growing(Arc::new(text)), 0);
+        disk.write(&mut keyspace);
+        let db = keyspace.database(0);
+        for part in 0..=MANY_PARTS {
+            db.touch_part_of_string(b"s", 3 * part * PART..3 * part * PART + 1);
+        }
+        let ops = take_changes(&mut keyspace);
+        assert_eq!(ops.len(), 1 + MANY_PARTS + 1, "its key, and the parts");
+        // Otherwise its next change would copy it, and each copy would stay until it is stored.
+        let text = keyspace.database(0).share_large(b"s").unwrap();
+        let is_shared = |op: &Op| match op {
+            Op::Put(_, content) => text.as_ptr_range().contains(&content.as_ptr()),
+            _ => true,
+        };
+        assert!(!ops.iter().any(is_shared));
     }
 
     #[test]

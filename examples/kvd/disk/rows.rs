@@ -3,8 +3,8 @@
 //!
 //! A change costs as much as what it changes, however large the collection or the string is. A value that is stored as
 //! a whole gets a number that no row of the database has: a number is used again only after a restart, if its rows are
-//! gone. RENAME changes the row of the key only. The rows of
-//! a value that was removed or overwritten may stay for a while (`tables.rs`).
+//! gone. RENAME changes the row of the key only. The rows of a value that was removed or overwritten may stay for a
+//! while (`tables.rs`).
 //!
 //! SWAPDB changes no row of a key. One row of its own has the order of the databases, by the numbers in the names.
 
