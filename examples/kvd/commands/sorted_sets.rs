@@ -231,7 +231,7 @@ fn add(
             changed.push(*member);
         }
     }
-    db.touch_elements(key, changed.into_iter().map(|member| member.into()));
+    db.touch_elements(key, changed.into_iter().map(Into::into));
     db.remove_if_empty(key);
     if added > 0 {
         db.signal(key);

@@ -253,7 +253,7 @@ mod tests {
         let Some(Change::Elements(elements)) = changes.get(&b"s"[..]) else {
             panic!("its elements have changed")
         };
-        let mut changed: Vec<_> = elements.changed.iter().map(|it| it.as_bytes()).collect();
+        let mut changed: Vec<_> = elements.changed.iter().map(Text::as_bytes).collect();
         changed.sort_unstable();
         assert_eq!(changed, names);
     }
