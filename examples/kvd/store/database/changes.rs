@@ -187,6 +187,7 @@ mod tests {
     use crate::store::change::Change;
     use crate::store::database::tests::database;
     use crate::store::database::{Awaited, WrongType};
+    use crate::store::text::Text;
     use crate::store::value::Value;
 
     #[test]
