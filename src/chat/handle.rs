@@ -97,6 +97,7 @@ impl Chat {
     /// ```
     #[inline(always)]
     pub fn push_slices(&self, parts: &[&[u8]]) {
+        // This pointer stays in a register. `self.state()` would be read again after the push.
         let state: &ChannelState = self.state();
         let full = (state.out.borrow_mut()).push_slices(parts, |part| state.shared_part(part));
         if full || !state.is_scheduled() {
