@@ -142,6 +142,16 @@ def is_refused(server, user, password):
     return False
 
 
+def transfer_both_ways(ftp, folder, large):
+    """Receives the large file, which has this checksum, and sends it back as a copy."""
+    received = hashlib.sha256()
+    ftp.retrbinary("RETR large", received.update)
+    assert received.hexdigest() == large
+    with open(folder / "large", "rb") as file:
+        ftp.storbinary("STOR copy", file)
+    assert checksum(folder / "copy") == large
+
+
 def refused(call, code):
     try:
         call()
@@ -399,12 +409,7 @@ def tls():
             for passive in [True, False]:
                 ftp.set_pasv(passive)
                 ftp.prot_p()
-                received = hashlib.sha256()
-                ftp.retrbinary("RETR large", received.update)
-                assert received.hexdigest() == large
-                with open(server.folder / "large", "rb") as file:
-                    ftp.storbinary("STOR copy", file)
-                assert checksum(server.folder / "copy") == large
+                transfer_both_ways(ftp, server.folder, large)
                 # Without TLS for its data a user gets nothing.
                 ftp.prot_c()
                 refused(ftp.nlst, "521")
@@ -462,12 +467,7 @@ def reuse():
             with client(server, kind=Resuming, context=context) as ftp:
                 ftp.prot_p()
                 for _ in range(3):
-                    received = hashlib.sha256()
-                    ftp.retrbinary("RETR large", received.update)
-                    assert received.hexdigest() == large
-                    with open(server.folder / "large", "rb") as file:
-                        ftp.storbinary("STOR copy", file)
-                    assert checksum(server.folder / "copy") == large
+                    transfer_both_ways(ftp, server.folder, large)
             with client(server, kind=Stranger, context=context) as ftp:
                 ftp.prot_p()
                 for _ in range(3):
