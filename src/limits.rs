@@ -54,8 +54,9 @@ pub struct Limits {
     /// Bytes that a chat reads in one turn of the loop. Default 65,536, which is also the maximum. Zero counts
     /// as one, here and for the other budgets of a turn.
     pub turn_read: usize,
-    /// Bytes that a chat writes in one turn of the loop. Default 65,536. With TLS at most 65,280. A
-    /// [pipe](crate::pipe) may send as many in addition when the other connection receives them.
+    /// Bytes that a chat writes in one turn of the loop. Default 65,536. With TLS at most 65,280. Without TLS a write may
+    /// exceed it by a sixteenth, if that empties the queue: the CRLF behind a reply of 64 KiB needs no turn of its
+    /// own. A [pipe](crate::pipe) may send as many in addition when the other connection receives them.
     pub turn_write: usize,
     /// Records, or chunks of streamed records, that are delivered in one turn of the loop. A count.
     /// Default 1,024.

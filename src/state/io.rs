@@ -478,6 +478,11 @@ impl Sink for ToSocket<'_> {
             .sent(outcome, parts.iter().map(|part| part.len()).sum())
     }
 
+    /// A stage holds no more than the budget of a turn.
+    fn takes_excess(&self) -> bool {
+        !self.0.flags.has(Flag::STAGED)
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         match self.0.flags.has(Flag::STAGED) {
             true => self.0.finish_secured(false),

@@ -52,6 +52,32 @@ fn a_spent_budget_is_exact() {
     assert_eq!((sink.data.len(), fifo.borrow().queued()), (65_536, 34_464));
 }
 
+/// A reply of 64 KiB took a second turn, and a second write, for its CRLF.
+#[test]
+fn a_sixteenth_more_than_the_budget_is_sent_if_that_empties_the_queue() {
+    let pump_to = |sink: &mut Socket, (head, large, small): (usize, usize, usize)| {
+        let fifo = new_fifo(usize::MAX);
+        fifo.borrow_mut().push_slice(&vec![b'x'; head]);
+        fifo.borrow_mut().push_bytes(&vec![b'y'; large].into());
+        fifo.borrow_mut().push_slice(&vec![b'z'; small]);
+        pump(&fifo, sink, 65_536).unwrap();
+        fifo.borrow().queued()
+    };
+    for (parts, left) in [
+        ((69_632, 0, 0), 0),
+        ((69_633, 0, 0), 4097),
+        ((4, 65_536, 2), 0),
+        ((4, 69_626, 2), 0),
+        ((4, 69_626, 3), 4097),
+        ((65_530, 4096, 6), 0),
+        ((65_530, 4096, 7), 4097),
+    ] {
+        let mut sink = Socket::new(usize::MAX);
+        assert_eq!(pump_to(&mut sink, parts), left, "{parts:?}");
+        assert_eq!(sink.writes.len(), 1, "{parts:?}");
+    }
+}
+
 /// 600 MB through a queue that never became empty left 558 MB in it.
 #[test]
 fn what_is_sent_is_released_though_the_queue_is_never_empty() {

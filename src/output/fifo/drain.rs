@@ -18,6 +18,9 @@ const MAX_PARTS: usize = 64;
 /// a hundred instructions to initialise.
 const FEW_PARTS: usize = 4;
 
+/// A turn exceeds its budget by at most a sixteenth, where that empties the queue.
+const EXCESS: usize = 16;
+
 /// What the pump has to do for the front of the queue, if that is not bytes.
 pub(super) enum Step {
     /// This producer is to be asked for so many bytes.
@@ -190,8 +193,8 @@ impl Fifo {
         Ok(sent.is_last)
     }
 
-    /// Offers the front of the queue to the sink in one write, at most `budget` bytes. Sets `used` to the items that
-    /// are used up, if there are any.
+    /// Offers the front of the queue to the sink in one write: at most `budget` bytes, or all bytes if a few more empty
+    /// the queue. Sets `used` to the items that are used up, if there are any.
     #[inline(always)]
     pub(super) fn send(
         &mut self,
@@ -201,7 +204,10 @@ impl Fifo {
     ) -> io::Result<Sent> {
         let head = self.head.get(self.sent()..).unwrap_or_default();
         let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
-            let head = head.get(..budget).unwrap_or(head);
+            let head = match head.len() > budget {
+                true => head.get(..self.most(budget, sink)).unwrap_or(head),
+                false => head,
+            };
             (sink.send(head)?, head.len())
         } else if self.tail.len() < FEW_PARTS {
             self.send_gathered::<FEW_PARTS>(sink, budget)?
@@ -222,7 +228,18 @@ impl Fifo {
         })
     }
 
-    /// Sends at most `PARTS` parts in one write. Returns how many bytes were sent and how many offered.
+    /// How many bytes to offer for a budget of `budget`. A reply is often a power of two with a status line or a CRLF
+    /// around it: without the exception these few bytes would take a turn and a write of their own.
+    #[cold]
+    fn most(&self, budget: usize, sink: &impl Sink) -> usize {
+        let queued = self.queued();
+        match queued.saturating_sub(budget) <= budget / EXCESS && sink.takes_excess() {
+            true => queued,
+            false => budget,
+        }
+    }
+
+    /// Sends at most `PARTS` parts in one write, and at most [`most`](Fifo::most) bytes. Returns how many bytes were sent and how many offered.
     // Not inlined: a queue without a tail must not pay for the array.
     #[inline(never)]
     fn send_gathered<const PARTS: usize>(
@@ -230,6 +247,10 @@ impl Fifo {
         sink: &mut impl Sink,
         budget: usize,
     ) -> io::Result<(usize, usize)> {
+        let budget = match self.queued() > budget {
+            true => self.most(budget, sink),
+            false => budget,
+        };
         let head = self.head.get(self.sent()..).unwrap_or_default();
         let tail = self.tail.iter().map_while(|item| match item {
             Item::Small(data) => Some(&data[..]),

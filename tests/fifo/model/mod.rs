@@ -63,7 +63,8 @@ fn pump_once(harness: &Rc<Harness>, sink: &mut Socket, budget: usize) -> bool {
     }
     harness.check();
     let spent = harness.spent.get();
-    assert!(spent <= budget, "{spent} of a budget of {budget}");
+    let excess = spent.saturating_sub(budget);
+    assert!(excess <= budget / 16, "{spent} of a budget of {budget}");
     let mut model = harness.model.borrow_mut();
     let is_actionable = harness.fifo.borrow().is_actionable();
     match outcome {
@@ -78,7 +79,7 @@ fn pump_once(harness: &Rc<Harness>, sink: &mut Socket, budget: usize) -> bool {
             return false;
         }
         Ok(Pumped::Blocked) => assert!(sink.was_short),
-        Ok(Pumped::Spent) => assert!(spent == budget || !harness.may_call()),
+        Ok(Pumped::Spent) => assert!(spent >= budget || !harness.may_call()),
         Ok(Pumped::StartTls) => panic!("none was queued"),
         Ok(Pumped::Pending) => {
             assert!(model.pending && !is_actionable);
