@@ -14,12 +14,13 @@ use crate::sys::positions::{BLOCK, positions_of};
 pub struct Lines<'i> {
     /// The input that has not been taken.
     rest: &'i [u8],
-    limit: u64,
+    /// At most 2 GiB, so that the sum with the length of the CR LF does not overflow.
+    limit: u32,
     /// The LFs of the current block whose lines have not been taken. Bit n stands for byte n of the block.
     found: u64,
-    /// Where the block begins, relative to the front of the rest. The front moves past this point when a line
-    /// is taken, so the number wraps below zero. Its sum with the position of an LF is always in the rest.
-    block: usize,
+    /// How long the line would be, without its CR LF, that ends with the first byte of the block. The front of the rest
+    /// moves past the beginning of the block when a line is taken, so the number wraps below zero.
+    base: usize,
     /// The last search found no LF in the rest.
     searched: bool,
 }
@@ -29,10 +30,10 @@ impl<'i> Lines<'i> {
     pub(super) fn new(limit: u64, input: &'i [u8]) -> Self {
         Lines {
             rest: input,
-            limit,
+            limit: limit.min(i32::MAX as u64) as u32,
             found: 0,
             // The first search begins after this block, at the front.
-            block: 0_usize.wrapping_sub(BLOCK),
+            base: 0_usize.wrapping_sub(1 + BLOCK),
             searched: false,
         }
     }
@@ -49,14 +50,16 @@ impl<'i> Lines<'i> {
             return None;
         }
         let lf = self.found.trailing_zeros() as usize;
-        let end = self.block.wrapping_add(lf + 1);
-        let (line, rest) = self.rest.split_at_checked(end)?;
-        let line = line.strip_suffix(b"\r\n")?;
-        if line.len() as u64 > self.limit {
+        // It wraps to a number above the limit if the LF is the first byte of the rest.
+        let len = self.base.wrapping_add(lf);
+        if len > self.limit as usize {
             return None;
         }
+        let end = len + 2;
+        let (line, rest) = self.rest.split_at_checked(end)?;
+        let line = line.strip_suffix(b"\r\n")?;
         self.found &= self.found - 1;
-        self.block = self.block.wrapping_sub(end);
+        self.base = self.base.wrapping_sub(end);
         self.rest = rest;
         Some(line)
     }
@@ -76,8 +79,8 @@ impl<'i> Lines<'i> {
     /// Finds the first LF after the current block, and others that are close to it. Returns whether there is one.
     #[inline(always)]
     fn search(&mut self) -> bool {
-        self.block = self.block.wrapping_add(BLOCK);
-        let unsearched = self.rest.get(self.block..);
+        self.base = self.base.wrapping_add(BLOCK);
+        let unsearched = self.rest.get(self.base.wrapping_add(1)..);
         let Some((block, far)) = unsearched.and_then(|unsearched| unsearched.split_first_chunk())
         else {
             let tail = unsearched.unwrap_or_default();
@@ -98,7 +101,7 @@ impl<'i> Lines<'i> {
         };
         // It counts as the last byte of a block, so that the next search begins after it.
         self.found = 1 << (BLOCK - 1);
-        self.block = self.block.wrapping_add(lf + 1);
+        self.base = self.base.wrapping_add(lf + 1);
         true
     }
 }
