@@ -16,16 +16,16 @@ use crate::sys::socket::{Fd, Socket, is_protocol_error};
 const FAILED_ACCEPTS: usize = 64;
 
 /// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Each is counted by
-/// `accepted`, or by the loop that it hands the connection to. Returns what the listening socket has to be watched for.
+/// `accepted`, or by the loop that it hands the connection to. Sets what the listening socket has to be watched for.
 ///
 /// # Errors
 /// When the listening socket itself has failed.
 pub(crate) fn accept<L>(
-    turn: &Turn<'_>,
+    turn: &mut Turn<'_>,
     listener: &mut L,
     accepts: impl Fn(&L) -> bool,
     accepted: impl Fn(&mut L, Socket, Addr),
-) -> Result<Interest> {
+) -> Result {
     let state = turn.state;
     let may_accept = |listener: &L| {
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::STARVED);
@@ -76,7 +76,8 @@ pub(crate) fn accept<L>(
             Refusal::Listener => return Err(Error::from(error).context("accept").into()),
         }
     }
-    Ok(Interest::new(may_accept(listener), false))
+    turn.interest = Interest::new(may_accept(listener), false);
+    Ok(())
 }
 
 /// What the error of a failed accept concerns.

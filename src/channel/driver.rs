@@ -18,7 +18,7 @@ use crate::user_code::{self, discard};
 pub(crate) struct DispatcherDriver<D>(pub(crate) D);
 
 impl<D: Dispatcher> Driver for DispatcherDriver<D> {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         self.begin(state)?;
         if state.phase.get() == Phase::Listening {
@@ -46,10 +46,10 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         if state.is_up() && !state.flags.has(Flag::BLOCKED) && self.may_send(state) {
             make_callback(state, || self.0.handle_write())?;
         }
-        match state.is_up() {
-            true => Ok(self.wait(turn)),
-            false => Ok(Interest::NONE),
+        if state.is_up() {
+            turn.interest = self.wait(turn);
         }
+        Ok(())
     }
 
     fn begin(&mut self, state: &Rc<ChannelState>) -> Result {
@@ -137,7 +137,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         state.holds_output() || self.may_send(state)
     }
 
-    fn accept(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn accept(&mut self, turn: &mut Turn<'_>) -> Result {
         let dispatcher = &mut self.0;
         let counters = &turn.runtime.counters;
         accept(turn, dispatcher, D::readable, |dispatcher, socket, peer| {

@@ -33,7 +33,7 @@ pub(crate) struct ChatDriver<S> {
 }
 
 impl<S: AsyncChat> Driver for ChatDriver<S> {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let (state, ready) = (turn.state, turn.ready);
         if state.phase.get() == Phase::Arrived || !state.requests.is_empty() {
             self.begin(state)?;
@@ -86,13 +86,13 @@ impl<S: AsyncChat> Driver for ChatDriver<S> {
         // An idle connection keeps no buffer.
         let unused = state.out.borrow_mut().release_buffer();
         turn.buffers.reuse_output(unused);
-        if !state.is_up() {
-            return Ok(Interest::NONE);
+        if state.is_up() {
+            if state.flags.has(Flag::BLOCKED) {
+                self.trim(state);
+            }
+            turn.interest = Self::wait(turn);
         }
-        if state.flags.has(Flag::BLOCKED) {
-            self.trim(state);
-        }
-        Ok(Self::wait(turn))
+        Ok(())
     }
 
     #[inline]

@@ -26,7 +26,6 @@ use crate::state::ChannelState;
 use crate::state::agenda::HandlerCall;
 use crate::state::load::Place;
 use crate::state::quota::{Exceeded, Quota};
-use crate::sys::interest::Interest;
 use crate::sys::socket::{Configure, Socket};
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -56,7 +55,7 @@ pub(super) struct Rules {
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let (runtime, state) = (turn.runtime, turn.state);
         accept(
             turn,

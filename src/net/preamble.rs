@@ -19,6 +19,7 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::state::Flag;
 use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Request};
+#[cfg(feature = "proxy-protocol")]
 use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -88,7 +89,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
         not(feature = "proxy-protocol"),
         allow(unused_variables, reason = "only a PROXY header has turns")
     )]
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         #[cfg(feature = "proxy-protocol")]
         if let Some(identification) = &mut self.identification {
             if identification.advance(turn) {
@@ -98,9 +99,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
                     turn.state.requests.add(Request::REPLACE);
                 }
             }
-            return Ok(Interest::READ);
+            turn.interest = Interest::READ;
         }
-        Ok(Interest::NONE)
+        Ok(())
     }
 
     fn begin(&mut self, _: &Rc<ChannelState>) -> Result {

@@ -18,7 +18,6 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::{Inbox, Post};
 use crate::state::{ChannelId, ChannelState};
-use crate::sys::interest::Interest;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
@@ -73,8 +72,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
-    fn turn(&mut self, _: &mut Turn<'_>) -> Result<Interest> {
-        Ok(Interest::NONE)
+    fn turn(&mut self, _: &mut Turn<'_>) -> Result {
+        Ok(())
     }
 
     fn begin(&mut self, _: &Rc<ChannelState>) -> Result {

@@ -20,17 +20,17 @@ use crate::user_code::{discard, discard_each, enter, in_span, report};
 type BoxedError = Box<dyn StdError + Send + Sync>;
 
 impl Runtime {
-    /// Calls the driver of a channel. Returns `None` when the call has failed, when there is no driver to
+    /// Calls the driver of a channel. Returns false when the call has failed, when there is no driver to
     /// call, or when the channel has ended.
-    pub(super) fn call<T>(
+    pub(super) fn call(
         self: &Rc<Self>,
         state: &Rc<ChannelState>,
-        callback: impl FnOnce(&mut dyn Driver) -> Result<T>,
-    ) -> Option<T> {
+        callback: impl FnOnce(&mut dyn Driver) -> Result,
+    ) -> bool {
         let Some(driver) = self.registry.borrow_mut().take_driver(state) else {
             // It may hold a value of the user's.
             discard(callback);
-            return None;
+            return false;
         };
         let mut driver = driver;
         if state.is_replacement_due() {
@@ -39,31 +39,31 @@ impl Runtime {
             if state.has_ended() || state.flags.has(Flag::FAILED) {
                 discard(callback);
                 self.put_back(state, driver);
-                return None;
+                return false;
             }
         }
         state.turns.set(state.turns.get().wrapping_add(1));
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);
-        let outcome = in_span(state.span(), || match enter(|| callback(&mut *driver)) {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(report_error(state, &mut *driver, error)),
-            Err(panic) => Err(report_panic(state, panic)),
+        let mut failure = None;
+        let is_done = in_span(state.span(), || {
+            failure = match enter(|| callback(&mut *driver)) {
+                Ok(Ok(())) => return true,
+                Ok(Err(error)) => Some(report_error(state, &mut *driver, error)),
+                Err(panic) => Some(report_panic(state, panic)),
+            };
+            false
         });
         state.flags.set(Flag::QUEUED, queued);
-        let answer = match outcome {
-            Ok(answer) => Some(answer),
-            Err(why) => {
-                // The handler that has failed gets `handle_close`.
-                state.requests.take(Request::REPLACE);
-                state.fail(why);
-                None
-            }
-        };
+        if let Some(why) = failure {
+            // The handler that has failed gets `handle_close`.
+            state.requests.take(Request::REPLACE);
+            state.fail(why);
+        }
         let driver = current(state, driver);
         self.put_back(state, driver);
-        answer.filter(|_| !state.has_ended())
+        is_done && !state.has_ended()
     }
 
     /// Returns the driver to the registry, and ends its channel if that has a reason to end.
@@ -98,7 +98,7 @@ impl Runtime {
         }
         match state.has_ended() || state.flags.has(Flag::FAILED) {
             true => discard(callback),
-            false => drop(self.call(state, callback)),
+            false => _ = self.call(state, callback),
         }
         state.flags.set(Flag::IN_TURN, false);
         state.schedule();

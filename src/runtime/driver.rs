@@ -22,8 +22,8 @@ use crate::time::timer::TimerId;
 /// `chat/driver.rs` for a session, `net/accept.rs` for a server's listener.
 pub(crate) trait Driver: 'static {
     /// Takes the channel's turn: acts on what the kernel has reported, and on what was requested since
-    /// the last turn. Returns what the socket has to be watched for.
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest>;
+    /// the last turn. Sets what the socket has to be watched for.
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result;
 
     /// Makes the callbacks that come before any other: `handle_connect` of a connection that has come
     /// up, and `handle_shutdown`.
@@ -63,6 +63,9 @@ pub(crate) struct Turn<'a> {
     pub(crate) has_received: bool,
     /// What a session has left of its budgets. Its driver sets it.
     pub(crate) budget: Budget,
+    /// Set by the driver: what the socket has to be watched for. It is no part of what the driver returns, because
+    /// a result without a value is returned in registers.
+    pub(crate) interest: Interest,
     /// Set by the driver: it has work left that the kernel will not report.
     pub(crate) has_more: bool,
 }

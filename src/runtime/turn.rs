@@ -81,18 +81,15 @@ impl Runtime {
     /// Takes one turn, and sleeps in it no longer than `timeout`. Continues the turn that was cut, if one was.
     pub(crate) fn turn(self: &Rc<Self>, timeout: Option<Duration>) -> Result<(), Error> {
         self.agenda.forget_time();
-        let mut resumed = self.cut.take();
-        let from = &mut resumed;
         let mut outcome = None;
         let mut now = None;
         let mut take_steps = || {
             let queued = || self.agenda.run_queue.borrow().len();
-            self.step(from, Step::Pushed, queued, |_| self.take_next_turn())?;
-            if from.is_none() {
+            self.step(Step::Pushed, queued, |_| self.take_next_turn())?;
+            if self.cut.get().is_none() {
                 outcome = Some(self.wait(timeout));
             }
             self.step(
-                from,
                 Step::Events,
                 || self.event_count(),
                 |left| {
@@ -106,13 +103,13 @@ impl Runtime {
                 },
             )?;
             // In most turns these steps would find nothing, and often there are no timers.
-            if from.is_some() || self.is_busy() {
-                self.step(from, Step::Queued, queued, |_| self.take_next_turn())?;
+            if self.is_busy() {
+                self.step(Step::Queued, queued, |_| self.take_next_turn())?;
                 let handshakes = || match self.handshakes.borrow().len() {
                     0 => 0,
                     count => self.begin_handshakes(count),
                 };
-                self.step(from, Step::Handshakes, handshakes, |_| {
+                self.step(Step::Handshakes, handshakes, |_| {
                     self.advance_next_handshake()
                 })?;
                 self.make_earlier_calls();
@@ -120,18 +117,18 @@ impl Runtime {
                     true => self.fetch_posts(share_of),
                     false => 0,
                 };
-                self.step(from, Step::Posts, posts, |_| self.run_next_post())?;
+                self.step(Step::Posts, posts, |_| self.run_next_post())?;
                 self.make_earlier_calls();
             } else if self.agenda.timers.borrow().is_empty() {
                 return ControlFlow::Continue(());
             }
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
-            self.step(from, Step::Timers, timers, |_| {
+            self.step(Step::Timers, timers, |_| {
                 let now = now.get_or_insert_with(|| self.begin_timers());
                 self.fire_next_timer(*now)
             })?;
             let deferred = || share_of(self.agenda.deferred.borrow().len());
-            self.step(from, Step::Deferred, deferred, |_| self.make_next_call())
+            self.step(Step::Deferred, deferred, |_| self.make_next_call())
         };
         let _ = take_steps();
         self.agenda.turn_has_ended();
@@ -164,18 +161,16 @@ impl Runtime {
     #[inline]
     fn step(
         &self,
-        resumed: &mut Option<Cut>,
         step: Step,
         count: impl FnOnce() -> usize,
         mut act: impl FnMut(usize) -> bool,
     ) -> ControlFlow<()> {
-        let count = match *resumed {
+        let count = match self.cut.get() {
             None => count(),
-            Some(cut) if cut.step == step => {
-                *resumed = None;
-                cut.left
-            }
-            Some(_) => return ControlFlow::Continue(()),
+            Some(cut) => match self.resume(cut, step) {
+                Some(left) => left,
+                None => return ControlFlow::Continue(()),
+            },
         };
         for left in (0..count).rev() {
             if !act(left) {
@@ -190,6 +185,16 @@ impl Runtime {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Continues the turn that was cut, if that was in this step. Returns how many calls are left to it. The steps before
+    /// it have been taken.
+    #[cold]
+    fn resume(&self, cut: Cut, step: Step) -> Option<usize> {
+        (cut.step == step).then(|| {
+            self.cut.set(None);
+            cut.left
+        })
     }
 
     #[inline]
@@ -329,10 +334,12 @@ impl Runtime {
                 ready,
                 has_received,
                 budget: Budget::default(),
+                interest: Interest::NONE,
                 has_more: false,
             };
             state.flags.set(Flag::IN_TURN, true);
-            let mut interest = self.call(state, |driver| driver.turn(&mut turn));
+            let is_done = self.call(state, |driver| driver.turn(&mut turn));
+            let mut interest = is_done.then_some(turn.interest);
             state.flags.set(Flag::IN_TURN, false);
             if state.flags.has(Flag::STAGED) {
                 self.turn_was_secured(state, &mut interest, &mut turn.has_more);

@@ -19,7 +19,6 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Flag};
-use crate::sys::interest::Interest;
 use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
@@ -112,7 +111,7 @@ impl Acceptor {
 }
 
 impl Driver for Acceptor {
-    fn turn(&mut self, turn: &mut Turn<'_>) -> Result<Interest> {
+    fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         let was_starved = state.flags.has(Flag::STARVED);
         let counters = &turn.runtime.counters;
