@@ -141,7 +141,7 @@
 //! bytes.
 //!
 //! **The loop is fair.** In a turn of the loop a connection reads once, at most 64 KiB. Its session receives at
-//! most 1,024 records, and the connection then writes at most 64 KiB. Other connections may push to it later in
+//! most 1,024 records, and the connection then writes 64 KiB, or 68 if that is all. Other connections may push to it later in
 //! the same turn. It sends their output in that turn, but does not read again. A listener accepts at most 64
 //! connections. The loop makes at most 1,024 posted calls, fires at most 1,024 timers and makes at most 1,024
 //! deferred calls in a turn, the earliest first; of more than 8,192 posted or deferred calls that wait, it makes an

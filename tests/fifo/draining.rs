@@ -9,7 +9,7 @@ use asynchat::More;
 use asynchat::internals::{Fifo, Item, PumpError, Pumped, Sink, pump};
 use bytes::Bytes;
 
-use super::{Socket, new_fifo, producer, pump_limited, queue, repeats};
+use super::{Socket, hook, new_fifo, pending_producer, producer, pump_limited, queue, repeats};
 
 #[test]
 fn nothing_is_sent_after_a_hook_has_closed_the_sink() {
@@ -75,6 +75,19 @@ fn a_sixteenth_more_than_the_budget_is_sent_if_that_empties_the_queue() {
         let mut sink = Socket::new(usize::MAX);
         assert_eq!(pump_to(&mut sink, parts), left, "{parts:?}");
         assert_eq!(sink.writes.len(), 1, "{parts:?}");
+    }
+}
+
+/// Another turn follows anyway.
+#[test]
+fn a_turn_with_a_producer_or_a_hook_in_its_queue_keeps_to_its_budget() {
+    for item in [hook as fn() -> Item, pending_producer] {
+        let (fifo, mut sink) = (new_fifo(usize::MAX), Socket::new(usize::MAX));
+        fifo.borrow_mut().push_slice(&[b'x'; 65_600]);
+        queue(&fifo, item());
+        fifo.borrow_mut().push_slice(b"y");
+        pump(&fifo, &mut sink, 65_536).unwrap();
+        assert_eq!(sink.data.len(), 65_536);
     }
 }
 

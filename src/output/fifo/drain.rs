@@ -86,7 +86,7 @@ impl Fifo {
         self.asking = Asking::Resumed;
     }
 
-    /// What comes before the next write of at most `budget` bytes. `None` if bytes are to be sent now. No producer is
+    /// What comes before the next write, for which `budget` is left. `None` if bytes are to be sent now. No producer is
     /// asked and no hook called unless `may_call` is true. A mark is due when the sink has passed on everything that it
     /// has taken.
     #[inline(always)]
@@ -233,7 +233,9 @@ impl Fifo {
     #[cold]
     fn most(&self, budget: usize, sink: &impl Sink) -> usize {
         let queued = self.queued();
-        match queued.saturating_sub(budget) <= budget / EXCESS && sink.takes_excess() {
+        // A producer, a hook or the end of the sending side needs another turn anyway.
+        let is_few = queued.saturating_sub(budget) <= budget / EXCESS && self.tail.counted() == 0;
+        match is_few && sink.takes_excess() {
             true => queued,
             false => budget,
         }
