@@ -11,11 +11,11 @@ pub(crate) fn length_of(parts: &[&[u8]]) -> usize {
         .fold(0, |total: usize, part| total.saturating_add(part.len()))
 }
 
-/// Appends the parts, one after another. If the vector has no buffer, `spare` is called with the number of bytes, and the
-/// vector takes the buffer that it returns.
+/// Appends the parts, one after another. If the vector has no buffer, `spare` is called with it and the number of bytes, and
+/// may give it one.
 #[inline(always)] // The compiler then knows how many parts there are.
 #[allow(unsafe_code)]
-pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(usize) -> Option<Vec<u8>>) {
+pub(crate) fn append(to: &mut Vec<u8>, parts: &[&[u8]], spare: fn(&mut Vec<u8>, usize)) {
     let len = to.len();
     let new_len = len.saturating_add(length_of(parts));
     if new_len > to.capacity() {
@@ -71,11 +71,9 @@ unsafe fn copy_ends<const N: usize>(from: *const u8, to: *mut u8, len: usize) {
 
 #[cold]
 #[inline(never)]
-fn grow(to: &mut Vec<u8>, new_len: usize, spare: fn(usize) -> Option<Vec<u8>>) {
-    if to.capacity() == 0
-        && let Some(buffer) = spare(new_len)
-    {
-        *to = buffer;
+fn grow(to: &mut Vec<u8>, new_len: usize, spare: fn(&mut Vec<u8>, usize)) {
+    if to.capacity() == 0 {
+        spare(to, new_len);
     }
     to.reserve(new_len - to.len());
 }
@@ -87,11 +85,11 @@ mod tests {
     #[test]
     fn a_vector_without_a_buffer_gets_the_spare_one() {
         let mut to = Vec::new();
-        append(&mut to, &[b"abc"], |_| Some(Vec::with_capacity(100)));
+        append(&mut to, &[b"abc"], |to, _| *to = Vec::with_capacity(100));
         assert_eq!((&to[..], to.capacity()), (&b"abc"[..], 100));
         // One that is too small grows.
         let mut to = Vec::new();
-        append(&mut to, &[b"abc"], |_| Some(Vec::with_capacity(1)));
+        append(&mut to, &[b"abc"], |to, _| *to = Vec::with_capacity(1));
         assert_eq!(to, b"abc");
     }
 
@@ -101,7 +99,7 @@ mod tests {
         for len in 0..bytes.len() {
             let mut to = vec![0xff; 3];
             to.reserve_exact(len + 1);
-            append(&mut to, &[&bytes[..len], b"."], |_| None);
+            append(&mut to, &[&bytes[..len], b"."], |_, _| ());
             assert_eq!(to[..3], [0xff; 3]);
             assert_eq!(to[3..], [&bytes[..len], b"."].concat());
         }
@@ -111,9 +109,9 @@ mod tests {
     fn parts_follow_each_other_whether_or_not_there_is_room() {
         for capacity in 0..40 {
             let mut to = Vec::with_capacity(capacity);
-            append(&mut to, &[b"a", b"", b"bcd"], |_| None);
-            append(&mut to, &[], |_| None);
-            append(&mut to, &[&[b'e'; 20], b"\r\n"], |_| None);
+            append(&mut to, &[b"a", b"", b"bcd"], |_, _| ());
+            append(&mut to, &[], |_, _| ());
+            append(&mut to, &[&[b'e'; 20], b"\r\n"], |_, _| ());
             assert_eq!(to, b"abcdeeeeeeeeeeeeeeeeeeee\r\n");
         }
     }

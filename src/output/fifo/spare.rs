@@ -27,20 +27,22 @@ thread_local! {
     };
 }
 
-/// An empty buffer for so many bytes. A buffer that is too small is freed: the other members get the same pushes, which
-/// would not fit either.
-pub(super) fn take(least: usize) -> Option<Vec<u8>> {
+/// Gives `head`, which has no buffer, one for so many bytes, if there is one. A buffer that is too small is freed: the other
+/// members get the same pushes, which would not fit either.
+pub(super) fn take(head: &mut Vec<u8>, least: usize) {
     if least > COPIED {
-        return None;
+        return;
     }
-    let taken = SPARE.try_with(|spare| {
+    // It fails while the thread ends, whose buffers are freed.
+    let _ = SPARE.try_with(|spare| {
         let mut spare = spare.borrow_mut();
-        let buffer = spare.buffers.pop()?;
-        spare.bytes -= buffer.capacity();
-        (buffer.capacity() >= least).then_some(buffer)
+        if let Some(buffer) = spare.buffers.pop() {
+            spare.bytes -= buffer.capacity();
+            if buffer.capacity() >= least {
+                *head = buffer;
+            }
+        }
     });
-    // The thread ends, and its buffers are freed.
-    taken.ok().flatten()
 }
 
 /// Keeps a buffer that is not needed any more, if it is small and there is room.
@@ -62,6 +64,14 @@ pub(crate) fn keep(mut buffer: Vec<u8>) {
 mod tests {
     use super::*;
 
+    /// The capacity of the buffer that was given.
+    fn taken(least: usize) -> usize {
+        let mut head = Vec::new();
+        take(&mut head, least);
+        assert!(head.is_empty());
+        head.capacity()
+    }
+
     fn spare_count_and_bytes() -> (usize, usize) {
         SPARE.with_borrow(|spare| (spare.buffers.len(), spare.bytes))
     }
@@ -74,9 +84,9 @@ mod tests {
             }
             assert_eq!(spare_count_and_bytes(), (MOST, MOST * 1024));
             for _ in 0..MOST {
-                assert_eq!(take(1000).map(|it| it.capacity()), Some(1024));
+                assert_eq!(taken(1000), 1024);
             }
-            assert_eq!(take(1), None);
+            assert_eq!(taken(1), 0);
             assert_eq!(spare_count_and_bytes(), (0, 0));
         }
         for _ in 0..10_000 {
@@ -88,12 +98,12 @@ mod tests {
     #[test]
     fn large_buffers_are_not_kept_and_small_ones_are_replaced() {
         keep(Vec::with_capacity(COPIED + 1));
-        assert_eq!(take(1), None);
+        assert_eq!(taken(1), 0);
         keep(Vec::from("abc"));
-        assert_eq!(take(100), None);
+        assert_eq!(taken(100), 0);
         assert_eq!(spare_count_and_bytes(), (0, 0));
         keep(Vec::from("abc"));
-        assert_eq!(take(COPIED + 1), None);
-        assert_eq!(take(3).as_deref(), Some(&b""[..]));
+        assert_eq!(taken(COPIED + 1), 0);
+        assert_eq!(taken(3), 3);
     }
 }
