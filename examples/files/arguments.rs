@@ -151,11 +151,12 @@ impl Arguments {
         }
     }
 
-    /// Refuses to share what only the server may read.
+    /// Refuses to share what only the server may read: the log has the addresses and the names of users.
     pub fn check_secrets(&self) -> Result {
         let secrets = [
             ("--passwords", self.users.passwords.as_deref()),
             ("--tls-key", self.certificate.tls_key.as_deref()),
+            ("--access-log", self.access_log.as_deref()),
         ];
         // What cannot be found here is reported by those who open it.
         let Ok(folder) = self.folder().canonicalize() else {
@@ -163,8 +164,7 @@ impl Arguments {
         };
         for (option, path) in secrets {
             if let Some(path) = path
-                && let Ok(found) = path.canonicalize()
-                && found.starts_with(&folder)
+                && canonical(path).is_some_and(|found| found.starts_with(&folder))
             {
                 return Err(
                     format!("{option} {} is in the folder to share", path.display()).into(),
@@ -173,6 +173,18 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// The path without links. The file itself may have to be created.
+fn canonical(path: &Path) -> Option<PathBuf> {
+    let in_folder = || {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    path.canonicalize().ok().or_else(in_folder)
 }
 
 #[cfg(test)]
@@ -221,10 +233,17 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_passwords_in_the_folder_is_refused() -> Result {
+    fn passwords_and_logs_in_the_folder_are_refused() -> Result {
         // The tests run in the folder of the package.
-        let inside = parse("--passwords Cargo.toml")?.check_secrets();
-        assert!(inside.is_err_and(|it| it.to_string().contains("in the folder to share")));
-        parse("--passwords ../Cargo.toml")?.check_secrets()
+        for inside in [
+            "--passwords Cargo.toml",
+            "--access-log Cargo.toml",
+            "--access-log new.log",
+            "--access-log ../examples/files/new.log",
+        ] {
+            let outcome = parse(inside)?.check_secrets();
+            assert!(outcome.is_err_and(|it| it.to_string().contains("in the folder to share")));
+        }
+        parse("--access-log ../new.log --passwords ../Cargo.toml")?.check_secrets()
     }
 }

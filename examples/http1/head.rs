@@ -113,7 +113,9 @@ impl<'a> Response<'a> {
     ) -> Result<Response<'a>, Rejected> {
         check_line_ends(head)?;
         let mut parsed = httparse::Response::new(&mut []);
-        let parser = httparse::ParserConfig::default();
+        let mut parser = httparse::ParserConfig::default();
+        // RFC 9112 section 5.1: a proxy has to remove whitespace between the name and the colon. The name is without it.
+        parser.allow_spaces_after_header_name_in_responses(true);
         match parser.parse_response_with_uninit_headers(&mut parsed, head, space) {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err(Rejected::bad("not one head")),
@@ -176,7 +178,7 @@ fn refused(error: httparse::Error) -> Rejected {
     let (status, why) = match error {
         Error::TooManyHeaders => (431, "too many fields"),
         Error::Version => (505, "the version is not HTTP/1.1"),
-        // Whitespace before the colon, and a line that begins with whitespace (obs-fold), are here.
+        // Whitespace before the colon of a request, and a line that begins with whitespace (obs-fold), are here.
         Error::HeaderName => (400, "a field has an invalid name"),
         Error::HeaderValue => (400, "a field has an invalid value"),
         Error::NewLine | Error::Status | Error::Token => (400, "this is not HTTP/1.1"),
