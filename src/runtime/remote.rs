@@ -60,7 +60,8 @@ impl Remote {
     /// common: write the type of the handler itself, not of an `Rc` of it. This is no error for the worker, because a client may leave at any time.
     ///
     /// # Errors
-    /// As [`post`](Remote::post).
+    /// As [`post`](Remote::post). When the channel is one of another loop, as far as its id tells: for the connections of
+    /// [`Workers`](crate::Workers) use [`Remotes::post_to`](crate::Remotes::post_to).
     pub fn post_to<C: 'static>(
         &self,
         id: ChannelId,

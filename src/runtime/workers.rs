@@ -42,6 +42,7 @@ impl Runtime {
     /// Makes this the loop of a worker. A shutdown of it is one of the service.
     pub(crate) fn become_worker(&self, number: u16, acceptor: &Arc<AcceptorLink>) {
         self.registry.borrow_mut().set_worker(number);
+        self.agenda.inbox.set_worker(number);
         // A loop becomes a worker once.
         let _ = self.workers.acceptor.set(Arc::clone(acceptor));
     }

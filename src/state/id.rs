@@ -66,6 +66,12 @@ impl ChannelId {
         (self.worker != NO_WORKER).then_some(usize::from(self.worker))
     }
 
+    /// Whether it is known not to be registered with the loop of this worker. The id from before a registration does not
+    /// tell.
+    pub(crate) fn is_of_another_loop(self, worker: u16) -> bool {
+        self.slot != NO_SLOT && self.worker != worker
+    }
+
     /// The slot, or a number that no slot has.
     #[inline]
     pub(crate) fn slot_number(self) -> usize {

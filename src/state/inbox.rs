@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::ChannelId;
+use super::{ChannelId, NO_WORKER};
 use crate::error::{Error, Result};
 use crate::sys::poller::Waker;
 
@@ -50,14 +50,28 @@ pub(crate) struct Inbox {
 struct Open {
     posts: VecDeque<Post>,
     waker: Waker,
+    /// The worker whose loop it is, or [`NO_WORKER`].
+    worker: u16,
 }
 
 impl Inbox {
     pub(super) fn new(waker: Waker) -> Self {
-        let posts = VecDeque::new();
+        let open = Open {
+            posts: VecDeque::new(),
+            waker,
+            worker: NO_WORKER,
+        };
         Inbox {
-            open: Mutex::new(Some(Open { posts, waker })),
+            open: Mutex::new(Some(open)),
             filled: AtomicBool::new(false),
+        }
+    }
+
+    /// The loop is that of this worker.
+    pub(crate) fn set_worker(&self, worker: u16) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = &mut *open {
+            open.worker = worker;
         }
     }
 
@@ -73,13 +87,18 @@ impl Inbox {
     /// Adds a post, and wakes the loop if none has since it last fetched.
     ///
     /// # Errors
-    /// When the loop is gone, or the system cannot wake it.
+    /// When the loop is gone, or the system cannot wake it. When the post is a call of a handler of another loop.
     pub(crate) fn send(&self, post: Post) -> Result<(), Error> {
         let waker = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(open) = &mut *open else {
                 return Err(Error::new("the event loop is gone"));
             };
+            if let Post::CallHandler(id, _) = &post
+                && id.is_of_another_loop(open.worker)
+            {
+                return Err(Error::new(format!("channel {id} is not one of this loop")));
+            }
             open.posts.push_back(post);
             if self.filled.swap(true, Ordering::AcqRel) {
                 return Ok(());

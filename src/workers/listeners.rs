@@ -88,7 +88,7 @@ impl Listeners {
             ..
         } = opening;
         let asked = match &endpoint {
-            Endpoint::Target(target) => format!("{target:?}"),
+            Endpoint::Target(target) => target.to_string(),
             Endpoint::Adopted(_) => String::from("an adopted socket"),
         };
         let listens_itself = REUSE_PORT_SPREADS && options.reuse_port;

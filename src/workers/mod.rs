@@ -132,7 +132,8 @@ impl Workers {
     }
 
     /// Starts the workers, runs the loop of this thread, and ends the workers: [`start`](Workers::start),
-    /// [`run`](crate::run), [`Service::finish`].
+    /// [`run`](crate::run), [`Service::finish`]. It returns after a shutdown or a stop, also where no worker listens: a
+    /// worker may do other work.
     ///
     /// ```no_run
     /// use asynchat::{Server, Workers};
