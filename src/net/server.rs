@@ -319,8 +319,9 @@ impl Server {
     }
 
     /// Sets a function that the loop calls once, when the listener has closed, with the reason. That is
-    /// [`Close::Local`] if this side has closed it, [`Close::Shutdown`] at the end of the loop, or
-    /// [`Close::Io`] if the listening socket has failed.
+    /// [`Close::Local`] if this side has closed it, [`Close::Shutdown`] at the end of the loop,
+    /// [`Close::Io`] if the listening socket has failed, or [`Close::Timeout`] if nobody came in the time of
+    /// [`once`](Server::once).
     pub fn on_close(mut self, call: impl FnOnce(&Close) + 'static) -> Self {
         self.rules.on_close = Some(Box::new(call));
         self
