@@ -115,8 +115,8 @@ struct Args {
     #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
     max_connections: usize,
 
-    /// How many connections one address may have.
-    #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
+    /// How many connections one address may have: fewer than all, or one client can keep the others out.
+    #[arg(long, value_name = "N", default_value = "250", value_parser = count())]
     max_per_address: usize,
 
     /// The time for the head of a request, for silence between requests, and for silence of a server that is to respond.

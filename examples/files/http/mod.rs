@@ -79,8 +79,9 @@ impl Default for Options {
             insecure_auth: false,
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
-            // A request can take as long as the system calls for a file.
-            limits: Limits::default().turn_records(64),
+            // A request takes as long as the system calls for a file, and for the compressed ones beside it, in a path of
+            // many folders: 60 connections that pipelined such requests kept another one waiting for two seconds.
+            limits: Limits::default().turn_records(16),
             proxies: Vec::new(),
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(75))
