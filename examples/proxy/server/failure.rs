@@ -84,7 +84,9 @@ impl fmt::Display for Failure {
             Failure::TimedOut => "the destination does not answer in time",
             Failure::Unavailable => "the proxy cannot make this connection now",
             Failure::Other => "the connection could not be made",
-            Failure::BadResponse => "the response of the server is invalid",
+            Failure::BadResponse => {
+                "the response of the server is invalid, or its head is too large"
+            }
             Failure::Incomplete => "the server has ended the connection before its response",
             Failure::SlowRequest => "the request was not complete in time",
         })

@@ -306,11 +306,12 @@ impl AsyncChat for Socks {
     fn handle_close(&mut self, why: &Close) {
         if let Step::Connecting(far) = &self.step {
             // If it is piped, it follows by itself.
-            if far.is_connecting() {
+            let is_open = !far.is_connecting();
+            if !is_open {
                 far.close();
             }
             let user = self.user.as_deref();
-            log_end("SOCKS", &self.chat, user, self.to.as_ref(), why);
+            log_end("SOCKS", &self.chat, user, self.to.as_ref(), is_open, why);
         }
     }
 }

@@ -115,18 +115,23 @@ pub fn was_half_closed(proxy: &Proxy, chat: &Chat) {
     chat.set_idle_timeout(half_closed_idle.min(tunnel_idle));
 }
 
-/// Logs the end of a client's connection that has asked for a tunnel.
+/// Logs the end of a client's connection that has asked for a tunnel. If the tunnel `is_open`, it has cost the client a
+/// connection to a server. Otherwise ten are logged in a second.
 pub fn log_end(
     protocol: &str,
     client: &Chat,
     user: Option<&str>,
     to: Option<&Destination>,
+    is_open: bool,
     why: &Close,
 ) {
     let stats = client.stats();
     let (sent, received) = (stats.bytes_in, stats.bytes_out);
     let to = to.map(tracing::field::display);
     match why {
+        why if !is_open => {
+            info!(target: "proxy::throttled", user, to, sent, received, "{protocol}: client: {why}");
+        }
         Close::Piped(why) => info!(user, to, sent, received, "{protocol}: server: {why}"),
         why => info!(user, to, sent, received, "{protocol}: client: {why}"),
     };

@@ -18,6 +18,7 @@ use asynchat::{
 };
 
 use self::login::Sender;
+use self::replies::Event;
 use super::exchange::{Exchange, SERVER_HIGH_WATER, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
 use super::upstream::Upstream;
@@ -419,16 +420,25 @@ impl AsyncChat for Client {
     fn handle_close(&mut self, why: &Close) {
         match &self.state {
             State::Tunnel(tunnel) => {
-                if let Dialing::Connecting(far) = &tunnel.dialing
-                    && far.is_connecting()
-                {
-                    far.close();
-                }
+                let is_open = match &tunnel.dialing {
+                    Dialing::Connecting(far) if far.is_connecting() => {
+                        far.close();
+                        false
+                    }
+                    Dialing::Connecting(_) => true,
+                    Dialing::LookingUp(_) => false,
+                };
                 let user = self.user.as_deref();
-                log_end("CONNECT", &self.chat, user, Some(&tunnel.to), why);
+                log_end("CONNECT", &self.chat, user, Some(&tunnel.to), is_open, why);
             }
             State::Forward(forwarding) => {
-                self.log(forwarding.exchange.status.get(), &format!("client: {why}"));
+                let server = self.server.as_ref();
+                let event = match server.is_some_and(|link| !link.chat.is_connecting()) {
+                    true => Event::Response,
+                    false => Event::Failed,
+                };
+                let status = forwarding.exchange.status.get();
+                self.log_request(event, status, &format!("client: {why}"));
             }
             State::Head | State::LoggingIn | State::Ended => {}
         }

@@ -136,7 +136,7 @@ impl Client {
         self.log_request(Event::Response, status, remark);
     }
 
-    fn log_request(&self, event: Event, status: u16, remark: &str) {
+    pub(super) fn log_request(&self, event: Event, status: u16, remark: &str) {
         match &self.state {
             State::Forward(it) => {
                 let method = &it.exchange.method;
@@ -167,7 +167,7 @@ impl Client {
 
 /// What is logged. A client can cause each of these with a few bytes, except the first.
 #[derive(Clone, Copy)]
-enum Event {
+pub(super) enum Event {
     /// A server has responded.
     Response,
     /// A request is not forwarded. One without a password causes no warning: every client sends one
