@@ -54,10 +54,13 @@ impl Root {
     }
 
     pub fn list(&self, path: &Path) -> io::Result<Listing> {
-        let folder = self.folder(Some(path))?;
+        let folder = match self.folder(Some(path))? {
+            Folder::Below(folder) => folder,
+            // The position of a reader belongs to a description of its own.
+            Folder::Root(root) => self.open_at(root, OsStr::new("."), OFlags::DIRECTORY)?,
+        };
         Ok(Listing {
-            names: Dir::read_from(folder.as_fd())?,
-            folder: folder.as_fd().try_clone_to_owned()?,
+            names: Dir::new(folder)?,
             follow_symlinks: self.follow_symlinks,
         })
     }
@@ -231,10 +234,9 @@ impl Folder<'_> {
     }
 }
 
-/// The names in a folder.
+/// The names in a folder. It takes one descriptor.
 pub struct Listing {
     names: Dir,
-    folder: OwnedFd,
     follow_symlinks: bool,
 }
 
@@ -256,7 +258,7 @@ impl Listing {
     /// What has this name now. `None` if it is not served.
     pub fn look(&self, name: &OsStr) -> Option<Entry> {
         let flags = flags_of_stat(self.follow_symlinks);
-        let found = rustix::fs::statat(&self.folder, name, flags).ok()?;
+        let found = rustix::fs::statat(self.names.fd().ok()?, name, flags).ok()?;
         let kind = FileType::from_raw_mode(found.st_mode);
         let seconds = u64::try_from(found.st_mtime).ok();
         (kind.is_file() || kind.is_dir()).then(|| Entry {
