@@ -7,8 +7,8 @@
 //!
 //! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
-//! `time.rs`.
+//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `waiting.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`,
+//! `ascii.rs`, `time.rs`.
 
 mod address;
 pub mod arguments;
@@ -26,6 +26,7 @@ mod session;
 mod time;
 mod transfer;
 mod upload;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io;

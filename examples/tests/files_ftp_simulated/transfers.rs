@@ -196,7 +196,7 @@ fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
 
     let site = Site::ann()?;
     let _data = site.begin_large()?;
-    site.expect(&"NOOP\r\n".repeat(101), "421")?;
+    site.expect(&"PWD\r\n".repeat(101), "421")?;
 
     // They are bounded by their bytes as well: four of these fit.
     let long = format!("SIZE {}\r\n", "x/".repeat(2000));
