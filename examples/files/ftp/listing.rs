@@ -43,7 +43,8 @@ impl Session {
         format: Format,
     ) -> Result<(Names, Logged<ListingProducer>), Refusal> {
         let listed = match (self.named(path), split_pattern(path)) {
-            // The path is that of a folder (RFC 3659 section 7.2).
+            // RFC 3659 section 7.2 has a folder here, and no pattern: a program that synchronizes must not take a folder like
+            // `[1]` that is missing for an empty one.
             (named, _) if matches!(format, Format::Facts(_)) => named?,
             (Err(_), Some((folder, pattern))) => self.matching(folder, pattern)?,
             (named, _) => named?,
@@ -88,8 +89,8 @@ impl Session {
         }
     }
 
-    /// The names in a folder that match a pattern. None need match: clients that ask for `*.txt` expect an empty listing then,
-    /// as they get it from vsftpd.
+    /// The names in a folder that match a pattern. If there are none the listing is empty, as that of vsftpd. ncftp then says that
+    /// there is no match; a 550 would be an error of the server to it.
     fn matching(&self, folder: &[u8], pattern: Pattern) -> Result<Listed, Refusal> {
         let path = self.resolve(folder)?;
         let listing = self.service.tree.list(&path);
