@@ -355,7 +355,7 @@ fn a_client_that_has_sent_all_still_receives() -> Result {
 /// connection is left.
 #[test]
 fn random_sessions_end_in_good_order() -> Result {
-    const COMMANDS: [&str; 24] = [
+    const COMMANDS: [&str; 25] = [
         "EPSV",
         "EPSV",
         "EPSV",
@@ -370,6 +370,7 @@ fn random_sessions_end_in_good_order() -> Result {
         "APPE new",
         "REST 3",
         "LIST",
+        "NLST dir/*",
         "MLSD",
         "ABOR",
         "STAT",
