@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs clients of FTP with the example `files`: ftplib, curl, wget, lftp, rclone, and raw sockets.
+"""Runs clients of FTP with the example `files`: ftplib, curl, wget, lftp, tnftp, ncftp, rclone, and raw sockets.
 
     python3 tests/ftp_client.py target/release/examples/files             # all
     python3 tests/ftp_client.py target/release/examples/files tls         # one check
 
-TLS needs target/release/examples/test_certificate beside it. curl, wget, lftp and rclone (packages of Debian) are skipped with a
-message if they are not installed, unless FTP_REQUIRE is set. Traffic stays on the loopback interface, and every started
-process is ended.
+TLS needs target/release/examples/test_certificate beside it. curl, wget, lftp, tnftp, ncftp and rclone (packages of Debian)
+are skipped with a message if they are not installed, unless FTP_REQUIRE is set. Traffic stays on the loopback interface, and
+every started process is ended.
 """
 
 import concurrent.futures
@@ -217,6 +217,61 @@ def python_library():
                     assert ftp.getmultiline().startswith("226")
                 assert ftp.size("large") == LARGE
         assert server.names() == ["dir", "large", "ü.txt"]
+    return True
+
+
+def patterns():
+    """`*.txt`, with ftplib. The other clients ask in the same way."""
+    with serve() as (server, _):
+        fill_with_texts(server.folder)
+        with client(server) as ftp:
+            for pattern, names in [
+                ("*.txt", ["a.txt", "ü b.txt"]),
+                ("dir/*.txt", ["dir/a.txt", "dir/ü b.txt"]),
+                ("dir", ["dir/a.txt", "dir/c.dat", "dir/ü b.txt"]),
+                ("*.none", []),
+            ]:
+                listed = ftp.nlst(pattern)
+                assert listed == names, (pattern, listed)
+                for name in listed:
+                    lines = []
+                    ftp.retrlines(f"RETR {name}", lines.append)
+                    assert lines == ["text"], (name, lines)
+            lines = []
+            ftp.dir("dir/*.txt", lines.append)
+            assert [line.endswith((" a.txt", " ü b.txt")) for line in lines] == [True, True], lines
+            refused(lambda: ftp.nlst("none"), "550")
+            refused(lambda: ftp.nlst("d*/a.txt"), "550")
+    return True
+
+
+def fill_with_texts(folder):
+    """In the folder and in one of it."""
+    (folder / "dir").mkdir()
+    for below in (folder, folder / "dir"):
+        for name in ("a.txt", "ü b.txt", "c.dat"):
+            (below / name).write_text("text\n")
+
+
+def keep_alive():
+    """NOOP during a transfer, as clients send them."""
+    with serve() as (server, _):
+        large = fill(server.folder / "large")
+        with client(server) as ftp:
+            ftp.voidcmd("TYPE I")
+            data, _ = ftp.ntransfercmd("RETR large")
+            received = hashlib.sha256()
+            with data:
+                for _ in range(1000):
+                    ftp.putcmd("NOOP")
+                    received.update(data.recv(1000))
+                while piece := data.recv(1 << 20):
+                    received.update(piece)
+            assert received.hexdigest() == large
+            assert ftp.getresp().startswith("226")
+            for _ in range(1000):
+                assert ftp.getresp().startswith("200")
+            assert ftp.pwd() == "/"
     return True
 
 
@@ -587,6 +642,39 @@ def lftp():
     return True
 
 
+def tnftp():
+    """`mget` and `mdelete` with patterns."""
+    if not has("tnftp"):
+        return False
+    with serve() as (server, other):
+        fill_with_texts(server.folder)
+        (other / "dir").mkdir()
+        script = "user ann secret\nmget *.none *.txt\nmget dir/*\nmdelete *.txt\nmdelete dir/*.dat\nquit\n"
+        run("tnftp", "-n", "-i", "127.0.0.1", str(server.port), input=script.encode(), cwd=other)
+        texts = ["a.txt", "dir", "dir/a.txt", "dir/c.dat", "dir/ü b.txt", "ü b.txt"]
+        names = sorted(str(path.relative_to(other)) for path in other.rglob("*"))
+        assert names == texts, names
+        assert (other / "dir" / "ü b.txt").read_text() == "text\n"
+        assert server.names() == ["c.dat", "dir", "dir/a.txt", "dir/ü b.txt"], server.names()
+    return True
+
+
+def ncftp():
+    """Patterns and whole folders."""
+    if not has("ncftpget"):
+        return False
+    with serve() as (server, other):
+        fill_with_texts(server.folder)
+        get = ["ncftpget", "-V", "-u", "ann", "-p", "secret", "-P", str(server.port)]
+        run(*get, "127.0.0.1", other, "*.txt", "dir/c.*")
+        assert sorted(path.name for path in other.iterdir()) == ["a.txt", "c.dat", "ü b.txt"]
+        run(*get, "-R", "127.0.0.1", other, "dir")
+        assert (other / "dir" / "ü b.txt").read_text() == "text\n"
+        none = subprocess.run([*get, "127.0.0.1", other, "*.none"], capture_output=True, timeout=DEADLINE)
+        assert none.returncode != 0 and b"no match" in none.stderr + none.stdout, none
+    return True
+
+
 def rclone():
     if not has("rclone"):
         return False
@@ -682,6 +770,8 @@ def slow():
 
 CHECKS = {
     "python_library": python_library,
+    "patterns": patterns,
+    "keep_alive": keep_alive,
     "too_large": too_large,
     "texts": texts,
     "writers": writers,
@@ -693,6 +783,8 @@ CHECKS = {
     "curl": curl,
     "wget": wget,
     "lftp": lftp,
+    "tnftp": tnftp,
+    "ncftp": ncftp,
     "rclone": rclone,
     "shutdown": shutdown,
     "slow": slow,

@@ -13,8 +13,18 @@ use std::{io, vec};
 
 use crate::tree::{Entry, Listing};
 
+#[path = "sorted/pattern.rs"]
+mod pattern;
+
+pub use pattern::Pattern;
+
 /// How many names a call of [`SortedNames::read`] reads and sorts.
 const PART: usize = 500;
+
+/// A call compares names with a pattern until this may have taken so many steps, of about 5 ns each. With names and a pattern of
+/// a usual length this is no limit. But who may write can give long names to many files, and send a pattern that they almost
+/// match.
+const STEPS: usize = 100_000;
 
 /// The most names of a run. They take about a megabyte, and seven if each is as long as possible.
 const RUN: usize = 20_000;
@@ -33,6 +43,8 @@ thread_local! {
 
 pub struct SortedNames {
     listing: Listing,
+    /// Other names are left out.
+    pattern: Option<Pattern>,
     parts: Vec<vec::IntoIter<OsString>>,
     /// The next name of each part, with the number of the part.
     next: BinaryHeap<Reverse<(OsString, usize)>>,
@@ -48,6 +60,7 @@ impl SortedNames {
     pub fn new(listing: Listing) -> SortedNames {
         SortedNames {
             listing,
+            pattern: None,
             parts: Vec::new(),
             next: BinaryHeap::new(),
             room: RUN,
@@ -64,6 +77,13 @@ impl SortedNames {
         names
     }
 
+    /// The names that match.
+    pub fn matching(listing: Listing, pattern: Pattern) -> SortedNames {
+        let mut names = SortedNames::new(listing);
+        names.pattern = Some(pattern);
+        names
+    }
+
     /// Reads some names. Returns false once there is nothing to read before [`SortedNames::pop`].
     pub fn read(&mut self) -> io::Result<bool> {
         let left = MOST.saturating_sub(IN_MEMORY.get() - self.count);
@@ -73,19 +93,35 @@ impl SortedNames {
         if self.is_read || part == 0 {
             return Ok(false);
         }
-        let mut names = Vec::with_capacity(part);
-        while names.len() < part {
-            match self.listing.next_name() {
-                Some(name) => names.push(name?),
-                None => {
-                    self.is_read = true;
-                    break;
-                }
-            }
-        }
+        let names = self.read_part(part)?;
         self.room -= names.len();
         self.add(names);
         Ok(true)
+    }
+
+    /// Reads at most so many names, and returns those that match.
+    fn read_part(&mut self, most: usize) -> io::Result<Vec<OsString>> {
+        let mut names = Vec::new();
+        let mut steps = 0;
+        for _ in 0..most {
+            let Some(name) = self.listing.next_name() else {
+                self.is_read = true;
+                break;
+            };
+            let name = name?;
+            let Some(pattern) = &self.pattern else {
+                names.push(name);
+                continue;
+            };
+            steps += pattern.most_steps(&name);
+            if pattern.matches(&name) {
+                names.push(name);
+            }
+            if steps >= STEPS {
+                break;
+            }
+        }
+        Ok(names)
     }
 
     /// The next name of the run. After `None` there is another run, unless [`SortedNames::is_at_end`].
@@ -114,6 +150,9 @@ impl SortedNames {
     }
 
     fn add(&mut self, mut names: Vec<OsString>) {
+        if names.is_empty() {
+            return;
+        }
         names.sort_unstable();
         self.set_count(self.count + names.len());
         self.parts.push(names.into_iter());
@@ -200,6 +239,31 @@ mod tests {
         assert!(lengths[10] >= 5000, "{lengths:?}");
         assert!(lengths.is_sorted_by(|one, next| one >= next), "{lengths:?}");
         assert_eq!(lengths[99], SHORT_RUN);
+    }
+
+    /// A pattern that matches no name, or few, delays no other client either.
+    #[test]
+    fn the_names_are_compared_with_a_pattern_in_parts() {
+        let (folder, tree) = folder(3 * PART + 10);
+        let calls = |pattern: &str| {
+            let pattern = Pattern::new(pattern.as_bytes()).unwrap();
+            let listing = tree.list(&Names::default()).unwrap();
+            let mut names = SortedNames::matching(listing, pattern);
+            let calls = std::iter::from_fn(|| names.read().unwrap().then_some(())).count();
+            let found: Vec<_> = std::iter::from_fn(|| names.pop()).collect();
+            assert!(names.is_at_end());
+            (calls, found)
+        };
+        assert_eq!(calls("*x"), (4, vec![]));
+        assert_eq!(calls("0?000"), (4, vec!["00000".into(), "01000".into()]));
+        // A comparison with a long name that almost matches takes as long as many others.
+        let many = 100;
+        for n in 0..many {
+            File::create(folder.path().join("a".repeat(200) + &n.to_string())).unwrap();
+        }
+        let (count, found) = calls(&("*".to_owned() + &"a".repeat(120) + "x"));
+        assert_eq!(found, [""; 0]);
+        assert!(count >= many * 200 * 120 / STEPS, "{count}");
     }
 
     #[test]

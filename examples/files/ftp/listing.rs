@@ -1,16 +1,19 @@
-//! LIST, NLST and MLSD. The names of a folder are read and sorted, and then its lines are made, a bounded number in each
-//! turn.
+//! LIST, NLST, MLSD, and STAT with a path: what a path lists. The names of a folder are read and sorted, and then its lines are
+//! made, a bounded number in each turn.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::time::SystemTime;
 
 use asynchat::{More, Producer};
 
 use super::describe::Facts;
-use super::time;
-use crate::sorted::SortedNames;
-use crate::tree::{Entry, Listing};
+use super::session::Session;
+use super::{Refusal, failed, time};
+use crate::failure::Logged;
+use crate::names::Names;
+use crate::sorted::{Pattern, SortedNames};
+use crate::tree::{Entry, Found};
 
 /// How many lines a call makes. Each takes a system call or less.
 const LINES: usize = 100;
@@ -24,33 +27,119 @@ pub enum Format {
     Facts(Facts),
 }
 
+/// What a path lists.
+struct Listed {
+    /// The folder, or the file.
+    path: Names,
+    names: SortedNames,
+    /// With a name behind it, this is a path to what has the name.
+    prefix: Vec<u8>,
+}
+
+impl Session {
+    pub fn listing_producer(
+        &self,
+        path: &[u8],
+        format: Format,
+    ) -> Result<(Names, Logged<ListingProducer>), Refusal> {
+        let listed = match (self.named(path), split_pattern(path)) {
+            // RFC 3659 section 7.2 has a folder here, and no pattern: a program that synchronizes must not take a folder like
+            // `[1]` that is missing for an empty one.
+            (named, _) if matches!(format, Format::Facts(_)) => named?,
+            (Err(_), Some((folder, pattern))) => self.matching(folder, pattern)?,
+            (named, _) => named?,
+        };
+        let producer = ListingProducer {
+            names: listed.names,
+            prefix: match format {
+                Format::Names => listed.prefix,
+                Format::Long | Format::Facts(_) => Vec::new(),
+            },
+            format,
+            can_write: self.writer().is_ok(),
+            now: (self.service.options.clock)(),
+        };
+        let names = listed.path;
+        Ok((names.clone(), Logged::new(producer, names)))
+    }
+
+    /// The names in the folder of this path, or the file alone.
+    fn named(&self, path: &[u8]) -> Result<Listed, Refusal> {
+        let names = self.resolve(path)?;
+        let tree = &self.service.tree;
+        let listed = match tree.find(&names) {
+            Ok(Found::Folder) => tree.list(&names).map(|listing| {
+                let prefix = folder_prefix(path);
+                (SortedNames::new(listing), prefix)
+            }),
+            Ok(Found::File(..)) => tree.list(&names.parent()).map(|listing| {
+                let name = names.last().unwrap_or_default().to_owned();
+                let prefix = file_prefix(path, &names);
+                (SortedNames::only(listing, name), prefix)
+            }),
+            Err(error) => Err(error),
+        };
+        match listed {
+            Ok((sorted, prefix)) => Ok(Listed {
+                path: names,
+                names: sorted,
+                prefix,
+            }),
+            Err(error) => Err(failed(&names, &error)),
+        }
+    }
+
+    /// The names in a folder that match a pattern. If there are none the listing is empty, as that of vsftpd. ncftp then says that
+    /// there is no match; a 550 would be an error of the server to it.
+    fn matching(&self, folder: &[u8], pattern: Pattern) -> Result<Listed, Refusal> {
+        let path = self.resolve(folder)?;
+        let listing = self.service.tree.list(&path);
+        let listing = listing.map_err(|error| failed(&path, &error))?;
+        Ok(Listed {
+            path,
+            names: SortedNames::matching(listing, pattern),
+            prefix: folder.to_vec(),
+        })
+    }
+}
+
+/// The folder and the pattern in a path whose last name is one. RFC 959 leaves patterns to the server; clients send them for
+/// commands as `mget *.txt`.
+fn split_pattern(path: &[u8]) -> Option<(&[u8], Pattern)> {
+    let end = memchr::memrchr(b'/', path).map_or(0, |slash| slash + 1);
+    let (folder, name) = path.split_at(end);
+    Some((folder, Pattern::new(name)?))
+}
+
+/// The names that NLST lists are the arguments of the next commands (RFC 1123 section 4.1.2.7), so they begin with the folder as
+/// the client has written it. As with vsftpd, a dot alone is not repeated.
+fn folder_prefix(path: &[u8]) -> Vec<u8> {
+    match path {
+        b"" | b"." => Vec::new(),
+        [.., b'/'] => path.to_vec(),
+        _ => [path, b"/"].concat(),
+    }
+}
+
+fn file_prefix(path: &[u8], names: &Names) -> Vec<u8> {
+    let name = names.last().unwrap_or_default();
+    match path.strip_suffix(name.as_encoded_bytes()) {
+        Some(prefix) => prefix.to_vec(),
+        // There is something behind the name, such as a slash.
+        None => folder_prefix(&names.parent().to_ftp_path()),
+    }
+}
+
 pub struct ListingProducer {
     names: SortedNames,
+    /// What is before each name.
+    prefix: Vec<u8>,
     format: Format,
     can_write: bool,
     now: SystemTime,
 }
 
 impl ListingProducer {
-    /// `only`: lists this name instead of all.
-    pub fn new(
-        listing: Listing,
-        only: Option<OsString>,
-        format: Format,
-        can_write: bool,
-        now: SystemTime,
-    ) -> ListingProducer {
-        ListingProducer {
-            names: match only {
-                Some(name) => SortedNames::only(listing, name),
-                None => SortedNames::new(listing),
-            },
-            format,
-            can_write,
-            now,
-        }
-    }
-
     fn line(&self, text: &mut Vec<u8>, name: &OsStr) {
         // No command can name it, and it would look like two lines.
         let is_cut = memchr::memchr2(b'\r', b'\n', name.as_encoded_bytes()).is_some();
@@ -65,6 +154,7 @@ impl ListingProducer {
             }
             Format::Long => text.extend_from_slice(self.long(&entry).as_bytes()),
         }
+        text.extend_from_slice(&self.prefix);
         text.extend_from_slice(name.as_encoded_bytes());
         text.extend_from_slice(b"\r\n");
     }

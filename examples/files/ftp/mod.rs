@@ -5,7 +5,7 @@
 //! [`Chat::post`](asynchat::Chat::post): it calls a closure with the handler of the other connection, in a later turn of
 //! the loop, and fails if that connection has ended. Neither owns the other.
 //!
-//! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
+//! Reading order: `session.rs` (the commands, time), `waiting.rs` (what waits during a transfer), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
 //! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
 //! `time.rs`.
@@ -26,6 +26,7 @@ mod session;
 mod time;
 mod transfer;
 mod upload;
+mod waiting;
 
 use std::cell::RefCell;
 use std::io;

@@ -1,12 +1,12 @@
 //! The handler of a control connection: commands in turn, those that wait for the end of a transfer, and time.
 
-use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use asynchat::{
-    AsyncChat, AtShutdown, Chat, Close, Eof, Overflow, Producer, RecordLimit, Result, Terminator,
-    TimerId,
+    AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
+    Terminator, TimerId,
 };
 use tracing::debug;
 
@@ -16,6 +16,7 @@ use super::login::Login;
 use super::route::Route;
 use super::security::SessionSecurity;
 use super::transfer::Transfer;
+use super::waiting::{Repeated, Waiting};
 use super::{Refusal, Service};
 use crate::linger;
 use crate::names::Names;
@@ -25,13 +26,12 @@ use crate::users;
 /// The longest line. A path in it has at most 4096 bytes.
 const LONGEST_LINE: u64 = 5000;
 
-/// So many commands may come during a transfer, with so many bytes in all. Some clients send all they have at once.
-const MOST_WAITING: usize = 100;
-const MOST_BYTES_WAITING: usize = 16 << 10;
-
 /// So many commands of a client run in a turn of the loop. Each may take as long as the system calls for a file, or for a
 /// port.
 pub const MOST_IN_TURN: usize = 16;
+
+/// The reply to NOOP.
+const NOOP: &str = "200 done";
 
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
@@ -62,7 +62,7 @@ pub struct Session {
     /// another one replaces, or the next commands wait for the next turn of the loop.
     is_busy: bool,
     /// The commands that have come meanwhile.
-    waiting: VecDeque<Command>,
+    waiting: Waiting,
     unknown: u32,
     /// When the last command or transfer has ended.
     since: Instant,
@@ -96,7 +96,7 @@ impl Session {
             route: Route::default(),
             transfer: None,
             is_busy: false,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             unknown: 0,
             since: asynchat::now(),
             login_timer: Some(login_timer),
@@ -166,7 +166,7 @@ impl Session {
             "FEAT" => self.feat(),
             "OPTS" => self.opts(command),
             "SYST" => self.reply("215 UNIX Type: L8"),
-            "NOOP" => self.reply("200 done"),
+            "NOOP" => self.reply(NOOP),
             "HELP" => self.reply(
                 "214 USER PASS AUTH PBSZ PROT QUIT FEAT OPTS SYST NOOP HELP CWD CDUP PWD TYPE MODE STRU ALLO PASV EPSV \
                  PORT EPRT REST RETR STOR APPE ABOR STAT LIST NLST MLSD MLST SIZE MDTM MFMT DELE MKD RMD RNFR RNTO",
@@ -231,11 +231,6 @@ impl Session {
         !self.waiting.is_empty()
     }
 
-    fn may_wait(&self, command: &Command) -> bool {
-        let waiting = self.waiting.iter().map(Command::size).sum::<usize>();
-        self.waiting.len() < MOST_WAITING && waiting + command.size() <= MOST_BYTES_WAITING
-    }
-
     /// A transfer has ended, with its reply. What has waited is done now.
     pub fn transfer_ended(&mut self) {
         self.since = asynchat::now();
@@ -253,6 +248,18 @@ impl Session {
         self.reply("213-the listing:");
         self.chat.push_with_producer(listing);
         self.reply("213 end");
+        self.end_wait_when_sent();
+    }
+
+    /// The replies to all but the first of several NOOP. There can be many, and the client may read slowly, so the next command
+    /// waits until they are sent.
+    fn repeat_noop(&mut self, count: usize) {
+        self.begin_wait();
+        self.chat.push_with_producer(RepeatedReply { left: count });
+        self.end_wait_when_sent();
+    }
+
+    fn end_wait_when_sent(&self) {
         let chat = self.chat.clone();
         self.chat.push_hook(move || {
             // Fails if the connection has ended.
@@ -291,10 +298,13 @@ impl Session {
             if self.must_wait() || self.chat.is_closing() {
                 return;
             }
-            let Some(command) = self.waiting.pop_front() else {
+            let Some(Repeated { command, count }) = self.waiting.pop_front() else {
                 return;
             };
             self.run(&command);
+            if count > 1 {
+                self.repeat_noop(count - 1);
+            }
         }
         if self.has_waiting() && !self.must_wait() {
             self.begin_wait();
@@ -340,12 +350,10 @@ impl AsyncChat for Session {
             "STAT" => command.argument.is_empty(),
             _ => false,
         };
+        // The reply to the transfer comes before that to the next command.
         if is_immediate || !self.must_wait() {
             self.run(&command);
-        } else if self.may_wait(&command) {
-            // The reply to the transfer comes before that to the next command.
-            self.waiting.push_back(command);
-        } else {
+        } else if !self.waiting.add(command) {
             self.hang_up("421 too many commands during a transfer");
         }
         Ok(())
@@ -415,5 +423,22 @@ impl AsyncChat for Session {
         self.connection.closed(why);
         self.route.close();
         self.end_transfer("426 the client has left");
+    }
+}
+
+/// The reply to NOOP, several times.
+struct RepeatedReply {
+    left: usize,
+}
+
+impl Producer for RepeatedReply {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let fit = budget / (NOOP.len() + 2);
+        let count = fit.max(1).min(self.left);
+        self.left -= count;
+        Ok(match count {
+            0 => More::Done,
+            count => More::Chunk([NOOP, "\r\n"].concat().repeat(count).into()),
+        })
     }
 }

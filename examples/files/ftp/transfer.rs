@@ -7,7 +7,7 @@ use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
 
 use super::command::Command;
 use super::data::Data;
-use super::listing::{Format, ListingProducer};
+use super::listing::Format;
 use super::route::Way;
 use super::session::Session;
 use super::upload::Upload;
@@ -148,28 +148,6 @@ impl Session {
             text: format!("to list /{}", names.display()),
             length: None,
         })
-    }
-
-    fn listing_producer(
-        &self,
-        path: &[u8],
-        format: Format,
-    ) -> Result<(Names, Logged<ListingProducer>), Refusal> {
-        let names = self.resolve(path)?;
-        let (tree, now) = (&self.service.tree, (self.service.options.clock)());
-        let can_write = self.writer().is_ok();
-        let listed = match tree.find(&names) {
-            Ok(Found::Folder) => tree.list(&names).map(|listing| (listing, None)),
-            Ok(Found::File(..)) => {
-                let folder = names.parent();
-                let name = names.last().unwrap_or_default().to_owned();
-                tree.list(&folder).map(|listing| (listing, Some(name)))
-            }
-            Err(error) => Err(error),
-        };
-        let (listing, only) = listed.map_err(|error| failed(&names, &error))?;
-        let producer = ListingProducer::new(listing, only, format, can_write, now);
-        Ok((names.clone(), Logged::new(producer, names)))
     }
 
     /// Sends 150, and begins if there is a data connection already.

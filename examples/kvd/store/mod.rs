@@ -11,6 +11,7 @@ pub mod change;
 pub mod database;
 pub mod decimal;
 pub mod dropper;
+#[path = "../../common/glob.rs"]
 pub mod glob;
 pub mod hash;
 pub mod keyspace;

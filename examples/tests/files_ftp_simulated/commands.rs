@@ -173,7 +173,8 @@ fn listings_have_three_formats() -> Result {
     site.expect("LIST link", "550")?;
     let status = site.command("STAT /")?;
     assert!(status.contains(lines[0]), "{status}");
-    assert_eq!(site.download("NLST dir")?, "big\r\n");
+    // The names are paths (RFC 1123 section 4.1.2.7).
+    assert_eq!(site.download("NLST dir")?, "dir/big\r\n");
 
     // A folder takes several turns.
     fs::create_dir(site.dir.path().join("many"))?;

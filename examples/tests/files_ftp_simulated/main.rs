@@ -32,6 +32,7 @@ mod ftp;
 mod gate;
 #[path = "../../common/linger.rs"]
 mod linger;
+mod listings;
 mod logged;
 mod logins;
 #[path = "../../files/names.rs"]
@@ -53,6 +54,7 @@ mod transfers;
 mod tree;
 #[path = "../../common/users/mod.rs"]
 mod users;
+mod waiting;
 mod with_certificate;
 #[path = "../common/with_tls.rs"]
 mod with_tls;

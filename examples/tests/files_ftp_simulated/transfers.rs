@@ -196,7 +196,7 @@ fn commands_during_a_transfer_wait_for_its_end_but_stat_does_not() -> Result {
 
     let site = Site::ann()?;
     let _data = site.begin_large()?;
-    site.expect(&"NOOP\r\n".repeat(101), "421")?;
+    site.expect(&"PWD\r\n".repeat(101), "421")?;
 
     // They are bounded by their bytes as well: four of these fit.
     let long = format!("SIZE {}\r\n", "x/".repeat(2000));
@@ -355,7 +355,7 @@ fn a_client_that_has_sent_all_still_receives() -> Result {
 /// connection is left.
 #[test]
 fn random_sessions_end_in_good_order() -> Result {
-    const COMMANDS: [&str; 24] = [
+    const COMMANDS: [&str; 25] = [
         "EPSV",
         "EPSV",
         "EPSV",
@@ -370,6 +370,7 @@ fn random_sessions_end_in_good_order() -> Result {
         "APPE new",
         "REST 3",
         "LIST",
+        "NLST dir/*",
         "MLSD",
         "ABOR",
         "STAT",

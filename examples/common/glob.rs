@@ -1,4 +1,5 @@
-//! Patterns of KEYS, SCAN, PSUBSCRIBE and CONFIG GET: `*`, `?`, `[a-z]`, `[^a]`, and `\` before a literal.
+//! Patterns as those of Redis (KEYS, SCAN, PSUBSCRIBE): `*`, `?`, `[a-z]`, `[^a]`, and `\` before a literal. They are compared
+//! byte by byte. Several examples include this file by its path.
 
 /// Whether `text` matches `pattern`. The time is linear in each of the two for a pattern with one `*`, and bounded by
 /// their product for any: of several `*` only the last one is tried again.

@@ -1,0 +1,66 @@
+//! The commands that have come during a transfer. They are done after it.
+
+use std::collections::VecDeque;
+
+use super::command::Command;
+
+/// So many commands may wait, with so many bytes in all. Some clients send all they have at once.
+const MOST: usize = 100;
+const MOST_BYTES: usize = 16 << 10;
+
+/// So many of NOOP may wait, which are one command where they follow each other. Clients send one each half a minute or more
+/// often, so that no router on the way forgets the control connection, and a transfer can take days.
+const MOST_NOOPS: usize = 100_000;
+
+#[derive(Default)]
+pub struct Waiting(VecDeque<Repeated>);
+
+/// A command that has come several times in a row, if it is NOOP.
+pub struct Repeated {
+    pub command: Command,
+    pub count: usize,
+}
+
+impl Waiting {
+    /// Returns whether the command may wait.
+    pub fn add(&mut self, command: Command) -> bool {
+        let is_noop = command.name == "NOOP";
+        if is_noop && self.noops() == MOST_NOOPS {
+            return false;
+        }
+        if is_noop
+            && let Some(last) = self.0.back_mut()
+            && last.command.name == "NOOP"
+        {
+            last.count += 1;
+            return true;
+        }
+        if self.0.len() == MOST || self.bytes() + command.size() > MOST_BYTES {
+            return false;
+        }
+        self.push_back(command);
+        true
+    }
+
+    /// Adds a command without a limit.
+    pub fn push_back(&mut self, command: Command) {
+        self.0.push_back(Repeated { command, count: 1 });
+    }
+
+    pub fn pop_front(&mut self) -> Option<Repeated> {
+        self.0.pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn noops(&self) -> usize {
+        let noops = self.0.iter().filter(|it| it.command.name == "NOOP");
+        noops.map(|it| it.count).sum()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.iter().map(|it| it.command.size()).sum()
+    }
+}
