@@ -7,13 +7,14 @@
 //!
 //! Reading order: `session.rs` (the commands, what waits during a transfer, time), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
-//! `time.rs`.
+//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`,
+//! `cut_uploads.rs`, `ascii.rs`, `time.rs`.
 
 mod address;
 pub mod arguments;
 mod ascii;
 mod command;
+mod cut_uploads;
 mod data;
 mod describe;
 mod folders;
@@ -44,6 +45,7 @@ use crate::names::Names;
 use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Logins;
+use cut_uploads::CutUploads;
 use ports::Ports;
 pub use security::Security;
 use session::Session;
@@ -130,6 +132,7 @@ pub struct Service {
     tree: Tree,
     clock: RefCell<Clock>,
     ports: Ports,
+    cut_uploads: CutUploads,
 }
 
 impl Service {
@@ -137,6 +140,7 @@ impl Service {
         Rc::new(Service {
             clock: RefCell::new(Clock::new(options.clock)),
             ports: Ports::default(),
+            cut_uploads: CutUploads::default(),
             options,
             tree,
         })

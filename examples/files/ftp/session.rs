@@ -362,12 +362,19 @@ impl AsyncChat for Session {
         Ok(Overflow::Discard)
     }
 
-    /// A client that has sent all its commands may still receive.
+    /// A client that has sent all its commands may still receive. During an upload, without QUIT, this is an ABOR and a QUIT
+    /// (RFC 959 section 4.1.1): the system ends both connections of a client that is killed, and its file is not complete.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
         if self.transfer.is_none() {
             return Ok(Eof::CloseWhenDone);
         }
-        self.waiting.push_back(Command::parse(b"QUIT"));
+        let quit = Command::parse(b"QUIT");
+        if self.is_receiving() && !self.waiting.iter().any(|it| it.name == quit.name) {
+            self.waiting = VecDeque::from([quit]);
+            self.abor();
+        } else {
+            self.waiting.push_back(quit);
+        }
         Ok(Eof::StayOpen)
     }
 

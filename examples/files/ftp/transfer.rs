@@ -23,6 +23,7 @@ const ABORTED: &str = "426 aborted";
 pub struct Transfer {
     /// Until the data connection is here.
     work: Option<(Work, Progress)>,
+    is_upload: bool,
     /// For STAT.
     text: String,
     record: Record,
@@ -42,7 +43,7 @@ struct Begun {
 
 enum Work {
     Send(Box<dyn Producer>),
-    Receive(Upload),
+    Receive(Box<Upload>),
 }
 
 impl Session {
@@ -112,7 +113,7 @@ impl Session {
         let text = format!("to receive /{}", names.display());
         let upload = Upload::begin(&self.service, names, author, self.is_ascii, start, append)?;
         Ok(Begun {
-            work: Work::Receive(upload),
+            work: Work::Receive(Box::new(upload)),
             text,
             length: None,
         })
@@ -208,6 +209,7 @@ impl Session {
         };
         self.reply("150 the transfer begins");
         self.transfer = Some(Transfer {
+            is_upload: matches!(work, Work::Receive(_)),
             work: Some((work, self.connection.transfer(length))),
             text,
             record,
@@ -265,7 +267,8 @@ impl Session {
                 // It learns that the client has left.
                 data.resume_reading();
             }
-            Some((Work::Receive(upload), progress)) => {
+            Some((Work::Receive(mut upload), progress)) => {
+                upload.begun();
                 // Fails if the connection has ended, which its `handle_close` reports.
                 let _ = data.post(move |data: &mut Data| {
                     data.receive(upload, progress);
@@ -285,22 +288,43 @@ impl Session {
 
     /// Nobody has connected to the port in time, or the server shuts down.
     pub fn nobody_came(&mut self, number: u64) {
-        self.data_ended(number, "425 no connection has come from your address");
+        self.data_ended(number, "425 no connection has come from your address", None);
     }
 
-    pub fn data_ended(&mut self, number: u64, reply: &'static str) {
+    /// `received`: a file of which the client has sent all. It gets its name here, and not before, because the end of the
+    /// control connection, which aborts it, is often reported in the same turn of the loop.
+    pub fn data_ended(&mut self, number: u64, reply: &'static str, received: Option<Box<Upload>>) {
         // `Route::close` has changed the number if the transfer was closed before.
-        if number == self.route.number {
-            match self.is_aborting() {
-                // It had ended when ABOR came.
-                true if reply.starts_with("226") => self.end_aborted_transfer(reply),
-                true => self.end_aborted_transfer(ABORTED),
-                false if self.transfer.is_none() && reply.starts_with('5') => {
-                    self.route.close();
-                    self.route.way = Way::Refused(reply);
-                }
-                false => self.close_transfer(reply),
+        if number != self.route.number {
+            return;
+        }
+        match (self.is_aborting(), received) {
+            (false, Some(upload)) => self.finish_upload(number, reply, upload),
+            // It had ended when ABOR came.
+            (true, None) if reply.starts_with("226") => self.end_aborted_transfer(reply),
+            (true, upload) => {
+                drop(upload);
+                self.end_aborted_transfer(ABORTED);
             }
+            (false, None) if self.transfer.is_none() && reply.starts_with('5') => {
+                self.route.close();
+                self.route.way = Way::Refused(reply);
+            }
+            (false, None) => self.close_transfer(reply),
+        }
+    }
+
+    fn finish_upload(&mut self, number: u64, reply: &'static str, mut upload: Box<Upload>) {
+        match upload.finish() {
+            Ok(true) => self.close_transfer(reply),
+            Ok(false) => {
+                // Fails if the client has left.
+                let _ = self.chat.post(move |session: &mut Session| {
+                    session.data_ended(number, reply, Some(upload));
+                    Ok(())
+                });
+            }
+            Err(refusal) => self.close_transfer(refusal),
         }
     }
 
@@ -359,6 +383,11 @@ impl Session {
         self.reply(reply);
         self.reply("226 the data connection is closed");
         self.transfer_ended();
+    }
+
+    pub fn is_receiving(&self) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|transfer| transfer.is_upload)
     }
 
     pub fn is_aborting(&self) -> bool {
