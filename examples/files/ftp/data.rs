@@ -8,6 +8,7 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result};
 
 use super::Refusal;
 use super::session::Session;
+use super::transfer::DONE;
 use super::upload::Upload;
 use crate::status::Progress;
 
@@ -99,7 +100,7 @@ impl Data {
             (None, _, State::Handshake) => "425 TLS has failed",
             (None, Close::Handler(_), State::Up) => "451 the file cannot be read or written",
             (None, _, State::Up) => match self.incoming {
-                Incoming::Nothing | Incoming::Received(_) if why.sent_all() => "226 done",
+                Incoming::Nothing | Incoming::Received(_) if why.sent_all() => DONE,
                 _ => "426 the transfer was cut",
             },
         }

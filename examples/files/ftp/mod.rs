@@ -79,6 +79,10 @@ pub struct Options {
     /// How long a port waits for its connection, a connection for its TLS handshake, and the server for a client to
     /// accept a connection.
     pub wait: Duration,
+    /// How long a file that has come without TLS waits for its name when its data connection has ended. If the control
+    /// connection ends meanwhile, the client was killed: its system ends both, in any order and less than a millisecond apart
+    /// as a rule. A client that sends its files one after the other loses this time with each.
+    pub upload_wait: Duration,
     /// Those of a data connection.
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
@@ -112,6 +116,7 @@ impl Default for Options {
             // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
             deadlines: Deadlines::default().drain(minute),
             wait: minute,
+            upload_wait: Duration::from_millis(5),
             data_deadlines: Deadlines::default()
                 .idle(minute)
                 .input(minute)

@@ -2,6 +2,7 @@
 //! order.
 
 use std::io::{Seek, SeekFrom};
+use std::time::Duration;
 
 use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
 
@@ -18,12 +19,15 @@ use crate::names::Names;
 use crate::status::{Progress, Record};
 use crate::tree::{Found, InUse};
 
+pub const DONE: &str = "226 done";
 const ABORTED: &str = "426 aborted";
 
 pub struct Transfer {
     /// Until the data connection is here.
     work: Option<(Work, Progress)>,
     is_upload: bool,
+    /// A file of which the client has sent all, until it has its name.
+    received: Option<Box<Upload>>,
     /// For STAT.
     text: String,
     record: Record,
@@ -210,6 +214,7 @@ impl Session {
         self.reply("150 the transfer begins");
         self.transfer = Some(Transfer {
             is_upload: matches!(work, Work::Receive(_)),
+            received: None,
             work: Some((work, self.connection.transfer(length))),
             text,
             record,
@@ -291,15 +296,24 @@ impl Session {
         self.data_ended(number, "425 no connection has come from your address", None);
     }
 
-    /// `received`: a file of which the client has sent all. It gets its name here, and not before, because the end of the
-    /// control connection, which aborts it, is often reported in the same turn of the loop.
+    /// `received`: a file of which the client has sent all. It waits for its name: the end of the control connection, which
+    /// aborts the upload, may follow that of the data connection. With TLS it need not wait: a client that is killed sends no
+    /// `close_notify`.
     pub fn data_ended(&mut self, number: u64, reply: &'static str, received: Option<Box<Upload>>) {
         // `Route::close` has changed the number if the transfer was closed before.
         if number != self.route.number {
             return;
         }
         match (self.is_aborting(), received) {
-            (false, Some(upload)) => self.finish_upload(number, reply, upload),
+            (false, Some(upload)) => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.received = Some(upload);
+                    self.finish_upload_after(match self.login.is_private() {
+                        true => Duration::ZERO,
+                        false => self.service.options.upload_wait,
+                    });
+                }
+            }
             // It had ended when ABOR came.
             (true, None) if reply.starts_with("226") => self.end_aborted_transfer(reply),
             (true, upload) => {
@@ -314,16 +328,27 @@ impl Session {
         }
     }
 
-    fn finish_upload(&mut self, number: u64, reply: &'static str, mut upload: Box<Upload>) {
+    fn finish_upload_after(&self, delay: Duration) {
+        let (chat, number) = (self.chat.clone(), self.route.number);
+        asynchat::call_later(delay, move || {
+            // Fails if the client has left.
+            let _ = chat.post(move |session: &mut Session| {
+                session.finish_upload(number);
+                Ok(())
+            });
+        });
+    }
+
+    fn finish_upload(&mut self, number: u64) {
+        let transfer = self.transfer.as_mut();
+        let received = transfer.and_then(|transfer| transfer.received.as_mut());
+        let Some(upload) = received.filter(|_| number == self.route.number) else {
+            return;
+        };
         match upload.finish() {
-            Ok(true) => self.close_transfer(reply),
-            Ok(false) => {
-                // Fails if the client has left.
-                let _ = self.chat.post(move |session: &mut Session| {
-                    session.data_ended(number, reply, Some(upload));
-                    Ok(())
-                });
-            }
+            Ok(true) => self.close_transfer(DONE),
+            // The other connections have their turn before the next step.
+            Ok(false) => self.finish_upload_after(Duration::ZERO),
             Err(refusal) => self.close_transfer(refusal),
         }
     }
@@ -369,7 +394,7 @@ impl Session {
                 self.route.close();
                 self.reply("226 there is no transfer");
             }
-            (Some(transfer), Way::Connected(data)) => {
+            (Some(transfer), Way::Connected(data)) if transfer.received.is_none() => {
                 transfer.is_aborted = true;
                 data.abort();
             }

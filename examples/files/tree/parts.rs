@@ -66,7 +66,8 @@ pub fn remove_until_other(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
         let is_itself = name == "." || name == "..";
-        if !is_itself && !(is_part_name(name) && remove_if_abandoned(folder, name)) {
+        let is_gone = || is_part_name(name) && remove_if_abandoned(folder, name);
+        if !is_itself && !is_gone() {
             break;
         }
     }

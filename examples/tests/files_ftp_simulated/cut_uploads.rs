@@ -8,7 +8,8 @@ use asynchat::Result;
 use asynchat::sim::Conditions;
 
 use crate::captured::captured;
-use crate::site::{CLIENT, Site, codes_of, extended};
+use crate::ftp::Options;
+use crate::site::{CLIENT, Site, codes_of, extended, options};
 
 const OLD: &[u8] = b"hello\nworld\n";
 
@@ -66,6 +67,36 @@ fn the_end_of_the_control_connection_aborts_an_upload() -> Result {
     site.control.finish();
     assert_eq!(codes_of(&site.replies()?), "426 226 221");
     assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    Ok(())
+}
+
+/// Linux ends the data connection first, and the server learns of it in an earlier turn.
+#[test]
+fn a_file_waits_for_the_end_of_the_control_connection() -> Result {
+    let site = Site::ann_with(Options {
+        upload_wait: Options::default().upload_wait,
+        ..options()
+    })?;
+    let data = site.begin_upload("a.txt")?;
+    data.finish();
+    site.expect("NOOP", "")?;
+    site.advance(Options::default().upload_wait)?;
+    assert_eq!(codes_of(&site.replies()?), "226 200");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"the first half");
+
+    for (end, codes) in [("ABOR\r\n", "426 226"), ("", "426 226 221")] {
+        site.dir.store("a.txt", OLD)?;
+        let data = site.begin_upload("a.txt")?;
+        data.finish();
+        site.settle()?;
+        match end {
+            "" => site.control.finish(),
+            end => site.control.send(end),
+        }
+        assert_eq!(codes_of(&site.replies()?), codes);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.dir.read("a.txt").unwrap(), OLD);
+    }
     Ok(())
 }
 
@@ -130,9 +161,10 @@ fn a_cut_upload_cannot_be_continued() -> Result {
     site.expect("DELE a.txt", "250")?;
     site.upload("APPE a.txt", "1")?;
     site.upload("APPE a.txt", "2")?;
+    // Of the same size and time.
+    site.dir.store("a.txt", b"12")?;
+    site.dir.store("dir/other", b"34")?;
     cut(&site, "a.txt")?;
-    site.dir
-        .store("dir/other", b"of the same size"[..2].as_ref())?;
     site.expect("RNFR dir/other\r\nRNTO a.txt", "350 250")?;
     site.upload("APPE a.txt", "3")?;
     cut(&site, "a.txt")?;
