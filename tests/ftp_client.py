@@ -152,6 +152,12 @@ def transfer_both_ways(ftp, folder, large):
     assert checksum(folder / "copy") == large
 
 
+def wait_until(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+
+
 def refused(call, code):
     try:
         call()
@@ -592,6 +598,35 @@ def curl():
     return True
 
 
+def killed():
+    """What a client has sent that is killed does not replace its file, and cannot be continued."""
+    if not has("curl"):
+        return False
+    with serve() as (server, other):
+        file = server.folder / "file"
+        file.write_text("old")
+        large = fill(other / "large", 1 << 20)
+        upload = ["curl", "-sS", "-u", "ann:secret", "-T", other / "large", server.url("file")]
+
+        def parts():
+            return list(server.folder.glob(".files-upload-*"))
+
+        client = subprocess.Popen([*upload, "--limit-rate", "64K"])
+        wait_until(lambda: any(part.stat().st_size > 0 for part in parts()))
+        client.kill()
+        client.wait(timeout=DEADLINE)
+        wait_until(lambda: not parts())
+        assert file.read_text() == "old"
+        # curl asks for the size of the file, and sends what is behind it.
+        resumed = subprocess.run([*upload, "-C", "-"], capture_output=True, timeout=DEADLINE)
+        assert resumed.returncode == 25 and b"550" in resumed.stderr, resumed
+        assert file.read_text() == "old"
+        run(*upload)
+        assert checksum(file) == large
+        server.wait_for_uploads(1)
+    return True
+
+
 def wget():
     if not has("wget"):
         return False
@@ -781,6 +816,7 @@ CHECKS = {
     "tls": tls,
     "reuse": reuse,
     "curl": curl,
+    "killed": killed,
     "wget": wget,
     "lftp": lftp,
     "tnftp": tnftp,

@@ -68,7 +68,9 @@ pub struct Arguments {
     #[arg(long, requires = "tls_cert", help_heading = "Users")]
     pub insecure_auth: bool,
 
-    /// Let users upload, replace and delete files. Every user may change every file.
+    /// Let users upload, replace and delete files. Every user may change every file. An upload that was
+    /// cut leaves nothing, and has to be sent again from its beginning. After a power failure the last
+    /// uploads may be missing or empty.
     #[arg(long, help_heading = "Writing")]
     pub write: bool,
 

@@ -76,7 +76,14 @@
 //! are made and removed over FTP only. There is no quota in total: use a file system of its own.
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
-//! An upload is complete before its file appears. `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
+//! An upload is complete before its file appears. One that was cut, or whose client of FTP has left without QUIT, leaves
+//! nothing: the old file stays, and the client has to send the whole file again. Until then APPE and REST with STOR are
+//! refused, because the client would continue the old file. What APPE has added to a file stays when it is cut.
+//!
+//! The server does not wait until an upload is on the disk: that would stall the loop. After a power failure the files of
+//! the last half minute or so, which were confirmed with 201, 204 or 226, may be missing, empty or the old ones.
+//!
+//! `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
 //! that accept them. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
 //! are removed are closed on a thread.
 //!

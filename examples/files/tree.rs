@@ -153,8 +153,8 @@ impl Tree {
 
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
 /// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. On Unix the next process removes
-/// it when it first receives a file for the folder. Of several uploads to one name each is whole, and the last that completes
-/// stays.
+/// it when it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each
+/// is whole, and the last that completes stays.
 pub struct Upload {
     name: OsString,
     /// Until it has the name.

@@ -8,6 +8,7 @@ use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result};
 
 use super::Refusal;
 use super::session::Session;
+use super::transfer::DONE;
 use super::upload::Upload;
 use crate::status::Progress;
 
@@ -45,10 +46,11 @@ enum State {
 enum Incoming {
     /// The transfer is a download, or has not begun. They are dropped.
     Nothing,
-    Upload(Box<(Upload, Progress)>),
+    Upload(Box<Upload>, Progress),
+    /// The client has sent all of it.
+    Received(Box<Upload>),
     /// The file was refused. This many bytes are still received and dropped.
     Refused(u64),
-    Complete,
 }
 
 impl Data {
@@ -72,8 +74,8 @@ impl Data {
     }
 
     /// Begins to receive a file. The control connection posts this.
-    pub fn receive(&mut self, upload: Upload, progress: Progress) {
-        self.incoming = Incoming::Upload(Box::new((upload, progress)));
+    pub fn receive(&mut self, upload: Box<Upload>, progress: Progress) {
+        self.incoming = Incoming::Upload(upload, progress);
         self.chat.resume_reading();
     }
 
@@ -98,7 +100,7 @@ impl Data {
             (None, _, State::Handshake) => "425 TLS has failed",
             (None, Close::Handler(_), State::Up) => "451 the file cannot be read or written",
             (None, _, State::Up) => match self.incoming {
-                Incoming::Nothing | Incoming::Complete if why.sent_all() => "226 done",
+                Incoming::Nothing | Incoming::Received(_) if why.sent_all() => DONE,
                 _ => "426 the transfer was cut",
             },
         }
@@ -143,8 +145,7 @@ impl AsyncChat for Data {
 
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
         match &mut self.incoming {
-            Incoming::Upload(incoming) => {
-                let (upload, progress) = &mut **incoming;
+            Incoming::Upload(upload, progress) => {
                 progress.advance(piece.len());
                 if let Err(refusal) = upload.write(piece) {
                     let dropped = upload.max_size().saturating_mul(MOST_DROPPED);
@@ -157,7 +158,7 @@ impl AsyncChat for Data {
                     self.chat.close_when_done();
                 }
             }
-            Incoming::Nothing | Incoming::Complete => {}
+            Incoming::Nothing | Incoming::Received(_) => {}
         }
         Ok(())
     }
@@ -165,12 +166,10 @@ impl AsyncChat for Data {
     /// The end of the connection is that of the file (RFC 959 section 3.4.1). With TLS this is called only after a
     /// `close_notify`: a file that somebody else has cut is not taken for a whole one.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        let incoming = std::mem::replace(&mut self.incoming, Incoming::Complete);
-        if let Incoming::Upload(incoming) = incoming
-            && let Err(refusal) = incoming.0.finish()
-        {
-            self.refuse(refusal, 0);
-        }
+        self.incoming = match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+            Incoming::Upload(upload, _) => Incoming::Received(upload),
+            incoming => incoming,
+        };
         Ok(Eof::CloseWhenDone)
     }
 
@@ -182,10 +181,14 @@ impl AsyncChat for Data {
     fn handle_close(&mut self, why: &Close) {
         let (reply, number) = (self.reply(why), self.number);
         tracing::debug!(%why, reply, "the data connection has ended");
-        // An upload that is not complete is removed before the client learns of it.
-        self.incoming = Incoming::Nothing;
+        // An upload that is not complete is removed before the client learns of it. If the control connection has ended, the
+        // call is dropped, and a complete one with it.
+        let received = match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+            Incoming::Received(upload) if why.sent_all() => Some(upload),
+            _ => None,
+        };
         let _ = self.control.post(move |session: &mut Session| {
-            session.data_ended(number, reply);
+            session.data_ended(number, reply, received);
             Ok(())
         });
     }

@@ -79,6 +79,7 @@ impl Session {
         let (author, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove(&names);
         removed.map_err(|error| failed(&names, &error))?;
+        self.service.cut_uploads.forget(&names);
         info!(names = %names.display(), %author, "deleted");
         Ok("250 deleted")
     }
@@ -119,6 +120,7 @@ impl Session {
         let (author, to) = (self.writer()?, self.resolve_new(path)?);
         let renamed = self.service.tree.rename(&from, &to);
         renamed.map_err(|error| refusal(&Failure::of_rename(&from, &to, &error)))?;
+        self.service.cut_uploads.forget(&to);
         info!(from = %from.display(), to = %to.display(), %author, "renamed");
         Ok("250 renamed")
     }

@@ -7,13 +7,14 @@
 //!
 //! Reading order: `session.rs` (the commands, time), `waiting.rs` (what waits during a transfer), `route.rs` (how a data connection is
 //! made), `transfer.rs` (what it is for, and how it ends), `data.rs`; then the commands by their themes: `login.rs`,
-//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`, `ascii.rs`,
-//! `time.rs`.
+//! `folders.rs`, `describe.rs`; and what these use: `security.rs`, `command.rs`, `address.rs`, `ports.rs`, `listing.rs`, `upload.rs`,
+//! `cut_uploads.rs`, `ascii.rs`, `time.rs`.
 
 mod address;
 pub mod arguments;
 mod ascii;
 mod command;
+mod cut_uploads;
 mod data;
 mod describe;
 mod folders;
@@ -45,6 +46,7 @@ use crate::names::Names;
 use crate::status::Status;
 use crate::tree::Tree;
 use crate::users::Logins;
+use cut_uploads::CutUploads;
 use ports::Ports;
 pub use security::Security;
 use session::Session;
@@ -78,6 +80,10 @@ pub struct Options {
     /// How long a port waits for its connection, a connection for its TLS handshake, and the server for a client to
     /// accept a connection.
     pub wait: Duration,
+    /// How long a file that has come without TLS waits for its name when its data connection has ended. If the control
+    /// connection ends meanwhile, the client was killed: its system ends both, in any order and less than a millisecond apart
+    /// as a rule. A client that sends its files one after the other loses this time with each.
+    pub upload_wait: Duration,
     /// Those of a data connection.
     pub data_deadlines: Deadlines,
     /// The grace of a shutdown. Shortly before its end transfers are cut, with a reply.
@@ -111,6 +117,7 @@ impl Default for Options {
             // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
             deadlines: Deadlines::default().drain(minute),
             wait: minute,
+            upload_wait: Duration::from_millis(5),
             data_deadlines: Deadlines::default()
                 .idle(minute)
                 .input(minute)
@@ -131,6 +138,7 @@ pub struct Service {
     tree: Tree,
     clock: RefCell<Clock>,
     ports: Ports,
+    cut_uploads: CutUploads,
 }
 
 impl Service {
@@ -138,6 +146,7 @@ impl Service {
         Rc::new(Service {
             clock: RefCell::new(Clock::new(options.clock)),
             ports: Ports::default(),
+            cut_uploads: CutUploads::default(),
             options,
             tree,
         })

@@ -370,12 +370,20 @@ impl AsyncChat for Session {
         Ok(Overflow::Discard)
     }
 
-    /// A client that has sent all its commands may still receive.
+    /// A client that has sent all its commands may still receive. During an upload, without QUIT, this is an ABOR and a QUIT
+    /// (RFC 959 section 4.1.1): the system ends both connections of a client that is killed, and its file is not complete.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
         if self.transfer.is_none() {
             return Ok(Eof::CloseWhenDone);
         }
+        let is_cut = self.is_receiving() && !self.waiting.has("QUIT");
+        if is_cut {
+            self.waiting = Waiting::default();
+        }
         self.waiting.push_back(Command::parse(b"QUIT"));
+        if is_cut {
+            self.abor();
+        }
         Ok(Eof::StayOpen)
     }
 

@@ -2,6 +2,7 @@
 //! order.
 
 use std::io::{Seek, SeekFrom};
+use std::time::Duration;
 
 use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
 
@@ -18,11 +19,15 @@ use crate::names::Names;
 use crate::status::{Progress, Record};
 use crate::tree::{Found, InUse};
 
+pub const DONE: &str = "226 done";
 const ABORTED: &str = "426 aborted";
 
 pub struct Transfer {
     /// Until the data connection is here.
     work: Option<(Work, Progress)>,
+    is_upload: bool,
+    /// A file of which the client has sent all, until it has its name.
+    received: Option<Box<Upload>>,
     /// For STAT.
     text: String,
     record: Record,
@@ -42,7 +47,7 @@ struct Begun {
 
 enum Work {
     Send(Box<dyn Producer>),
-    Receive(Upload),
+    Receive(Box<Upload>),
 }
 
 impl Session {
@@ -112,7 +117,7 @@ impl Session {
         let text = format!("to receive /{}", names.display());
         let upload = Upload::begin(&self.service, names, author, self.is_ascii, start, append)?;
         Ok(Begun {
-            work: Work::Receive(upload),
+            work: Work::Receive(Box::new(upload)),
             text,
             length: None,
         })
@@ -186,6 +191,8 @@ impl Session {
         };
         self.reply("150 the transfer begins");
         self.transfer = Some(Transfer {
+            is_upload: matches!(work, Work::Receive(_)),
+            received: None,
             work: Some((work, self.connection.transfer(length))),
             text,
             record,
@@ -243,7 +250,8 @@ impl Session {
                 // It learns that the client has left.
                 data.resume_reading();
             }
-            Some((Work::Receive(upload), progress)) => {
+            Some((Work::Receive(mut upload), progress)) => {
+                upload.begun();
                 // Fails if the connection has ended, which its `handle_close` reports.
                 let _ = data.post(move |data: &mut Data| {
                     data.receive(upload, progress);
@@ -263,22 +271,63 @@ impl Session {
 
     /// Nobody has connected to the port in time, or the server shuts down.
     pub fn nobody_came(&mut self, number: u64) {
-        self.data_ended(number, "425 no connection has come from your address");
+        self.data_ended(number, "425 no connection has come from your address", None);
     }
 
-    pub fn data_ended(&mut self, number: u64, reply: &'static str) {
+    /// `received`: a file of which the client has sent all. It waits for its name: the end of the control connection, which
+    /// aborts the upload, may follow that of the data connection. With TLS it need not wait: a client that is killed sends no
+    /// `close_notify`.
+    pub fn data_ended(&mut self, number: u64, reply: &'static str, received: Option<Box<Upload>>) {
         // `Route::close` has changed the number if the transfer was closed before.
-        if number == self.route.number {
-            match self.is_aborting() {
-                // It had ended when ABOR came.
-                true if reply.starts_with("226") => self.end_aborted_transfer(reply),
-                true => self.end_aborted_transfer(ABORTED),
-                false if self.transfer.is_none() && reply.starts_with('5') => {
-                    self.route.close();
-                    self.route.way = Way::Refused(reply);
+        if number != self.route.number {
+            return;
+        }
+        match (self.is_aborting(), received) {
+            (false, Some(upload)) => {
+                if let Some(transfer) = &mut self.transfer {
+                    transfer.received = Some(upload);
+                    self.finish_upload_after(match self.login.is_private() {
+                        true => Duration::ZERO,
+                        false => self.service.options.upload_wait,
+                    });
                 }
-                false => self.close_transfer(reply),
             }
+            // It had ended when ABOR came.
+            (true, None) if reply.starts_with("226") => self.end_aborted_transfer(reply),
+            (true, upload) => {
+                drop(upload);
+                self.end_aborted_transfer(ABORTED);
+            }
+            (false, None) if self.transfer.is_none() && reply.starts_with('5') => {
+                self.route.close();
+                self.route.way = Way::Refused(reply);
+            }
+            (false, None) => self.close_transfer(reply),
+        }
+    }
+
+    fn finish_upload_after(&self, delay: Duration) {
+        let (chat, number) = (self.chat.clone(), self.route.number);
+        asynchat::call_later(delay, move || {
+            // Fails if the client has left.
+            let _ = chat.post(move |session: &mut Session| {
+                session.finish_upload(number);
+                Ok(())
+            });
+        });
+    }
+
+    fn finish_upload(&mut self, number: u64) {
+        let transfer = self.transfer.as_mut();
+        let received = transfer.and_then(|transfer| transfer.received.as_mut());
+        let Some(upload) = received.filter(|_| number == self.route.number) else {
+            return;
+        };
+        match upload.finish() {
+            Ok(true) => self.close_transfer(DONE),
+            // The other connections have their turn before the next step.
+            Ok(false) => self.finish_upload_after(Duration::ZERO),
+            Err(refusal) => self.close_transfer(refusal),
         }
     }
 
@@ -323,7 +372,7 @@ impl Session {
                 self.route.close();
                 self.reply("226 there is no transfer");
             }
-            (Some(transfer), Way::Connected(data)) => {
+            (Some(transfer), Way::Connected(data)) if transfer.received.is_none() => {
                 transfer.is_aborted = true;
                 data.abort();
             }
@@ -337,6 +386,11 @@ impl Session {
         self.reply(reply);
         self.reply("226 the data connection is closed");
         self.transfer_ended();
+    }
+
+    pub fn is_receiving(&self) -> bool {
+        let transfer = self.transfer.as_ref();
+        transfer.is_some_and(|transfer| transfer.is_upload)
     }
 
     pub fn is_aborting(&self) -> bool {

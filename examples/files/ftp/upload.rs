@@ -1,6 +1,8 @@
 //! A file that is being received (STOR, APPE).
 
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::fs::{File, Metadata};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
+use std::mem;
 use std::rc::Rc;
 
 use tracing::info;
@@ -9,11 +11,18 @@ use super::ascii::Lines;
 use super::{Refusal, Service, failed};
 use crate::author::Author;
 use crate::names::Names;
-use crate::tree::{self, InUse};
+use crate::tree::{self, Found, InUse};
 
 pub const TOO_LARGE: Refusal = "552 the file is too large";
 
+const CUT: Refusal =
+    "550 the last upload of this file was cut, and nothing of it was kept: send it whole";
+
+/// So much is cut from the end of a file in a turn of the loop: the system frees its blocks, which takes about a millisecond.
+const STEP: u64 = 4 << 20;
+
 pub struct Upload {
+    service: Rc<Service>,
     target: Target,
     names: Names,
     author: Author,
@@ -21,7 +30,10 @@ pub struct Upload {
     lines: Option<(Lines, Vec<u8>)>,
     /// The length of the file so far.
     size: u64,
-    max_size: u64,
+    /// APPE.
+    appends: bool,
+    /// There is a data connection, so the client may have sent something.
+    has_begun: bool,
 }
 
 enum Target {
@@ -29,6 +41,8 @@ enum Target {
     New(tree::Upload),
     /// APPE, or STOR after REST, of one client at a time: what has arrived stays when the transfer is cut, so that the client can continue.
     Existing(InUse),
+    /// It is complete, or has failed at its end.
+    Ended,
 }
 
 impl Upload {
@@ -48,12 +62,12 @@ impl Upload {
         };
         let target = match opened {
             Ok(mut file) => {
-                let length = file
-                    .metadata()
-                    .map_err(|error| failed(&names, &error))?
-                    .len();
-                size = start.unwrap_or(length);
-                if size > length {
+                let found = file.metadata().map_err(|error| failed(&names, &error))?;
+                if service.cut_uploads.contain(&names, &found) {
+                    return Err(CUT);
+                }
+                size = start.unwrap_or(found.len());
+                if size > found.len() {
                     return Err("554 the file is shorter");
                 }
                 file.seek(SeekFrom::Start(size))
@@ -67,17 +81,23 @@ impl Upload {
             Err(error) => return Err(failed(&names, &error)),
         };
         Ok(Upload {
+            service: Rc::clone(service),
             target,
             names,
             author,
             lines: is_ascii.then(Default::default),
             size,
-            max_size: service.options.max_upload,
+            appends: append,
+            has_begun: false,
         })
     }
 
+    pub fn begun(&mut self) {
+        self.has_begun = true;
+    }
+
     pub fn max_size(&self) -> u64 {
-        self.max_size
+        self.service.options.max_upload
     }
 
     pub fn write(&mut self, piece: &[u8]) -> Result<(), Refusal> {
@@ -95,45 +115,78 @@ impl Upload {
 
     fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         self.size += bytes.len() as u64;
-        if self.size > self.max_size {
+        if self.size > self.max_size() {
             return Err(TOO_LARGE);
         }
         let outcome = match &mut self.target {
             Target::New(upload) => upload.write(bytes),
             Target::Existing(file) => file.file().and_then(|mut file| file.write_all(bytes)),
+            Target::Ended => Ok(()),
         };
         outcome.map_err(|error| failed(&self.names, &error))
     }
 
-    /// The file is complete.
-    pub fn finish(mut self) -> Result<(), Refusal> {
+    /// The client has sent all of the file. Returns whether it is complete. If not, this has to be called again in the next
+    /// turn of the loop.
+    pub fn finish(&mut self) -> Result<bool, Refusal> {
         if let Some((mut lines, _)) = self.lines.take() {
             self.write_bytes(lines.end())?;
         }
-        let Upload {
-            target,
-            names,
-            author,
-            size,
-            ..
-        } = self;
-        let outcome = match target {
-            Target::New(upload) => upload.finish().map(drop),
+        if let Target::Existing(file) = &self.target {
+            // The end of what was received is that of the file.
+            let shortened = file.file().and_then(|file| shorten(file, self.size));
+            if !shortened.map_err(|error| failed(&self.names, &error))? {
+                return Ok(false);
+            }
+        }
+        match mem::replace(&mut self.target, Target::Ended) {
+            Target::New(upload) => self.give_name(upload)?,
             Target::Existing(file) => {
-                // The end of what was received is that of the file.
-                let ended = file.file().and_then(|file| file.set_len(size));
-                if file
-                    .file()
-                    .and_then(tree::Tree::is_replaced)
-                    .unwrap_or(false)
-                {
+                let is_replaced = file.file().and_then(tree::Tree::is_replaced);
+                if is_replaced.unwrap_or(false) {
                     return Err("451 the file was replaced meanwhile");
                 }
-                ended
             }
-        };
-        outcome.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), %author, size, "uploaded");
+            Target::Ended => {}
+        }
+        let (names, author, size) = (self.names.display(), &self.author, self.size);
+        info!(%names, %author, size, "uploaded");
+        Ok(true)
+    }
+
+    fn give_name(&self, upload: tree::Upload) -> Result<(), Refusal> {
+        // Another client of APPE may have created the file. What it has sent must not be lost.
+        if self.appends && self.old_file().is_some() {
+            return Err("451 the file was created meanwhile");
+        }
+        let named = upload.finish();
+        named.map_err(|error| failed(&self.names, &error))?;
+        self.service.cut_uploads.forget(&self.names);
         Ok(())
     }
+
+    /// The file that has the name before the upload is complete.
+    fn old_file(&self) -> Option<Metadata> {
+        match self.service.tree.find(&self.names) {
+            Ok(Found::File(_, found)) => Some(found),
+            _ => None,
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        let is_cut = matches!(self.target, Target::New(_)) && !self.appends && self.has_begun;
+        if is_cut && let Some(old) = self.old_file() {
+            self.service.cut_uploads.add(self.names.clone(), &old);
+        }
+    }
+}
+
+/// Cuts at most [`STEP`] from the end of the file. Returns whether the file has this length now.
+fn shorten(file: &File, length: u64) -> io::Result<bool> {
+    let current = file.metadata()?.len();
+    let next = length.max(current.saturating_sub(STEP));
+    file.set_len(next)?;
+    Ok(next == length)
 }

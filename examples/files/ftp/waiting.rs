@@ -55,6 +55,10 @@ impl Waiting {
         self.0.is_empty()
     }
 
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|it| it.command.name == name)
+    }
+
     fn noops(&self) -> usize {
         let noops = self.0.iter().filter(|it| it.command.name == "NOOP");
         noops.map(|it| it.count).sum()

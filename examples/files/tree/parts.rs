@@ -1,5 +1,5 @@
 //! The parts of uploads. A server that is killed leaves those that it was receiving. A later one removes them when it first
-//! receives a file for the same folder.
+//! receives a file for the same folder, or when a client removes the folder.
 //!
 //! Each part is locked while it is received, and the system releases the lock of a process that ends, whatever ends it. So
 //! a part without a lock belongs to nobody. Where there are no such locks (some network file systems), parts stay.
@@ -52,17 +52,40 @@ fn remove_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
     for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
         let entry = entry?;
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if is_part_name(name)
-            && let Some(part) = abandoned(folder, name)
-        {
-            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
-                Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
-                Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
-            }
-            closing::close(part);
+        if is_part_name(name) {
+            remove_if_abandoned(folder, name);
         }
     }
     Ok(())
+}
+
+/// Removes the parts that belong to nobody in a folder that somebody wants to remove. Ends at anything else, with which the
+/// folder stays in any case.
+pub fn remove_until_other(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        let is_itself = name == "." || name == "..";
+        let is_gone = || is_part_name(name) && remove_if_abandoned(folder, name);
+        if !is_itself && !is_gone() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether the part is removed.
+fn remove_if_abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let Some(part) = abandoned(folder, name) else {
+        return false;
+    };
+    let removed = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    match removed {
+        Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
+        Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
+    }
+    closing::close(part);
+    removed.is_ok()
 }
 
 /// Opens a file, not a link to one, that nobody has locked.

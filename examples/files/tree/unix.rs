@@ -117,8 +117,19 @@ impl Root {
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
         let folder = self.folder(path.parent())?;
         let name = path.file_name().unwrap_or_default();
-        let flags = AtFlags::REMOVEDIR;
-        Ok(rustix::fs::unlinkat(folder.as_fd(), name, flags)?)
+        let remove = || rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR);
+        match remove() {
+            // Some systems say EEXIST.
+            Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => {
+                let flags = READ.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
+                let opened = rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
+                match opened.and_then(|opened| parts::remove_until_other(opened.as_fd())) {
+                    Ok(()) => Ok(remove()?),
+                    Err(_) => Err(error.into()),
+                }
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -426,3 +426,33 @@ fn listings_in_replies_wait_for_each_other() -> Result {
     assert_eq!(codes_of(&site.replies()?), "226 213 213 257 213 200");
     site.expect("STAT dir\r\nQUIT", "213 221")
 }
+
+/// A server that was killed has left the part of an upload, which no listing shows.
+#[cfg(unix)]
+#[test]
+fn a_folder_with_nothing_but_abandoned_parts_can_be_removed() -> Result {
+    let site = Site::ann()?;
+    site.expect("MKD new", "257")?;
+    site.upload("STOR new/file", "")?;
+    site.expect("DELE new/file", "250")?;
+    for number in 0..3 {
+        let part = format!("new/.files-upload-{number:016x}");
+        site.dir.store(&part, b"a part")?;
+    }
+    site.expect("RMD new", "250")?;
+
+    // What is in use stays, and whatever is no part.
+    site.expect("MKD new", "257")?;
+    let data = site.data()?;
+    site.expect("STOR new/file", "150")?;
+    data.send("more");
+    site.settle()?;
+    let other = site.second()?;
+    assert_eq!(codes_of(&site.ask(&other, "RMD new\r\n")?), "550");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("new/file").unwrap(), b"more");
+    site.expect("RMD new", "550")?;
+    assert_eq!(site.dir.read("new/file").unwrap(), b"more");
+    site.expect("DELE new/file\r\nRMD new", "250 250")
+}

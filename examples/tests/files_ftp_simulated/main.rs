@@ -18,6 +18,7 @@ mod commands;
 #[path = "../../common/mod.rs"]
 mod common;
 mod connections;
+mod cut_uploads;
 #[path = "../../files/date.rs"]
 mod date;
 #[path = "../../files/digits.rs"]

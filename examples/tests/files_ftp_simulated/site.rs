@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::{Ended, Network, Peer};
@@ -29,6 +30,7 @@ pub(crate) fn options() -> Options {
         write: true,
         logins: Logins::with_threads(users, 0),
         clock: now,
+        upload_wait: Duration::ZERO,
         ..Options::default()
     }
 }

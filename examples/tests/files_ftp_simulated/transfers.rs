@@ -440,7 +440,8 @@ fn random_sessions_end_in_good_order() -> Result {
             }
             data.extend(client.accept());
         }
-        if random.bool() {
+        let end = random.u8(..4);
+        if end < 2 {
             site.control.send("QUIT\r\n");
             site.advance(Duration::from_secs(300))?;
             replies += &site.replies()?;
@@ -454,6 +455,9 @@ fn random_sessions_end_in_good_order() -> Result {
                 ended.iter().sum::<usize>() >= begun,
                 "seed {seed}: {replies}"
             );
+        } else if end == 2 {
+            site.control.finish();
+            site.advance(Duration::from_secs(300))?;
         } else {
             site.control.reset();
             site.settle()?;

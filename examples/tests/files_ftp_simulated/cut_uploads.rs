@@ -1,0 +1,248 @@
+//! Uploads that do not end as they should: the client is killed, continues one that has left nothing, or another client
+//! is faster.
+
+use std::fs::File;
+use std::time::Duration;
+
+use asynchat::Result;
+use asynchat::sim::Conditions;
+
+use crate::captured::captured;
+use crate::ftp::Options;
+use crate::site::{CLIENT, Site, codes_of, extended, options};
+
+const OLD: &[u8] = b"hello\nworld\n";
+
+/// RFC 959 section 4.1.1: the unexpected end of the control connection is an ABOR and a QUIT. A process that is killed ends
+/// both of its connections at once, and the server learns of them in either order.
+#[test]
+fn the_end_of_the_control_connection_aborts_an_upload() -> Result {
+    let orders = || {
+        let orders = ["control", "control, data", "data, control", "data, reset"];
+        orders
+            .into_iter()
+            .flat_map(|order| (0..4).map(move |reads| (order, reads)))
+    };
+    for command in ["STOR a.txt", "REST 2\r\nSTOR a.txt", "APPE new"] {
+        for (order, reads) in orders() {
+            let site = Site::ann()?;
+            // The order of the events depends on the reads before.
+            let conditions = Conditions::default().shuffled(true).short_reads(0.5);
+            site.network.set_conditions(conditions);
+            for _ in 0..reads {
+                site.expect("NOOP", "200")?;
+            }
+            let data = site.data()?;
+            let begun = site.command(command)?;
+            assert!(codes_of(&begun).ends_with("150"), "{begun}");
+            data.send("xx");
+            site.settle()?;
+            // What has waited for the end of the upload is not done.
+            site.expect("DELE a.txt", "")?;
+            let log = captured(|| {
+                for end in order.split(", ") {
+                    match end {
+                        "control" => site.control.finish(),
+                        "data" => data.finish(),
+                        _ => site.control.reset(),
+                    }
+                }
+                site.settle()
+            })?;
+            assert!(!log.contains("uploaded"), "{command}, {order}: {log}");
+            assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{command}, {order}");
+            let left = match command.starts_with("REST") {
+                true => b"hexxo\nworld\n",
+                false => OLD,
+            };
+            let content = site.dir.read("a.txt");
+            assert_eq!(content.as_deref(), Some(left), "{command}, {order}");
+            assert_eq!(site.event_loop.len(), 1, "the listener");
+        }
+    }
+    // No data connection has come.
+    let site = Site::ann()?;
+    site.passive_port()?;
+    site.expect("STOR a.txt", "150")?;
+    site.control.finish();
+    assert_eq!(codes_of(&site.replies()?), "426 226 221");
+    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    Ok(())
+}
+
+/// Linux ends the data connection first, and the server learns of it in an earlier turn.
+#[test]
+fn a_file_waits_for_the_end_of_the_control_connection() -> Result {
+    let site = Site::ann_with(Options {
+        upload_wait: Options::default().upload_wait,
+        ..options()
+    })?;
+    let data = site.begin_upload("a.txt")?;
+    data.finish();
+    site.expect("NOOP", "")?;
+    site.advance(Options::default().upload_wait)?;
+    assert_eq!(codes_of(&site.replies()?), "226 200");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"the first half");
+
+    for (end, codes) in [("ABOR\r\n", "426 226"), ("", "426 226 221")] {
+        site.dir.store("a.txt", OLD)?;
+        let data = site.begin_upload("a.txt")?;
+        data.finish();
+        site.settle()?;
+        match end {
+            "" => site.control.finish(),
+            end => site.control.send(end),
+        }
+        assert_eq!(codes_of(&site.replies()?), codes);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.dir.read("a.txt").unwrap(), OLD);
+    }
+    Ok(())
+}
+
+#[test]
+fn an_upload_is_completed_after_quit() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_upload("new")?;
+    site.control.send("QUIT\r\n");
+    site.control.finish();
+    site.settle()?;
+    data.send(", the second half");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226 221");
+    let content = site.dir.read("new").unwrap();
+    assert_eq!(content, b"the first half, the second half");
+    Ok(())
+}
+
+/// An end of the data connection that comes together with ABOR is a part of it.
+#[test]
+fn abor_at_the_end_of_an_upload_leaves_nothing() -> Result {
+    let site = Site::ann()?;
+    let conditions = Conditions::default().shuffled(true);
+    site.network.set_conditions(conditions);
+    for _ in 0..10 {
+        let data = site.begin_upload("a.txt")?;
+        data.finish();
+        site.control.send("ABOR\r\n");
+        assert_eq!(codes_of(&site.replies()?), "426 226");
+        assert_eq!(site.dir.read("a.txt").unwrap(), OLD);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    }
+    Ok(())
+}
+
+/// A client that continues a cut upload asks for the size of the file, which is that of the old one.
+#[test]
+fn a_cut_upload_cannot_be_continued() -> Result {
+    let cut = |site: &Site, name: &str| -> Result {
+        let data = site.begin_upload(name)?;
+        data.reset();
+        assert_eq!(codes_of(&site.replies()?), "426");
+        Ok(())
+    };
+    let site = Site::ann()?;
+    cut(&site, "a.txt")?;
+    let refusal =
+        "550 the last upload of this file was cut, and nothing of it was kept: send it whole\r\n";
+    site.expect("EPSV", "229")?;
+    for _ in 0..2 {
+        assert_eq!(site.command("APPE a.txt")?, refusal);
+        site.expect("REST 6", "350")?;
+        assert_eq!(site.command("STOR dir/../a.txt")?, refusal);
+    }
+    assert_eq!(site.dir.read("a.txt").unwrap(), OLD);
+    site.upload("STOR a.txt", "whole")?;
+    site.upload("APPE a.txt", ", and more")?;
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"whole, and more");
+
+    // There is another file now, by FTP or in another way.
+    cut(&site, "a.txt")?;
+    site.expect("DELE a.txt", "250")?;
+    site.upload("APPE a.txt", "1")?;
+    site.upload("APPE a.txt", "2")?;
+    // Of the same size and time.
+    site.dir.store("a.txt", b"12")?;
+    site.dir.store("dir/other", b"34")?;
+    cut(&site, "a.txt")?;
+    site.expect("RNFR dir/other\r\nRNTO a.txt", "350 250")?;
+    site.upload("APPE a.txt", "3")?;
+    cut(&site, "a.txt")?;
+    site.dir.store("a.txt", b"of a program on the server")?;
+    site.upload("APPE a.txt", ".")?;
+
+    // There was no file, or nothing was sent.
+    site.expect("DELE a.txt", "250")?;
+    let data = site.data()?;
+    site.expect("STOR a.txt", "150")?;
+    data.reset();
+    assert_eq!(codes_of(&site.replies()?), "426");
+    site.upload("APPE a.txt", "new")?;
+    site.expect("STOR a.txt", "425")?;
+    site.passive_port()?;
+    site.expect("STOR a.txt", "150")?;
+    site.expect("ABOR", "426 226")?;
+    site.upload("APPE a.txt", "er")?;
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"newer");
+    Ok(())
+}
+
+/// Two clients append to a file that does not exist yet. Each has a file of its own, of which only one gets the name.
+#[test]
+fn a_file_that_was_created_meanwhile_is_not_replaced_by_one_that_was_to_be_appended() -> Result {
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let first = site.data()?;
+    site.expect("APPE new", "150")?;
+    first.send("first");
+    let second = site.connect(CLIENT, extended(&site.ask(&other, "EPSV\r\n")?))?;
+    assert_eq!(codes_of(&site.ask(&other, "APPE new\r\n")?), "150");
+    second.send("second");
+    second.finish();
+    assert_eq!(codes_of(&site.ask(&other, "")?), "226");
+    first.finish();
+    assert_eq!(site.replies()?, "451 the file was created meanwhile\r\n");
+    assert_eq!(site.dir.read("new").unwrap(), b"second");
+    assert_eq!(site.dir.names()?, ["a.txt", "dir", "new"]);
+    site.upload("APPE new", ", first")?;
+    assert_eq!(site.dir.read("new").unwrap(), b"second, first");
+    Ok(())
+}
+
+/// To cut 1.5 GB from a file took half a second.
+#[test]
+fn a_large_file_is_shortened_in_steps() -> Result {
+    const STEP: u64 = 4 << 20;
+    let site = Site::ann()?;
+    let path = site.dir.path().join("large");
+    let create = || File::create(&path)?.set_len(5 * STEP);
+    let shorten = || -> Result {
+        let data = site.data()?;
+        site.expect("REST 1\r\nSTOR large", "350 150")?;
+        data.send("xy");
+        data.finish();
+        Ok(())
+    };
+    create()?;
+    shorten()?;
+    let mut before = 5 * STEP;
+    while site.control.received().is_empty() {
+        site.event_loop.run_once(Duration::ZERO)?;
+        let length = path.metadata()?.len();
+        assert!(before - length <= STEP, "{before}, {length}");
+        before = length;
+    }
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("large").unwrap(), b"\0xy");
+
+    // The transfer lasts until then.
+    create()?;
+    shorten()?;
+    while path.metadata()?.len() == 5 * STEP {
+        site.event_loop.run_once(Duration::ZERO)?;
+    }
+    site.control.send("NOOP\r\nABOR\r\n");
+    assert_eq!(codes_of(&site.replies()?), "426 226 200");
+    assert!(path.metadata()?.len() >= STEP);
+    site.expect("NOOP", "200")
+}
