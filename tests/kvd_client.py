@@ -459,6 +459,20 @@ def security():
     return True
 
 
+def command_line():
+    """A wrong value of an option is an error of the command line, and options are parameters."""
+    for name, value in [("maxmemory-clients", "5%"), ("maxmemory-clients", "10xb"), ("client-query-buffer-limit", "1k")]:
+        ran = subprocess.run([KVD, f"--{name}", value], capture_output=True, text=True, timeout=DEADLINE)
+        assert ran.returncode == 2 and f"'--{name}'" in ran.stderr and "CONFIG" not in ran.stderr, ran
+    with kvd("--timeout", "77", "--client-output-buffer-limit", "normal 1k 0 0") as (port, _):
+        client = Client(port)
+        assert (b"$", b"77") in client.call("config", "get", "timeout")[1]
+        limits = b"normal 1000 0 0 slave 0 0 0 pubsub 33554432 0 0"
+        assert (b"$", limits) in client.call("config", "get", "client-output-buffer-limit")[1]
+        client.close()
+    return True
+
+
 def guarded(*options):
     with kvd(*options) as (port, _):
         for request in (b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nSET a 1\r\n"):
@@ -942,6 +956,7 @@ CHECKS = {
     "big": big,
     "large_elements": large_elements,
     "security": security,
+    "command_line": command_line,
     "blocking": blocking,
     "messages": messages,
     "same_order": same_order,

@@ -78,6 +78,12 @@
 //! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
 //!   limited. It limits results only, and not what is read of requests.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
+//! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
+//!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option
+//!   of the command line, too. `maxclients` is fixed at the start, and `tcp-keepalive` is 300.
+//! * `client-output-buffer-limit`: what is made while it is sent does not count, and the replies of a subscriber do not
+//!   count either. A message that is larger than the limit is sent if the client has read those before it. There is no
+//!   soft limit by default.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,
@@ -86,7 +92,7 @@
 //! There are no streams, scripts and functions (EVAL, FCALL), bitmaps, HyperLogLog, geographical commands, keyspace
 //! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor DEBUG,
-//! MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
+//! MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and RESTORE, OBJECT IDLETIME and FREQ,
 //! LCS, ZRANDMEMBER. A parameter of one of these features can be set to its present value only.
 //!
 //! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
@@ -124,18 +130,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use asynchat::{Addr, EventLoop, Result, Service, Workers};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use disk::journal::AppendFsync;
 use disk::writer::Writer;
 use server::config::Config;
 use server::shared::Shared;
 use server::{Options, Server};
 
+const UNITS: &str =
+    "BYTES may have a unit: k, m or g (powers of 1000), or kb, mb or gb (powers of 1024).";
+
 /// A database server for Redis clients.
 ///
 /// The log goes to standard error. RUST_LOG=debug adds connections.
 #[derive(Parser)]
-#[command(version, name = "kvd", after_help = common::SIGNALS)]
+#[command(version, name = "kvd", after_help = format!("{UNITS}\n\n{}", common::SIGNALS))]
 struct Arguments {
     /// The address to listen on; port 0 chooses a free port.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:6379")]
@@ -162,9 +172,14 @@ struct Arguments {
     #[arg(long, value_name = "yes|no", default_value = "yes", value_parser = ["yes", "no"])]
     protected_mode: String,
 
-    /// The maximum number of clients.
+    /// The maximum number of clients. If the limit on descriptors is too low for it, it is lowered, with a warning.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     maxclients: u32,
+
+    /// After how many seconds an idle client is closed. 0 for never. A client that waits for elements or messages is not
+    /// idle.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=2_147_483_647))]
+    timeout: u32,
 
     /// The maximum size of a value.
     #[arg(long, value_name = "BYTES", default_value = "512mb")]
@@ -183,7 +198,8 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
     appendfsync: AppendFsync,
 
-    /// The maximum size of messages that a subscriber has not read. 0 for no maximum.
+    /// The maximum size of messages that a subscriber has not read. 0 for no maximum. Or limits as for CONFIG SET:
+    /// "normal 1gb 0 0 pubsub 32mb 8mb 60".
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
     client_output_buffer_limit: String,
 
@@ -208,7 +224,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    descriptors::raise_limit();
+    let most_clients = most_clients(arguments, descriptors::raise_limit());
+    let config = config(arguments, most_clients)?;
     file_size::limit_is_an_error()?;
     let disk = match &arguments.dir {
         None => None,
@@ -224,8 +241,8 @@ fn run(arguments: &Arguments) -> Result {
         }
     };
     let options = Options {
-        config: config(arguments)?,
-        most_clients: arguments.maxclients as usize,
+        config,
+        most_clients: most_clients as usize,
         disk,
         ..Options::default()
     };
@@ -266,24 +283,58 @@ fn start(shared: &Arc<Shared>, arguments: &Arguments) -> Result<(Addr, Option<Se
     Ok((addr, Some(service)))
 }
 
-fn config(arguments: &Arguments) -> Result<Config> {
+/// The descriptors that are not for clients, as many as in Redis: of the files, the listener and the log. Each worker has
+/// some of its own.
+const RESERVED_DESCRIPTORS: u64 = 32;
+const WORKER_DESCRIPTORS: u64 = 4;
+
+/// How many clients there can be, with so many descriptors.
+fn most_clients(arguments: &Arguments, descriptors: Option<u64>) -> u32 {
+    let wanted = arguments.maxclients;
+    let Some(descriptors) = descriptors else {
+        return wanted;
+    };
+    let reserved = RESERVED_DESCRIPTORS + WORKER_DESCRIPTORS * u64::from(arguments.workers);
+    let possible = descriptors.saturating_sub(reserved).max(1);
+    let Some(possible) = u32::try_from(possible).ok().filter(|it| *it < wanted) else {
+        return wanted;
+    };
+    tracing::warn!(
+        wanted,
+        possible,
+        descriptors,
+        "the limit on descriptors is too low for --maxclients, which is lowered"
+    );
+    possible
+}
+
+fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
     let mut config = Config::default();
     let password = password(arguments)?;
-    let subscribers = format!("pubsub {} 0 0", arguments.client_output_buffer_limit);
+    let timeout = arguments.timeout.to_string();
+    let output = &arguments.client_output_buffer_limit;
+    let output = match output.contains(' ') {
+        true => output.clone(),
+        false => format!("pubsub {output} 0 0"),
+    };
     for (name, value) in [
         ("requirepass", &password),
         ("protected-mode", &arguments.protected_mode),
+        ("timeout", &timeout),
         ("proto-max-bulk-len", &arguments.proto_max_bulk_len),
         (
             "client-query-buffer-limit",
             &arguments.client_query_buffer_limit,
         ),
-        ("client-output-buffer-limit", &subscribers),
+        ("client-output-buffer-limit", &output),
         ("maxmemory-clients", &arguments.maxmemory_clients),
     ] {
-        config
-            .set(name, value)
-            .map_err(|why| format!("--{name}: {why}"))?;
+        if let Err(why) = config.change(name, value) {
+            let why = format!("invalid value '{value}' for '--{name}': {why}\n\n{UNITS}");
+            Arguments::command()
+                .error(ErrorKind::InvalidValue, why)
+                .exit();
+        }
     }
     if let Some(dir) = &arguments.dir {
         config.set_initial("appendonly", "yes");
@@ -293,7 +344,7 @@ fn config(arguments: &Arguments) -> Result<Config> {
         );
         config.set_initial("dir", dir.display().to_string());
     }
-    config.set_initial("maxclients", arguments.maxclients.to_string());
+    config.set_initial("maxclients", most_clients.to_string());
     Ok(config)
 }
 
@@ -310,5 +361,47 @@ fn password(arguments: &Arguments) -> Result<String> {
         Some(line) => Ok(line.to_owned()),
         // A server without a password is not what was asked for.
         None => Err(failed(&"its first line is empty").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_on_descriptors_lowers_the_number_of_clients() {
+        let most = |options: &[&str], descriptors| {
+            let arguments = ["kvd"].iter().chain(options);
+            Arguments::try_parse_from(arguments).map(|it| most_clients(&it, descriptors))
+        };
+        for (options, descriptors, wanted) in [
+            (&[][..], None, 10_000),
+            (&[], Some(1 << 20), 10_000),
+            (&[], Some(1_024), 988),
+            (&["--workers", "4"], Some(1_024), 976),
+            (&["--maxclients", "900"], Some(1_024), 900),
+            (&[], Some(20), 1),
+        ] {
+            assert_eq!(most(options, descriptors).ok(), Some(wanted), "{options:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_parameters() -> Result {
+        let options = ["kvd", "--timeout", "30", "--client-output-buffer-limit"];
+        for (limit, wanted) in [
+            ("2mb", "normal 0 0 0 slave 0 0 0 pubsub 2097152 0 0"),
+            (
+                "normal 1k 0 0",
+                "normal 1000 0 0 slave 0 0 0 pubsub 33554432 0 0",
+            ),
+        ] {
+            let arguments = Arguments::try_parse_from(options.iter().chain([&limit]))?;
+            let config = config(&arguments, 7)?;
+            let found = config.matching(&[b"client-output*", b"maxclients", b"timeout"]);
+            let values: Vec<&str> = found.into_iter().map(|(_, value)| value).collect();
+            assert_eq!(values, [wanted, "7", "30"]);
+        }
+        Ok(())
     }
 }

@@ -181,7 +181,7 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if let Some((user, password)) = login {
         log_in(context, user, password)?;
     }
-    if !context.client.authenticated.load() {
+    if !context.client.is_admitted(&context.data.config) {
         return Err(fail(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \

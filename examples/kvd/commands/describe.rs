@@ -141,20 +141,15 @@ fn describe(reply: &mut Reply, command: &Command) {
 
 fn categories(command: &Command) -> Vec<String> {
     let has = |flags: u32| command.flags & flags != 0;
-    let group = match command.group {
-        "generic" => "keyspace",
-        "sorted-set" => "sortedset",
-        "transactions" => "transaction",
-        "server" => "",
-        group => group,
-    };
     let mut names = Vec::new();
+    for name in families(command) {
+        names.push(format!("@{name}"));
+    }
     for (is_in, name) in [
         (has(READONLY), "read"),
         (has(WRITE), "write"),
         (has(flag::ADMIN), "admin"),
-        (has(flag::ADMIN), "dangerous"),
-        (!group.is_empty(), group),
+        (has(flag::ADMIN | flag::DANGEROUS), "dangerous"),
         (has(flag::BLOCKING), "blocking"),
         (has(FAST), "fast"),
         (!has(FAST), "slow"),
@@ -164,6 +159,26 @@ fn categories(command: &Command) -> Vec<String> {
         }
     }
     names
+}
+
+/// The categories that say what a command is for. Some are not those of its group.
+fn families(command: &Command) -> &'static [&'static str] {
+    match (command.name, command.group) {
+        ("dbsize" | "flushall" | "flushdb" | "swapdb", _) => &["keyspace"],
+        ("sort" | "sort_ro", _) => &["set", "sortedset", "list"],
+        (name, _) if name.starts_with("command") => &["connection"],
+        _ if !command.subcommands.is_empty() => &[],
+        (_, "generic") => &["keyspace"],
+        (_, "sorted-set") => &["sortedset"],
+        (_, "transactions") => &["transaction"],
+        (_, "hash") => &["hash"],
+        (_, "list") => &["list"],
+        (_, "set") => &["set"],
+        (_, "string") => &["string"],
+        (_, "pubsub") => &["pubsub"],
+        (_, "connection") => &["connection"],
+        _ => &[],
+    }
 }
 
 fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -29,7 +29,7 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
             if let Err(failure) = run(context, command, args) {
                 context.reply.error(&failure.0);
             }
-            may_have_taken_long(context, command)
+            may_have_taken_long(context, command, args)
         }
         Err(failure) => {
             refuse(context, args, &failure);
@@ -41,11 +41,16 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
 /// With more patterns than this, PUBLISH may take long.
 const MANY_PATTERNS: usize = 1000;
 
+/// With more arguments than this, every command may: the time of SADD grows with them.
+const MANY_ARGUMENTS: usize = 20;
+
 #[inline]
-fn may_have_taken_long(context: &Context<'_>, command: &Command) -> bool {
+fn may_have_taken_long(context: &Context<'_>, command: &Command, args: Args<'_>) -> bool {
     let flags = command.flags;
-    // The time of PUBLISH grows with the number of patterns.
+    // The time of PUBLISH grows with the number of patterns, and that of SPOP with its count.
     flags & (flag::FAST | flag::SHORT) == 0
+        || args.len() > MANY_ARGUMENTS
+        || flags & flag::COUNTED != 0 && args.len() > 2
         || flags & flag::PUBSUB != 0 && context.data.subscribers.patterns.len() > MANY_PATTERNS
 }
 
@@ -152,7 +157,7 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         return Err(wrong_arity(&full_name(command, args)));
     }
     let client = context.client;
-    if !client.authenticated.load() && command.flags & flag::NO_AUTH == 0 {
+    if !client.is_admitted(&context.data.config) && command.flags & flag::NO_AUTH == 0 {
         return Err(fail("NOAUTH Authentication required."));
     }
     if command.flags & flag::WRITE != 0 {

@@ -1,6 +1,6 @@
 //! Keys of any type.
 
-use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{DANGEROUS, DENYOOM, FAST, READONLY, WRITE};
 use super::{
     Command, Context, Failure, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer,
     long,
@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "flushall",
         -1,
-        WRITE,
+        WRITE | DANGEROUS,
         (0, 0, 0),
         "server",
         "Removes all keys from all databases.",
@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "flushdb",
         -1,
-        WRITE,
+        WRITE | DANGEROUS,
         (0, 0, 0),
         "server",
         "Remove all keys from the current database.",
@@ -69,7 +69,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "keys",
         2,
-        READONLY,
+        READONLY | DANGEROUS,
         (0, 0, 0),
         "generic",
         "Returns all key names that match a pattern.",
@@ -126,7 +126,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "swapdb",
         3,
-        WRITE | FAST,
+        WRITE | FAST | DANGEROUS,
         (0, 0, 0),
         "server",
         "Swaps two Redis databases.",

@@ -80,14 +80,16 @@ fn end(args: Args<'_>, at: usize) -> Result<End, Failure> {
 }
 
 /// The longest time to wait.
-const MOST_MILLISECONDS: f64 = 9.2e18;
+const MOST_MILLISECONDS: f64 = i64::MAX as f64;
 
 /// The time to wait in seconds. 0 is for ever.
 pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
     let seconds = number::float(text);
     let seconds = seconds.ok_or(fail("ERR timeout is not a float or out of range"))?;
-    // Redis counts milliseconds in 64 bits: a time that has more is negative.
+    // Redis counts milliseconds in 64 bits: a time that has more is negative. A float is not exact there.
+    let has_more = number::integer(text).is_some_and(|it| it.checked_mul(1000).is_none());
     match (seconds * 1000.0).ceil() {
+        _ if has_more => Err(fail("ERR timeout is negative")),
         0.0..=MOST_MILLISECONDS => Ok(seconds.max(0.0)),
         _ => Err(fail("ERR timeout is negative")),
     }

@@ -92,6 +92,10 @@ pub mod flag {
     pub const MOVABLEKEYS: u32 = 1 << 11;
     /// As short as those that are fast. COMMAND INFO does not say so, because Redis does not.
     pub const SHORT: u32 = 1 << 12;
+    /// As long as its count says, if it has one. In Redis it is fast all the same.
+    pub const COUNTED: u32 = 1 << 13;
+    /// Has the category of commands that an operator may forbid to others.
+    pub const DANGEROUS: u32 = 1 << 14;
 
     pub const NAMES: [&str; 12] = [
         "write",

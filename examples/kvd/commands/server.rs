@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::flag::{ADMIN, FAST, LOADING, NOSCRIPT, STALE};
+use super::flag::{ADMIN, DANGEROUS, FAST, LOADING, NOSCRIPT, STALE};
 use super::{Command, Context, Mode, Outcome, SYNTAX, command, container};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -20,7 +20,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "info",
         -1,
-        LOADING | STALE,
+        LOADING | STALE | DANGEROUS,
         (0, 0, 0),
         "server",
         "Returns information and statistics about the server.",
@@ -97,10 +97,10 @@ fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let now = context.data.keyspace.now();
+    let now = (context.server.shared.clock)();
     context.reply.array(2);
-    context.reply.text(&(now / 1000).to_string());
-    context.reply.text(&(now % 1000 * 1000).to_string());
+    context.reply.text(&(now / 1_000_000).to_string());
+    context.reply.text(&(now % 1_000_000).to_string());
     Ok(())
 }
 
@@ -131,9 +131,10 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let limit = &context.server.shared.query_buffer;
     limit.store(config.query_buffer, Relaxed);
     context.server.shared.results.set_limit(config.results);
-    let (output, timeout) = (config.output, config.timeout);
+    context.server.shared.output_limits.store(config.output);
+    let timeout = config.timeout;
     for client in context.data.clients.values() {
-        client.post(move |session| session.apply_config(output, timeout));
+        client.post(move |session| session.apply_config(timeout));
     }
     context.ok()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::flag::{DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{COUNTED, DENYOOM, FAST, READONLY, WRITE};
 use super::long::Snapshot;
 use super::stored::{self, Making};
 use super::{
@@ -72,7 +72,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "spop",
         -2,
-        WRITE | FAST,
+        WRITE | FAST | COUNTED,
         (1, 1, 1),
         "set",
         "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",

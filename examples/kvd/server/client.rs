@@ -12,6 +12,8 @@ use asynchat::{ChannelId, Chat, Remote, TimerId};
 use crossbeam_utils::atomic::AtomicCell;
 
 use super::Server;
+use super::config::Config;
+use super::output::OutputLimits;
 use super::pubsub::{Kind, Names};
 use super::session::Session;
 use super::shared::lock;
@@ -100,11 +102,13 @@ pub struct Client {
     /// The bytes of its replies that were promised and are not sent yet.
     pub promised: AtomicCell<usize>,
     /// The bytes of output that wait, if they are many.
-    output: AtomicCell<usize>,
+    pub output: AtomicCell<usize>,
+    /// The bytes of long replies that are queued.
+    pub replies: AtomicCell<usize>,
+    pub output_limits: Arc<AtomicCell<OutputLimits>>,
+    /// Its output has exceeded the soft limit, and is watched.
+    pub exceeds_soft_limit: AtomicCell<bool>,
 }
-
-/// CLIENT LIST shows the output that waits from so many bytes on.
-const MUCH_OUTPUT: usize = 16 * 1024;
 
 impl Client {
     pub fn new(id: u64, server: &Server, chat: &Chat, authenticated: bool) -> Client {
@@ -146,6 +150,9 @@ impl Client {
             delayed: AtomicUsize::new(0),
             promised: AtomicCell::new(0),
             output: AtomicCell::new(0),
+            replies: AtomicCell::new(0),
+            output_limits: Arc::clone(&server.shared.output_limits),
+            exceeds_soft_limit: AtomicCell::new(false),
         }
     }
 
@@ -164,6 +171,12 @@ impl Client {
         self.waits.load() || self.closes.load() || self.is_blocked.load()
     }
 
+    /// Whether it may send every command: it has logged in, or there is no password any more.
+    #[inline]
+    pub fn is_admitted(&self, config: &Config) -> bool {
+        self.authenticated.load() || config.password.is_empty()
+    }
+
     /// Ends all watches.
     pub fn unwatch(&self, keyspace: &mut Keyspace) {
         for ((database, key), _) in std::mem::take(&mut *lock(&self.watches)) {
@@ -173,18 +186,10 @@ impl Client {
 
     /// Pushes a message that answers no request.
     pub fn deliver(self: &Arc<Client>, chat: &Chat, message: Bytes) {
+        let size = message.len();
         chat.push(message);
         self.delays_replies.store(false);
-        self.note_output(chat);
-    }
-
-    /// Notes how much output waits, for other workers.
-    pub fn note_output(self: &Arc<Self>, chat: &Chat) {
-        let queued = chat.queued();
-        if queued > MUCH_OUTPUT && self.output.swap(queued) == 0 {
-            let this = Arc::clone(self);
-            chat.push_hook(move || this.output.store(0));
-        }
+        self.note_output(chat, size);
     }
 
     /// Applies `timeout`, in seconds. A client that waits is not idle: for an element, for messages, or for the disk.

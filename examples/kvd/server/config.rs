@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asynchat::Limits;
-
+use super::output::OutputLimits;
 use crate::store::glob;
 
 /// Parameters that have one value, which may be set.
@@ -45,22 +44,21 @@ pub struct Config {
     pub password: String,
     /// `timeout`: after how many seconds an idle client is closed. 0 for never.
     pub timeout: u64,
-    /// The hard limit of `client-output-buffer-limit` for subscribers: output that others cause.
-    pub output: usize,
+    /// `client-output-buffer-limit`.
+    pub output: OutputLimits,
     /// `maxmemory-clients`: of all results whose replies are not complete.
     pub results: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let output = OutputLimits::default();
+        let output_text = output.to_string();
         let values = [
             ("appendfsync", "everysec"),
             ("appendonly", "no"),
             ("bind", "127.0.0.1"),
-            (
-                "client-output-buffer-limit",
-                "normal 0 0 0 slave 0 0 0 pubsub 33554432 0 0",
-            ),
+            ("client-output-buffer-limit", &output_text),
             ("client-query-buffer-limit", "1073741824"),
             ("databases", "16"),
             ("dir", ""),
@@ -73,7 +71,7 @@ impl Default for Config {
             ("protected-mode", "yes"),
             ("requirepass", ""),
             ("save", ""),
-            ("tcp-keepalive", "0"),
+            ("tcp-keepalive", "300"),
             ("timeout", "0"),
         ];
         Config {
@@ -83,7 +81,7 @@ impl Default for Config {
             protected: true,
             password: String::new(),
             timeout: 0,
-            output: 32 << 20,
+            output,
             results: 1 << 30,
         }
     }
@@ -126,13 +124,18 @@ impl Config {
         Ok(())
     }
 
-    /// Changes a parameter, or says why not.
+    /// Changes a parameter, or says why not, in the words of CONFIG SET.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
         let Some((known, _)) = self.values.get_key_value(name) else {
             return Err(unknown(name));
         };
-        let known = *known;
-        let failed = |why: &str| Err(failed(name, why));
+        let outcome = self.change(known, value);
+        outcome.map_err(|why| failed(name, &why))
+    }
+
+    /// Changes a parameter that there is, or says why not.
+    pub fn change(&mut self, known: &'static str, value: &str) -> Result<(), String> {
+        let failed = |why: &str| Err(why.to_owned());
         if FIXED.contains(&known) {
             // Clients and their tests set what is the case anyway.
             let only = &self.values[known];
@@ -163,35 +166,17 @@ impl Config {
                 _ => return failed("argument must be 'yes' or 'no'"),
             },
             "client-output-buffer-limit" => {
-                let words: Vec<&str> = value.split_whitespace().collect();
-                if words.is_empty() || !words.len().is_multiple_of(4) {
-                    return failed("Wrong number of arguments in buffer limit configuration.");
+                if let Err(why) = self.output.set(value) {
+                    return failed(why);
                 }
-                stored.clone_from(&self.values[known]);
-                for limit in words.chunks(4) {
-                    let class = limit[0].to_ascii_lowercase();
-                    if !["normal", "slave", "replica", "pubsub"].contains(&class.as_str()) {
-                        return failed(
-                            "Invalid client class specified in buffer limit configuration.",
-                        );
-                    }
-                    let (Some(hard), Some(_), Ok(_)) =
-                        (memory(limit[1]), memory(limit[2]), limit[3].parse::<u32>())
-                    else {
-                        return failed(
-                            "Error in hard, soft or soft_seconds setting in buffer limit configuration.",
-                        );
-                    };
-                    // There are no replicas, a normal client has to take its replies before it gets the next ones,
-                    // and there is no soft limit: the stored text says so.
-                    if class == "pubsub" {
-                        self.output = if hard == 0 { Limits::UNLIMITED } else { hard };
-                        stored = format!("normal 0 0 0 slave 0 0 0 pubsub {hard} 0 0");
-                    }
-                }
+                stored = self.output.to_string();
             }
             "maxmemory-clients" => {
-                // A percent value is a part of `maxmemory`, which is not limited.
+                if value.ends_with('%') {
+                    return failed(
+                        "a percent value is a part of maxmemory, which kvd does not limit",
+                    );
+                }
                 let Some(bytes) = memory(value) else {
                     return failed("argument must be a memory or percent value");
                 };
@@ -228,8 +213,8 @@ fn failed(name: &str, why: &str) -> String {
     format!("CONFIG SET failed (possibly related to argument '{name}') - {why}")
 }
 
-/// A number of bytes, with a unit such as `kb` (1024) or `k` (1000).
-fn memory(text: &str) -> Option<usize> {
+/// A number of bytes, perhaps with a unit such as `kb` (1024) or `k` (1000).
+pub fn memory(text: &str) -> Option<usize> {
     let text = text.to_ascii_lowercase();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: usize = match &text[digits.len()..] {
@@ -277,24 +262,28 @@ mod tests {
                 .unwrap_err()
                 .contains("must be 'everysec': the command line")
         );
-        let form = "pubsub 8mb 4mb 60 normal 0 0 0";
-        assert!(config.set("client-output-buffer-limit", form).is_ok());
-        assert_eq!(config.output, 8 << 20);
-        assert!(
-            config
-                .set("client-output-buffer-limit", "normal 0 0 0")
-                .is_ok()
+        let limits = "pubsub 8mb 4mb 60";
+        assert!(config.set("client-output-buffer-limit", limits).is_ok());
+        let found = config.matching(&[b"client-output*"]);
+        assert_eq!(
+            found[0].1,
+            "normal 0 0 0 slave 0 0 0 pubsub 8388608 4194304 60"
         );
-        assert_eq!(config.output, 8 << 20);
     }
 
     #[test]
     fn the_limit_of_results_is_a_number_of_bytes() {
         let mut config = Config::default();
         assert!(config.set("maxmemory-clients", "2mb").is_ok());
-        for value in ["5%", "many"] {
-            let refusal = config.set("maxmemory-clients", value).unwrap_err();
-            assert!(refusal.ends_with("- argument must be a memory or percent value"));
+        for (value, why) in [
+            (
+                "5%",
+                "a percent value is a part of maxmemory, which kvd does not limit",
+            ),
+            ("10xb", "argument must be a memory or percent value"),
+        ] {
+            let refusal = config.change("maxmemory-clients", value);
+            assert_eq!(refusal, Err(why.to_owned()));
         }
         assert_eq!(config.results, 2 << 20);
     }

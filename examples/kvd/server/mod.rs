@@ -1,7 +1,8 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
-//! there. `results.rs`: the memory of long replies. `client.rs`: what others see of it. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
+//! there. `results.rs`: the memory of long replies. `client.rs`: what others see of it. `output.rs`: the limits of output.
+//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
 //! clients that wait for elements. `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and
 //! figures.
 
@@ -9,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod info;
 pub mod mailbox;
+pub mod output;
 pub mod pubsub;
 pub mod rest;
 pub mod results;
@@ -47,7 +49,7 @@ const EXPIRED_AT_ONCE: usize = 1000;
 pub struct Options {
     pub config: Config,
     pub most_clients: usize,
-    /// The time in milliseconds since 1970.
+    /// The time in microseconds since 1970.
     pub clock: fn() -> i64,
     /// The files on disk, and what was in them.
     pub disk: Option<(Writer, Keyspace)>,
@@ -66,7 +68,7 @@ impl Default for Options {
 
 fn wall_clock() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as i64)
+    since.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// The server on one worker: what its sessions share with each other only.
@@ -154,25 +156,23 @@ impl Server {
         let limits = Limits::default()
             .connections(self.shared.most_clients)
             .per_address(Limits::UNLIMITED)
-            .output(self.shared.lock().config.output);
+            // `output.rs` has limits of its own.
+            .output(Limits::UNLIMITED);
         asynchat::Server::new(listen)
             .limits(limits)
             .refusal("-ERR max number of clients reached\r\n")
     }
 
+    /// The time in milliseconds since 1970.
     pub fn now(&self) -> i64 {
-        (self.shared.clock)()
+        (self.shared.clock)() / 1000
     }
 
     fn add_client(&self, chat: &Chat) -> Arc<Client> {
         let mut data = self.shared.lock();
         data.last_client += 1;
         data.stats.connections += 1;
-        let (id, output) = (data.last_client, data.config.output);
-        // CONFIG SET may have changed it since the server began to listen.
-        if chat.limits().output != output {
-            chat.set_limits(chat.limits().output(output));
-        }
+        let id = data.last_client;
         let is_open = data.config.password.is_empty();
         let client = Arc::new(Client::new(id, self, chat, is_open));
         client.apply_timeout(chat, data.config.timeout);

@@ -219,7 +219,10 @@ impl Server {
                 continue;
             }
             let is_first = worker.mailbox.is_empty();
-            if !worker.mailbox.add(&message, data.config.output) {
+            if !worker
+                .mailbox
+                .add(&message, data.config.output.pubsub.most())
+            {
                 let lost = &mut worker.mailbox.lost;
                 data.subscribers.note(&message.channel, number, lost);
             }
@@ -232,7 +235,7 @@ impl Server {
 
     /// Delivers messages to subscribers of this worker if they use much memory.
     pub fn deliver_many(&self, data: &Data) {
-        if self.undelivered.borrow().size() > data.config.output {
+        if self.undelivered.borrow().size() > data.config.output.pubsub.most() {
             self.deliver();
         }
     }

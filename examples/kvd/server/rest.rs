@@ -9,18 +9,33 @@ use crate::resp::request::Parser;
 /// A request that is not complete, or requests that wait. It begins with a request.
 #[derive(Default)]
 pub struct Rest {
-    pub input: Vec<u8>,
+    input: Vec<u8>,
+    /// So many bytes of it are executed.
+    used: usize,
     pub parser: Parser,
     /// The large argument that is being received.
     pub large: Option<Large>,
 }
 
 impl Rest {
-    /// Drops the input around this part. If the part is the beginning, nothing is moved: this runs once for each large
-    /// argument of a request, so a copy would make the cost quadratic.
+    pub fn input(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    pub fn extend(&mut self, input: &[u8]) {
+        self.input.extend_from_slice(input);
+    }
+
+    /// Drops the input around this part. The part is moved only if that is as much as what is dropped at most: this runs
+    /// once for each large argument of a request, and for each turn that executes what a blocked client has sent, so
+    /// that a copy each time would make the cost quadratic.
     pub fn keep(&mut self, part: Range<usize>) {
-        self.input.truncate(part.end);
-        self.input.drain(..part.start);
+        self.input.truncate(self.used + part.end);
+        self.used += part.start;
+        if self.used >= self.input.len() - self.used {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
     }
 }
 
@@ -82,7 +97,21 @@ mod tests {
             assert_eq!((rest.input.as_ptr(), rest.input.len()), (place, begun));
         }
         rest.keep(4..8);
-        assert_eq!(rest.input, b"$3\r\n");
+        assert_eq!(rest.input(), b"$3\r\n");
+    }
+
+    #[test]
+    fn what_is_left_of_much_input_is_moved_seldom() {
+        let mut rest = Rest::default();
+        rest.extend(&[7; 1000]);
+        let mut moves = 0;
+        for left in (0..1000).rev() {
+            let before = rest.used;
+            rest.keep(1..left + 1);
+            moves += usize::from(rest.used <= before);
+            assert_eq!(rest.input().len(), left);
+        }
+        assert!(moves < 12, "{moves}");
     }
 
     #[test]

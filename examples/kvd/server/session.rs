@@ -18,12 +18,12 @@ use crate::commands::{Context, Mode, execute};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Allowed, Parser, Step};
 
-/// While a request waits, so much input is read ahead. A client that is blocked is read at all because its end has to
-/// be noticed: it must not take an element with it.
-const READ_AHEAD: usize = 64 * 1024;
-
 /// The next request of a client waits while more output than this is queued for it.
 const MOST_OUTPUT: usize = 256 * 1024;
+
+/// `tcp-keepalive`: after so much silence the system asks whether a client is still there. One that waits for an element
+/// or for messages has no `timeout`.
+const KEEPALIVE: Duration = Duration::from_secs(300);
 
 /// The requests of one read have what the workers share for this long. The time is looked at after each command that may
 /// take long, and after so many others.
@@ -76,7 +76,7 @@ impl Session {
         reply.resp3 = client.resp3.load();
         let mut allowed = Allowed {
             argument: data.config.argument,
-            authenticated: client.authenticated.load(),
+            authenticated: client.is_admitted(&data.config),
         };
         // A reply that has to wait is pushed by itself, because it may become an error.
         let is_durable = server.is_durable();
@@ -97,7 +97,7 @@ impl Session {
                     };
                     let may_take_long = execute(&mut context, parser.args(&input[start..]));
                     server.serve_ready(chat, data);
-                    allowed.authenticated = client.authenticated.load();
+                    allowed.authenticated = client.is_admitted(&data.config);
                     allowed.argument = data.config.argument;
                     start += parser.at;
                     parser.reset();
@@ -143,8 +143,9 @@ impl Session {
     pub fn send(&self, reply: &mut Reply) {
         let chat = &self.chat;
         let is_made_later = reply.is_made_later();
+        let queued = chat.queued();
         let has_to_wait = self.server.push(&self.client, chat, reply);
-        self.client.note_output(chat);
+        self.client.note_replies(chat, queued);
         if self.client.closes.load() {
             chat.close_when_done();
         } else if is_made_later || has_to_wait || chat.queued() > MOST_OUTPUT {
@@ -184,10 +185,9 @@ impl Session {
         });
     }
 
-    /// Applies a limit of the output that others cause, and `timeout`.
-    pub fn apply_config(&self, output: usize, timeout: u64) {
-        let limits = self.chat.limits().output(output);
-        self.chat.set_limits(limits);
+    /// Applies the limits of the output, and `timeout`.
+    pub fn apply_config(&self, timeout: u64) {
+        self.client.note_output(&self.chat, 0);
         self.client.apply_timeout(&self.chat, timeout);
     }
 
@@ -216,15 +216,15 @@ impl Session {
         let mut tools = self.server.tools.take().unwrap_or_default();
         let mut rest = self.rest.take();
         if let Some(rest) = &mut rest {
-            rest.input.extend_from_slice(chunk);
+            rest.extend(chunk);
             std::mem::swap(&mut rest.parser, &mut tools.parser);
         }
-        let input = rest.as_ref().map_or(chunk, |rest| &rest.input);
+        let input = rest.as_ref().map_or(chunk, |rest| rest.input());
         let (left, large) = self.run(input, &mut tools);
         if !left.is_empty() && !self.client.closes.load() {
             let mut rest = rest.unwrap_or_default();
-            match rest.input.is_empty() {
-                true => rest.input.extend_from_slice(&chunk[left]),
+            match rest.input().is_empty() {
+                true => rest.extend(&chunk[left]),
                 false => rest.keep(left),
             }
             std::mem::swap(&mut rest.parser, &mut tools.parser);
@@ -240,17 +240,17 @@ impl Session {
         self.check_rest();
     }
 
-    /// Stops reading if enough waits already.
+    /// Stops reading while a request waits. A client that is blocked is read, as in Redis up to the limit of its input,
+    /// because its end has to be noticed: it must not take an element with it.
     fn check_rest(&self) {
-        let waiting = self.waiting_input();
-        if self.client.has_to_wait() && (waiting > READ_AHEAD || !self.client.is_blocked.load()) {
+        if self.client.has_to_wait() && !self.client.is_blocked.load() {
             self.chat.pause_reading();
         }
         self.check_length();
     }
 
     fn waiting_input(&self) -> usize {
-        self.rest.as_ref().map_or(0, |rest| rest.input.len())
+        self.rest.as_ref().map_or(0, |rest| rest.input().len())
     }
 
     /// Ends a client whose request is too long.
@@ -350,7 +350,7 @@ impl AsyncChat for Session {
             Some(rest) if rest.large.is_some() => self.collect_large(chunk),
             _ if self.client.has_to_wait() => {
                 let rest = self.rest.get_or_insert_default();
-                rest.input.extend_from_slice(chunk);
+                rest.extend(chunk);
                 self.check_rest();
             }
             _ => self.continue_with(chunk),
@@ -364,6 +364,8 @@ impl AsyncChat for Session {
             self.client.closes.store(true);
             self.chat.close_when_done();
         }
+        // An error means that the client has left already, or that it is on this host.
+        let _ = self.chat.set_keepalive(KEEPALIVE);
         Ok(())
     }
 
@@ -378,7 +380,7 @@ impl AsyncChat for Session {
     }
 
     fn handle_close(&mut self, why: &Close) {
-        if let Close::OutputLimit | Close::Handler(_) | Close::Panic(_) | Close::Io(_) = why {
+        if let Close::Handler(_) | Close::Panic(_) | Close::Io(_) = why {
             let (client, addr, channel) = (self.client.id, &self.client.addr, self.chat.id());
             tracing::warn!(client, addr, %channel, %why, "the connection of a client has failed");
         }

@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use asynchat::Remote;
+use crossbeam_utils::atomic::AtomicCell;
 
 use super::client::Client;
 use super::config::Config;
 use super::info::{Counts, Stats};
 use super::mailbox::Mailbox;
+use super::output::OutputLimits;
 use super::pubsub::Subscribers;
 use super::results::Results;
 use super::targets::Targets;
@@ -30,6 +32,8 @@ pub struct Shared {
     pub most_clients: usize,
     /// `client-query-buffer-limit`, for reading a large argument without the lock.
     pub query_buffer: AtomicUsize,
+    /// `client-output-buffer-limit`.
+    pub output_limits: Arc<AtomicCell<OutputLimits>>,
     pub results: Arc<Results>,
     pub started: Instant,
     pub clock: fn() -> i64,
@@ -63,6 +67,7 @@ pub struct Worker {
 impl Shared {
     pub fn new(options: Options) -> Arc<Shared> {
         let query_buffer = AtomicUsize::new(options.config.query_buffer);
+        let output_limits = Arc::new(AtomicCell::new(options.config.output));
         let results = Arc::new(Results::new(options.config.results));
         let mut data = Data {
             config: options.config,
@@ -76,6 +81,7 @@ impl Shared {
             data: Mutex::new(data),
             most_clients: options.most_clients,
             query_buffer,
+            output_limits,
             results,
             started: Instant::now(),
             clock: options.clock,

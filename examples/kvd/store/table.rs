@@ -247,7 +247,9 @@ impl<T: Keyed> Table<T> {
             }
             at = at.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
         }
-        self.iter().next()
+        // Few are left of many.
+        let skipped = random.checked_rem(self.len() as u64)?;
+        self.iter().nth(skipped as usize)
     }
 
     /// Calls `visit` with about `count` entries from the cursor on. Returns the next cursor, which is 0 at the end.
@@ -336,6 +338,22 @@ mod tests {
             assert_eq!(table.contains(text(number).as_bytes()), number % 2 == 1);
         }
         assert!(table.random(12345).is_some());
+    }
+
+    #[test]
+    fn each_of_the_few_entries_that_are_left_of_many_is_drawn() {
+        let mut table = Table::default();
+        (0..50_000).for_each(|number| table.insert_new(text(number)));
+        (10..50_000).for_each(|number| drop(table.remove(text(number).as_bytes())));
+        let mut drawn: HashMap<&[u8], usize> = HashMap::new();
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..2_000 {
+            let entry = table.random(random.u64(..)).map(Text::as_bytes);
+            *drawn.entry(entry.unwrap_or_default()).or_default() += 1;
+        }
+        assert_eq!(drawn.len(), 10);
+        let numbers = drawn.values().copied();
+        assert!(numbers.max() < Some(500), "{drawn:?}");
     }
 
     #[test]

@@ -68,6 +68,28 @@ fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Resul
     Ok(())
 }
 
+/// As in Redis: it is read as far as its input has room.
+#[test]
+fn a_client_that_waits_and_has_left_is_noticed_behind_much_input() -> Result {
+    let scene = Scene::new()?;
+    let (waiter, pusher) = (scene.client()?, scene.client()?);
+    let requests = "PING\n".repeat(40_000);
+    assert_eq!(scene.ask(&waiter, &format!("BLPOP l 0\n{requests}"))?, "");
+    waiter.finish();
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(scene.ask(&pusher, "RPUSH l a\nLLEN l\n")?, ":1 :1 ");
+    let waiter = scene.client()?;
+    assert_eq!(scene.ask(&waiter, &format!("BLPOP m 0\n{requests}"))?, "");
+    scene.ask(&pusher, "RPUSH m a\n")?;
+    assert_eq!(received(&waiter).matches("+PONG ").count(), 40_000);
+    scene.ask(&pusher, "CONFIG SET client-query-buffer-limit 1mb\n")?;
+    scene.ask(&waiter, &format!("BLPOP m 0\n{}", requests.repeat(4)))?;
+    assert!(!waiter.has_ended());
+    scene.ask(&waiter, &requests)?;
+    assert!(waiter.has_ended());
+    Ok(())
+}
+
 #[test]
 fn a_wait_ends_at_its_timeout_and_a_moved_element_serves_the_next() -> Result {
     let scene = Scene::new()?;
@@ -159,11 +181,11 @@ fn a_watched_key_that_changes_or_expires_ends_the_transaction() -> Result {
 fn a_long_wait_ends_later_and_a_longer_one_is_an_error() -> Result {
     let scene = Scene::new()?;
     let (client, waiter) = (scene.client()?, scene.client()?);
-    for time in ["inf", "1e16", "-inf", "-1"] {
+    for time in ["inf", "1e16", "9223372036854776", "-inf", "-1"] {
         let reply = scene.ask(&client, &format!("BRPOPLPUSH l m {time}\n"))?;
         assert_eq!(reply, "-ERR timeout is negative ", "{time}");
     }
-    for time in ["9e15", "1e10", "-0.0001"] {
+    for time in ["9e15", "9223372036854775", "1e10", "-0.0001"] {
         assert_eq!(scene.ask(&waiter, &format!("BLPOP l {time}\n"))?, "");
         scene
             .network
@@ -445,6 +467,78 @@ fn a_password_is_needed_before_anything_else() -> Result {
     let expected = "-NOAUTH Authentication required. -WRONGPASS invalid username-password pair or user is disabled. \
                     -NOAUTH Authentication required. +OK $-1 +RESET -NOAUTH Authentication required. ";
     assert_eq!(reply, expected);
+    Ok(())
+}
+
+#[test]
+fn a_password_that_is_removed_is_not_needed_any_more() -> Result {
+    let scene = Scene::new()?;
+    let open = scene.client()?;
+    assert_eq!(scene.ask(&open, "CONFIG SET requirepass secret\n")?, "+OK ");
+    let late = scene.client()?;
+    assert!(scene.ask(&late, "PING\n")?.starts_with("-NOAUTH "));
+    scene.ask(&open, "CONFIG SET requirepass \"\"\n")?;
+    assert_eq!(scene.ask(&late, "PING\n")?, "+PONG ");
+    assert!(scene.ask(&late, "HELLO\n")?.starts_with("*14 $6 server "));
+    // It has not logged in.
+    scene.ask(&open, "CONFIG SET requirepass other\n")?;
+    assert!(scene.ask(&late, "PING\n")?.starts_with("-NOAUTH "));
+    assert_eq!(scene.ask(&open, "PING\n")?, "+PONG ");
+    Ok(())
+}
+
+/// In Redis these are fast, with any count. Here the time is looked at after each one that has a count.
+#[test]
+fn a_turn_ends_behind_commands_that_take_many_elements() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    let members: String = (0..10_000).map(|it| format!(" {it}")).collect();
+    scene.ask(&client, &format!("SADD s{members}\n"))?;
+    client.send("SPOP s 1000\r\n".repeat(10));
+    let left = scene.ask(&other, "SCARD s\n")?;
+    assert_ne!(left, ":0 ", "all members were taken in one turn");
+    assert_eq!(received(&client).matches("*1000 ").count(), 10);
+    assert_eq!(scene.ask(&other, "SCARD s\n")?, ":0 ");
+    Ok(())
+}
+
+#[test]
+fn commands_that_can_do_harm_are_dangerous() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let names = [
+        "keys",
+        "flushall",
+        "flushdb",
+        "sort",
+        "swapdb",
+        "info",
+        "client|list",
+        "config",
+    ];
+    for name in names {
+        let reply = scene.ask(&client, &format!("COMMAND INFO {name}\n"))?;
+        assert!(reply.contains("+@dangerous "), "{name}: {reply}");
+    }
+    for name in ["get", "scan", "randomkey", "ping", "client|id"] {
+        let reply = scene.ask(&client, &format!("COMMAND INFO {name}\n"))?;
+        assert!(!reply.contains("+@dangerous "), "{name}: {reply}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_time_has_microseconds() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let time = Duration::from_micros(2_000_345);
+    scene.network.advance(&scene.event_loop, time)?;
+    let reply = scene.ask(&client, "TIME\n")?;
+    let (seconds, micros) = reply
+        .strip_prefix("*2 $10 ")
+        .and_then(|it| it.trim_end().split_once(" $3 "))
+        .ok_or(reply.clone())?;
+    assert_eq!((seconds, micros), ("1800000002", "345"));
     Ok(())
 }
 

@@ -16,6 +16,7 @@ mod durable;
 mod large;
 mod long;
 mod messages;
+mod output;
 mod parts;
 mod replies;
 #[path = "../../kvd/resp/mod.rs"]

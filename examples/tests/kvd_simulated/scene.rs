@@ -21,7 +21,7 @@ thread_local! {
 pub fn clock() -> i64 {
     let now = asynchat::now();
     let begun = BEGUN.get().unwrap_or(now);
-    1_800_000_000_000 + now.saturating_duration_since(begun).as_millis() as i64
+    1_800_000_000_000_000 + now.saturating_duration_since(begun).as_micros() as i64
 }
 
 pub fn options() -> Options {

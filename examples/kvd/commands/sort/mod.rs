@@ -14,7 +14,7 @@ use std::sync::Arc;
 use found::Found;
 use job::{Job, RUN, Sorting};
 
-use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
+use super::flag::{DANGEROUS, DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::long::Chunks;
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, command};
@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sort",
         -2,
-        WRITE | DENYOOM | MOVABLEKEYS,
+        WRITE | DENYOOM | MOVABLEKEYS | DANGEROUS,
         (1, 1, 1),
         "generic",
         "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.",
@@ -38,7 +38,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sort_ro",
         -2,
-        READONLY,
+        READONLY | DANGEROUS,
         (1, 1, 1),
         "generic",
         "Returns the sorted elements of a list, a set, or a sorted set.",
