@@ -92,6 +92,8 @@ pub mod flag {
     pub const MOVABLEKEYS: u32 = 1 << 11;
     /// As short as those that are fast. COMMAND INFO does not say so, because Redis does not.
     pub const SHORT: u32 = 1 << 12;
+    /// The reply has what the command removes. Nobody else has that any more.
+    pub const TAKES: u32 = 1 << 13;
 
     pub const NAMES: [&str; 12] = [
         "write",
