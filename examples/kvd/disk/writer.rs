@@ -7,6 +7,7 @@
 //! disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
 //! command has removed waits until there is room, because nobody else has that any more.
 
+use std::fs::File;
 use std::mem;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -17,15 +18,20 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::delayed::{Delayed, not_written};
+use super::folder::{self, lock, sync_folder};
 use super::journal::AppendFsync;
-use super::lock::{create, lock};
 use super::log::Log;
 use super::retry::Retry;
 use super::rows::Op;
-use super::saver::{Logged, Saved, save_batches};
+use super::saved::Saved;
+use super::saver::{Logged, save_batches};
 use super::status::{Alive, DIED, Status};
+use super::syncer::Syncer;
 use super::unsaved::Unsaved;
 use crate::store::keyspace::Keyspace;
+
+/// How long changes may be given to the system only, with `everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What was changed since the last batch, on all workers, and the replies of one of them.
 pub struct Batch {
@@ -87,17 +93,31 @@ impl Writer {
         sync: AppendFsync,
         on_death: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Writer, Keyspace), Error> {
-        create(dir)?;
+        folder::create(dir)?;
         // Both threads hold it, as long as they may write.
         let lock = Arc::new(lock(dir)?);
         let of_saver = Arc::clone(&lock);
-        let mut saved = Saved::open(dir.join("kvd.redb"))?;
-        let mut log = Log::open(dir, sync == AppendFsync::Always)?;
+        let mut saved = Saved::open(folder::database(dir)?)?;
+        // The name of the database is on disk before those of the log.
+        sync_folder(dir)?;
+        let mut log = Log::open(dir, sync == AppendFsync::Always, saved.number == 0)?;
         let (keyspace, last) = saved.load(&mut log)?;
+        let syncer = match sync {
+            AppendFsync::Everysec => {
+                let files = log.handles()?;
+                let sync = move || files.iter().try_for_each(File::sync_data);
+                Some(Syncer::start(SYNC_INTERVAL, sync)?)
+            }
+            AppendFsync::Always | AppendFsync::No => None,
+        };
         let files = Files {
             append: Box::new(move |ops, saved| {
                 let _ = &lock;
-                log.append(ops, saved)
+                let number = log.append(ops, saved)?;
+                if let Some(syncer) = &syncer {
+                    syncer.note_append();
+                }
+                Ok(number)
             }),
             save: Box::new(move |number, unsaved| {
                 let _ = &of_saver;
@@ -108,6 +128,21 @@ impl Writer {
             is_synced: sync == AppendFsync::Always,
         };
         Ok((Writer::start(files, on_death)?, keyspace))
+    }
+
+    /// Reads what is in `dir` as a start does, and compares all pages of the database with their checksums. Returns the
+    /// number of keys.
+    pub fn check(dir: &Path) -> Result<usize, Error> {
+        let _lock = lock(dir)?;
+        let path = folder::database(dir)?;
+        if !path.exists() {
+            return Err(format!("{}: the file is missing", path.display()).into());
+        }
+        let mut saved = Saved::open(path)?;
+        saved.check()?;
+        let mut log = Log::open(dir, false, saved.number == 0)?;
+        let (mut keyspace, _) = saved.load(&mut log)?;
+        Ok(keyspace.databases().map(|it| it.len()).sum())
     }
 
     /// Starts the threads.
