@@ -28,13 +28,13 @@
 //! the server before you copy these files, or copy a snapshot of their file system: a copy of a file that is being
 //! written is damaged.
 //!
-//! The server does not start, and names the file, if one is missing, if `kvd.redb` cannot be opened or read, or has the
+//! The server does not start, and names the file, if one is missing, if a checksum in `kvd.redb` is wrong, or it has the
 //! format of another version, and if the log begins behind `kvd.redb` or lacks changes that were on disk before those
 //! behind them. What a crash can leave is no reason: an end of the log that is not complete is ignored, with a warning.
 //! Without `always` there may be whole frames behind a gap in what was written since `kvd.redb` was: these are not used,
 //! an error is logged, and a copy of the file stays in the folder (`kvd.log.1.damaged-N`). Damage of the disk in the last
-//! seconds of the log looks the same. A start does not notice a changed byte in a value: it reads `kvd.redb` without
-//! comparing the checksums. `--check` does that too: it reads the folder as a start does, and exits.
+//! seconds of the log looks the same. That the log was emptied or cut is not noticed. `--check` reads the folder as a
+//! start does, and exits.
 //!
 //! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL removes the row of
 //! the key, RENAME writes one for the new name, too, and SET writes the new value. The other rows of a removed or
@@ -191,7 +191,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
     appendfsync: AppendFsync,
 
-    /// Read the directory as at a start, compare the checksums, and exit.
+    /// Read the directory as at a start, print the number of keys, and exit.
     #[arg(long, requires = "dir")]
     check: bool,
 

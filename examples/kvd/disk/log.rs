@@ -51,8 +51,11 @@ struct LogFile {
 }
 
 impl Log {
-    /// Opens the log in this directory. It is created if `is_new`.
-    pub fn open(dir: &Path, is_synced: bool, is_new: bool) -> Result<Log, Error> {
+    /// Opens the log in this directory. `saved` is the number of the last frame that is in the database.
+    pub fn open(dir: &Path, is_synced: bool, saved: u64) -> Result<Log, Error> {
+        // The second file is created last, and before anything is written to the first one.
+        let [first, second] = NAMES.map(|name| fs::metadata(dir.join(name)));
+        let is_new = saved == 0 && second.is_err() && first.map_or(true, |it| it.len() == 0);
         let log = Log {
             files: [
                 LogFile::open(dir.join(NAMES[0]), is_new)?,
@@ -267,7 +270,7 @@ mod tests {
     }
 
     fn open(dir: &Path, is_synced: bool) -> Log {
-        Log::open(dir, is_synced, true).unwrap()
+        Log::open(dir, is_synced, 0).unwrap()
     }
 
     /// What is in the log behind this frame, and the number of the last one.
@@ -397,15 +400,29 @@ mod tests {
     #[test]
     fn a_missing_file_is_an_error_unless_the_folder_is_new() {
         let dir = tempfile::tempdir().unwrap();
+        let remove = |name| fs::remove_file(dir.path().join(name)).unwrap();
+        let refused = |name: &str, saved| {
+            let error = Log::open(dir.path(), false, saved).map(drop).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        };
         open(dir.path(), false);
-        std::fs::remove_file(dir.path().join("kvd.log.2")).unwrap();
-        let error = Log::open(dir.path(), false, false).map(drop).unwrap_err();
-        assert!(error.to_string().contains("kvd.log.2: "), "{error}");
+        remove("kvd.log.1");
+        refused("kvd.log.1: ", 0);
+        remove("kvd.log.2");
+        refused("kvd.log.1: ", 1);
+        // As after a crash between the creation of the two.
+        open(dir.path(), false);
+        remove("kvd.log.2");
+        let mut log = open(dir.path(), false);
+        log.append(&put("a"), 0).unwrap();
+        remove("kvd.log.2");
+        refused("kvd.log.2: ", 0);
     }
 
     #[test]
     fn frames_of_earlier_versions_are_read() {
         let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), false);
         let mut frame = b"B".to_vec();
         frame.extend(1u64.to_le_bytes());
         frame.push(b'P');
