@@ -49,13 +49,18 @@ impl Saved {
     }
 
     fn check(&mut self) -> Result<(), Error> {
-        let checked = self.database.as_mut().map(Database::check_integrity);
-        // After a repair there may be an earlier state.
-        if checked.transpose()? == Some(false) && tables::prepare(self.database()?)? != self.number
-        {
-            return Err("damaged: the last state is lost".into());
+        match self.database.as_mut().map(Database::check_integrity) {
+            // After a repair there may be an earlier state.
+            Some(Ok(false)) if tables::prepare(self.database()?)? != self.number => {
+                Err("damaged: the last state is lost".into())
+            }
+            Some(Err(error)) => {
+                // It would panic when it is closed.
+                mem::forget(self.database.take());
+                Err(format!("damaged: {error}").into())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Reads all keys, with the changes that are in the log only, and the number of the last frame of the log.
@@ -95,12 +100,7 @@ impl Saved {
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| run(self)));
         let error = match outcome {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => {
-                // This panics, too, if the check has found damage.
-                let database = self.database.take();
-                let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(database)));
-                error.to_string()
-            }
+            Ok(Err(error)) => error.to_string(),
             Err(panic) => {
                 // What is left of it must not write to the file.
                 mem::forget(self.database.take());
@@ -170,6 +170,6 @@ mod tests {
         }
         fs::write(&path, &data).unwrap();
         let error = Saved::open(path).map(drop).unwrap_err();
-        assert!(error.to_string().contains("kvd.redb: "), "{error}");
+        assert!(error.to_string().contains("kvd.redb: damaged: "), "{error}");
     }
 }
