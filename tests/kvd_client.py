@@ -18,6 +18,7 @@ import functools
 import os
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -782,6 +783,7 @@ def full_disk():
     """While the disk is full, commands that write get an error. What was executed is written when there is room."""
     for policy in ("always", "everysec", "no"):
         full_under(policy)
+        popped_under(policy)
     return True
 
 
@@ -838,13 +840,113 @@ def full_under(policy):
                 assert client.call("strlen", f"key:{number}") == (b":", length), number
             client.close()
         # Changes that are not on disk when the server ends are no success.
-        with kvd("--dir", folder) as (port, process):
+        with kvd("--dir", folder, "--appendfsync", policy) as (port, process):
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
             client = Client(port)
-            assert client.call("set", "last", "x" * 100_000)[1].startswith(b"MISCONF")
+            kind, text = client.call("set", "last", "x" * 100_000)
+            assert text.startswith(b"MISCONF") if policy == "always" else kind == b"+", text
             client.close()
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=DEADLINE) == 1
+
+
+def popped_under(policy):
+    """Each element is in its list after a restart, or a client has received it, once."""
+    import resource
+
+    elements = [b"%d" % number for number in range(20)]
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--dir", folder, "--appendfsync", policy)
+        with kvd(*options) as (port, _):
+            client = Client(port)
+            client.call("rpush", "list", *elements[:10])
+            client.call("sadd", "set", *elements[10:19])
+            client.close()
+        with kvd(*options) as (port, process):
+            # All is in the database. The log cannot get a byte.
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+            poppers = [Client(port) for _ in range(4)]
+            waiter, pusher, observer = Client(port), Client(port), Client(port)
+            waiter.send("blpop", "work", 0)
+            while b"blocked_clients:1" not in observer.call("info", "clients")[1]:
+                pass
+            poppers[0].send("lpop", "list")
+            poppers[1].send("spop", "set", 2)
+            poppers[2].send("lmpop", 1, "list", "left")
+            for command in (("multi",), ("lpop", "list"), ("exec",)):
+                poppers[3].send(*command)
+            pusher.send("rpush", "work", elements[19])
+            until = time.monotonic() + DEADLINE
+            while b"aof_last_write_status:err" not in observer.call("info", "persistence")[1]:
+                assert time.monotonic() < until
+            assert observer.call("lpop", "list")[1].startswith(b"MISCONF")
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+            while observer.call("set", "after", 1)[0] == b"-":
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            replies = [it.receive() for it in [*poppers, poppers[3], poppers[3], pusher]]
+            is_pushed = replies[-1][0] == b":" or b"The command was executed" in replies[-1][1]
+            if is_pushed:
+                replies.append(waiter.receive())
+            for it in [*poppers, waiter, pusher, observer]:
+                it.close()
+            process.kill()
+            process.wait()
+        with kvd(*options) as (port, _):
+            client = Client(port)
+            left = [it for _, it in client.call("lrange", "list", 0, -1)[1] + client.call("lrange", "work", 0, -1)[1]]
+            left += [it for _, it in client.call("smembers", "set")[1]]
+            client.close()
+    taken = [it for reply in replies for it in strings(reply) if it in elements]
+    assert sorted(left + taken) == sorted(elements if is_pushed else elements[:19]), (policy, left, replies)
+    assert taken, replies
+
+
+def strings(reply):
+    kind, content = reply
+    if kind == b"*":
+        return [it for part in content if isinstance(part, tuple) for it in strings(part)]
+    return [content] if kind == b"$" else []
+
+
+def damaged_folder():
+    """A server does not start with a damaged or incomplete folder. It names the file."""
+
+    def failure(folder, *options):
+        command = [KVD, "--listen", "127.0.0.1:0", "--dir", folder, *options]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE)
+        assert ran.returncode == 1 and not ran.stdout, ran
+        # redb may have panicked before.
+        return ran.stderr.splitlines()[-1]
+
+    with tempfile.TemporaryDirectory() as root:
+        source, folder = pathlib.Path(root, "source"), pathlib.Path(root, "copy")
+        with kvd("--dir", source) as (port, process):
+            client = Client(port)
+            for number in range(2000):
+                client.send("set", f"key:{number}", f"content:{number}")
+            assert [client.receive() for _ in range(2000)] == [(b"+", b"OK")] * 2000
+            client.close()
+
+        def damage(name, change):
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(source, folder)
+            path = folder / name
+            data = change(path.read_bytes())
+            path.unlink() if data is None else path.write_bytes(data)
+
+        for name in ("kvd.redb", "kvd.log.1", "kvd.log.2"):
+            damage(name, lambda data: None)
+            assert f"copy/{name}: the file is missing" in failure(folder)
+        for size in (0, 100, 4096, 100_000):
+            damage("kvd.redb", lambda data: data[:size])
+            assert failure(folder).startswith(f"kvd: --dir {folder}: {folder}/kvd.redb: "), size
+        damage("kvd.redb", lambda data: data.replace(b"content:1234", b"content:4321"))
+        assert failure(folder).startswith(f"kvd: --dir {folder}: {folder}/kvd.redb: ")
+        damage("kvd.redb", lambda data: data)
+        ran = subprocess.run([KVD, "--dir", folder, "--check"], capture_output=True, text=True, timeout=DEADLINE)
+        assert (ran.returncode, ran.stdout) == (0, "2000 keys, no damage\n"), ran
+    return True
 
 
 def python_library():
@@ -965,6 +1067,7 @@ CHECKS = {
     "durable": durable,
     "removed": removed,
     "full_disk": full_disk,
+    "damaged_folder": damaged_folder,
     "python_library": python_library,
     "node_libraries": node_libraries,
     "go_library": go_library,

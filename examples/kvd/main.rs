@@ -26,9 +26,15 @@
 //! PUBLISH do not wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the
 //! log is put into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop
 //! the server before you copy these files, or copy a snapshot of their file system: a copy of a file that is being
-//! written is damaged. The server does not start with a damaged `kvd.redb` or with a log that cannot be read, and names
-//! the file. Nor does it start with a `kvd.redb` in the format of another version. The end of the log that is not
-//! complete is ignored, with a warning.
+//! written is damaged.
+//!
+//! The server does not start, and names the file, if one is missing, if a checksum in `kvd.redb` is wrong, or it has the
+//! format of another version, and if the log begins behind `kvd.redb` or lacks changes that were on disk before those
+//! behind them. What a crash can leave is no reason: an end of the log that is not complete is ignored, with a warning.
+//! Without `always` there may be whole frames behind a gap in what was written since `kvd.redb` was: these are not used,
+//! an error is logged, and a copy of the file stays in the folder (`kvd.log.1.damaged-N`). Damage of the disk in the last
+//! seconds of the log looks the same. That the log was emptied or cut is not noticed. `--check` reads the folder as a
+//! start does, and exits.
 //!
 //! A change writes the element of a collection that it changes, or 65,000 bytes of a large string. DEL removes the row of
 //! the key, RENAME writes one for the new name, too, and SET writes the new value. The other rows of a removed or
@@ -37,12 +43,14 @@
 //! those that remove more than 1,000 members and leave some (SPOP with a count, ZREMRANGEBYRANK, ZREMRANGEBYSCORE,
 //! ZREMRANGEBYLEX, ZPOPMIN, ZPOPMAX, ZMPOP, BZMPOP), and APPEND and SETRANGE when a string becomes one of 16 KB or more.
 //!
-//! While the disk is full, commands that write are refused with a MISCONF error, and commands that read are served. A
-//! command that was executed when the disk became full gets a MISCONF error, too. It says that the command was
-//! executed: the change is in memory, others read it, and it is written when there is room. A client that repeats the
-//! command does it twice. The error takes the place of the whole reply, of EXEC as well. When there is room again, the
-//! server goes on by itself. It loses such a change only if it ends before: unless it is killed, it reports that, and
-//! its exit code is 1. A start needs room in `kvd.redb` for what is only in the log. If a thread that writes ends, the
+//! While the disk is full, commands that write are refused with a MISCONF error before they are executed, and commands
+//! that read are served. When there is room again, the server goes on by itself. What was executed when the disk became
+//! full is in memory, others read it, and it is written when there is room. It is lost only if the server ends before:
+//! unless it is killed, it reports that, and its exit code is 1. With `everysec` and `no` these commands have their
+//! replies. With `always` a reply says that the change is on disk, so they get a MISCONF error, which says that the command
+//! was executed: a client that repeats it does it twice. The error takes the place of the whole reply, of EXEC as well.
+//! But the reply of a command that removes what it replies with (LPOP, BLPOP, LMPOP, SPOP, ZPOPMIN, GETDEL, SET with GET and
+//! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in `kvd.redb` for what is only in the log. If a thread that writes ends, the
 //! server ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
@@ -124,7 +132,7 @@ mod resp;
 mod server;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -198,6 +206,10 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
     appendfsync: AppendFsync,
 
+    /// Read the directory as at a start, print the number of keys, and exit.
+    #[arg(long, requires = "dir")]
+    check: bool,
+
     /// The maximum size of messages that a subscriber has not read. 0 for no maximum. Or limits as for CONFIG SET:
     /// "normal 1gb 0 0 pubsub 32mb 8mb 60".
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
@@ -229,15 +241,18 @@ fn run(arguments: &Arguments) -> Result {
     file_size::limit_is_an_error()?;
     let disk = match &arguments.dir {
         None => None,
+        Some(dir) if arguments.check => {
+            let keys = Writer::check(dir).map_err(|error| in_dir(dir, &error))?;
+            common::print(format_args!("{keys} keys, no damage\n"))?;
+            return Ok(());
+        }
         Some(dir) => {
             let remote = asynchat::remote()?;
             // An error means that the loop has already ended.
             let opened = Writer::open(dir, arguments.appendfsync, move || {
                 drop(remote.shutdown(GRACE));
             });
-            let (writer, keyspace) =
-                opened.map_err(|error| format!("--dir {}: {error}", dir.display()))?;
-            Some((writer, keyspace))
+            Some(opened.map_err(|error| in_dir(dir, &error))?)
         }
     };
     let options = Options {
@@ -259,6 +274,10 @@ fn run(arguments: &Arguments) -> Result {
     shared.log_end();
     shared.close()?;
     Ok(outcome?)
+}
+
+fn in_dir(dir: &Path, error: &disk::Error) -> String {
+    format!("--dir {}: {error}", dir.display())
 }
 
 /// Starts the workers. One worker is the loop of this thread, which saves handing connections over.

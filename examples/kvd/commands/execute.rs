@@ -60,6 +60,7 @@ pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>)
     if command.flags & flag::WRITE != 0 && !only_reads(command, args) {
         context.server.note_write();
         context.reply.has_written = true;
+        context.reply.has_taken |= command.flags & flag::TAKES != 0;
     }
     (command.run)(context, args)
 }

@@ -1,6 +1,6 @@
 //! Elements that move between lists, and commands that wait for an element.
 
-use super::flag::{BLOCKING, DENYOOM, NOSCRIPT, WRITE};
+use super::flag::{BLOCKING, DENYOOM, NOSCRIPT, TAKES, WRITE};
 use super::lists::row;
 use super::{Command, Context, Failure, Mode, Outcome, SYNTAX, command, fail, table};
 use crate::resp::request::Args;
@@ -24,7 +24,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "blpop",
         -3,
-        WRITE | NOSCRIPT | BLOCKING,
+        WRITE | TAKES | NOSCRIPT | BLOCKING,
         (1, -2, 1),
         "list",
         "Removes and returns the first element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
@@ -33,7 +33,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "brpop",
         -3,
-        WRITE | NOSCRIPT | BLOCKING,
+        WRITE | TAKES | NOSCRIPT | BLOCKING,
         (1, -2, 1),
         "list",
         "Removes and returns the last element in a list. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",

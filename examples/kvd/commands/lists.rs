@@ -1,6 +1,6 @@
 //! Lists.
 
-use super::flag::{COUNTED, DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{COUNTED, DENYOOM, FAST, READONLY, TAKES, WRITE};
 use super::long::Snapshot;
 use super::{
     Command, Context, NO_SUCH_KEY, NOT_POSITIVE, Outcome, command, count, fail, integer, long,
@@ -34,7 +34,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "lpop",
         -2,
-        WRITE | FAST | COUNTED,
+        WRITE | FAST | COUNTED | TAKES,
         (1, 1, 1),
         "list",
         "Returns the first elements in a list after removing it. Deletes the list if the last element was popped.",
@@ -88,7 +88,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "rpop",
         -2,
-        WRITE | FAST | COUNTED,
+        WRITE | FAST | COUNTED | TAKES,
         (1, 1, 1),
         "list",
         "Returns and removes the last elements of a list. Deletes the list if the last element was popped.",

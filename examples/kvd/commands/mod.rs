@@ -96,6 +96,8 @@ pub mod flag {
     pub const COUNTED: u32 = 1 << 13;
     /// Has the category of commands that an operator may forbid to others.
     pub const DANGEROUS: u32 = 1 << 14;
+    /// The reply has what the command removes. Nobody else has that any more.
+    pub const TAKES: u32 = 1 << 15;
 
     pub const NAMES: [&str; 12] = [
         "write",

@@ -1,6 +1,6 @@
 //! LMPOP, BLMPOP, ZMPOP and BZMPOP: elements of the first of several keys that has some.
 
-use super::flag::{BLOCKING, MOVABLEKEYS, WRITE};
+use super::flag::{BLOCKING, MOVABLEKEYS, TAKES, WRITE};
 use super::list_moves::{awaited, number_of, timeout, wait};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, lists, sorted_sets};
 use crate::resp::request::Args;
@@ -11,7 +11,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "blmpop",
         -5,
-        WRITE | BLOCKING | MOVABLEKEYS,
+        WRITE | TAKES | BLOCKING | MOVABLEKEYS,
         (0, 0, 0),
         "list",
         "Pops the first element from one of multiple lists. Blocks until an element is available otherwise. Deletes the list if the last element was popped.",
@@ -20,7 +20,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "bzmpop",
         -5,
-        WRITE | BLOCKING | MOVABLEKEYS,
+        WRITE | TAKES | BLOCKING | MOVABLEKEYS,
         (0, 0, 0),
         "sorted-set",
         "Removes and returns a member by score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "lmpop",
         -4,
-        WRITE | MOVABLEKEYS,
+        WRITE | TAKES | MOVABLEKEYS,
         (0, 0, 0),
         "list",
         "Returns multiple elements from a list after removing them. Deletes the list if the last element was popped.",
@@ -38,7 +38,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "zmpop",
         -4,
-        WRITE | MOVABLEKEYS,
+        WRITE | TAKES | MOVABLEKEYS,
         (0, 0, 0),
         "sorted-set",
         "Returns the highest- or lowest-scoring members from one or more sorted sets after removing them. Deletes the sorted set if the last member was popped.",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::flag::{COUNTED, DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{COUNTED, DENYOOM, FAST, READONLY, TAKES, WRITE};
 use super::long::Snapshot;
 use super::stored::{self, Making};
 use super::{
@@ -72,7 +72,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "spop",
         -2,
-        WRITE | FAST | COUNTED,
+        WRITE | FAST | COUNTED | TAKES,
         (1, 1, 1),
         "set",
         "Returns one or more random members from a set after removing them. Deletes the set if the last member was popped.",
@@ -291,6 +291,7 @@ impl Making for Popped {
         let left = Value::Set(Arc::new(std::mem::take(&mut self.set)));
         stored::leave(db, target, left);
         let members = std::mem::take(&mut self.members);
+        reply.has_taken = true;
         reply.set(members.len());
         let mut members = members.into_iter();
         long::reply_items(reply, move |reply| {

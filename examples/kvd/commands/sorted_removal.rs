@@ -95,6 +95,7 @@ impl Making for Removal {
         if self.replies == Replies::Number {
             return;
         }
+        reply.has_taken = true;
         let mut members = std::mem::take(&mut self.removed).into_iter();
         long::reply_items(reply, move |reply| {
             let next = members.next();

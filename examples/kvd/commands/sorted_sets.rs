@@ -1,6 +1,6 @@
 //! Sorted sets: members and scores. `sorted_ranges.rs` has the ranges.
 
-use super::flag::{BLOCKING, COUNTED, DENYOOM, FAST, NOSCRIPT, READONLY, WRITE};
+use super::flag::{BLOCKING, COUNTED, DENYOOM, FAST, NOSCRIPT, READONLY, TAKES, WRITE};
 use super::list_moves::{awaited, number_of, timeout, wait};
 use super::sorted_removal::{self, Replies};
 use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, long};
@@ -12,7 +12,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "bzpopmax",
         -3,
-        WRITE | NOSCRIPT | FAST | BLOCKING,
+        WRITE | TAKES | NOSCRIPT | FAST | BLOCKING,
         (1, -2, 1),
         "sorted-set",
         "Removes and returns the member with the highest score from one or more sorted sets. Blocks until a member available otherwise.  Deletes the sorted set if the last element was popped.",
@@ -21,7 +21,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "bzpopmin",
         -3,
-        WRITE | NOSCRIPT | FAST | BLOCKING,
+        WRITE | TAKES | NOSCRIPT | FAST | BLOCKING,
         (1, -2, 1),
         "sorted-set",
         "Removes and returns the member with the lowest score from one or more sorted sets. Blocks until a member is available otherwise. Deletes the sorted set if the last element was popped.",
@@ -66,7 +66,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "zpopmax",
         -2,
-        WRITE | FAST | COUNTED,
+        WRITE | FAST | COUNTED | TAKES,
         (1, 1, 1),
         "sorted-set",
         "Returns the highest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
@@ -75,7 +75,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "zpopmin",
         -2,
-        WRITE | FAST | COUNTED,
+        WRITE | FAST | COUNTED | TAKES,
         (1, 1, 1),
         "sorted-set",
         "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",

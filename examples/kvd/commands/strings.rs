@@ -1,7 +1,7 @@
 //! Strings.
 
 use super::expiry::Unit;
-use super::flag::{DENYOOM, FAST, READONLY, SHORT, WRITE};
+use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
 use super::long::Snapshot;
 use super::{Command, Context, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity};
 use crate::resp::reply::Reply;
@@ -24,7 +24,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "getdel",
         2,
-        WRITE | FAST,
+        WRITE | TAKES | FAST,
         (1, 1, 1),
         "string",
         "Returns the string value of a key after deleting the key.",
@@ -42,7 +42,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "getset",
         3,
-        WRITE | DENYOOM | FAST,
+        WRITE | TAKES | DENYOOM | FAST,
         (1, 1, 1),
         "string",
         "Returns the previous string value of a key after setting it to a new value.",
@@ -230,6 +230,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .map(|entry| (entry.expires, entry.value.is_string()));
     if get {
         reply_string(context, key)?;
+        context.reply.has_taken = true;
     }
     if (only_new && old.is_some()) || (only_old && old.is_none()) {
         if !get {

@@ -22,6 +22,8 @@ pub struct Delayed {
     pub answers: Vec<Answers>,
     /// Whether they wait for the database, too, because the disk is slower than all clients.
     pub waits_for_database: bool,
+    /// Whether they have what a command has removed.
+    pub has_taken: bool,
     /// The hook behind the promise, which knows when the replies are sent, reads it.
     size: Arc<AtomicUsize>,
 }
@@ -57,6 +59,7 @@ impl Delayed {
             later,
             answers: Vec::new(),
             waits_for_database: false,
+            has_taken: false,
             size,
         }
     }

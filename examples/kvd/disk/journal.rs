@@ -1,6 +1,7 @@
 //! When the changes go to the disk, and which replies wait for it.
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ impl Journal {
     /// acknowledge them, or show them. Returns whether the next request of the client has to wait for it.
     pub fn push(&self, client: &Arc<Client>, chat: &Chat, reply: &mut Reply) -> bool {
         let status = &self.writer.status;
-        let has_written = std::mem::take(&mut reply.has_written);
+        let has_written = mem::take(&mut reply.has_written);
+        let has_taken = mem::take(&mut reply.has_taken);
         // The answer is read once: the thread that writes may change it.
         let has_to_wait = has_written && status.is_behind();
         // A client that wants no replies waits for a slow disk, too.
@@ -83,13 +85,21 @@ impl Journal {
             return false;
         }
         let is_pending = status.is_pending();
-        if is_pending && let Some(why) = status.log.failure() {
-            if has_written && !reply.is_empty() {
-                drop(reply.take_parts());
-                reply.error(&not_written(&why));
+        let failure = if is_pending {
+            status.log.failure()
+        } else {
+            None
+        };
+        match failure {
+            Some(_) if !status.is_synced => {}
+            Some(why) if !has_taken => {
+                if has_written && !reply.is_empty() {
+                    drop(reply.take_parts());
+                    reply.error(&not_written(&why));
+                }
             }
-        } else if is_pending || has_to_wait {
-            return self.delay(client, chat, reply, has_written, has_to_wait);
+            None if !is_pending && !has_to_wait => {}
+            _ => return self.delay(client, chat, reply, (has_written, has_taken), has_to_wait),
         }
         client.delays_replies.store(false);
         reply.flush(chat);
@@ -101,7 +111,7 @@ impl Journal {
         client: &Arc<Client>,
         chat: &Chat,
         reply: &mut Reply,
-        has_written: bool,
+        (has_written, has_taken): (bool, bool),
         waits_for_database: bool,
     ) -> bool {
         let mut delayed = self.delayed.borrow_mut();
@@ -124,6 +134,7 @@ impl Journal {
             return false;
         };
         last.add(reply, has_written);
+        last.has_taken |= has_taken;
         last.waits_for_database |= waits_for_database;
         waits_for_database || client.promised.load() > MOST_DELAYED
     }

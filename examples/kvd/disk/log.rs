@@ -3,39 +3,29 @@
 //! It has two files. Changes are appended to one of them, until it is large and everything in the other one is in the
 //! database: that one is emptied then, and they change places.
 //!
-//! A file is a sequence of frames. A frame has the changes of one or more batches (`writer.rs`):
+//! A file is a sequence of frames (`frames.rs`). A frame has the changes of one or more batches (`writer.rs`). The frames
+//! have consecutive numbers, over both files.
 //!
-//! ```text
-//! frame  = BEGIN number{8} *record END digest{8}
-//! record = (CLEAR | PUT | DELETE) length-of-name{8} length-of-content{8} name content
-//! ```
-//!
-//! The frames have consecutive numbers, over both files, and the numbers are little-endian. The digest is the beginning
-//! of the SHA-256 of what comes before it in the frame. A frame that is not complete is the last one: the process or the
-//! system has ended while it was written, so nobody has got the replies that wait for it.
+//! When the process or the system ends, the last frames may not be whole. With `--appendfsync always` that can only be the
+//! last one, and nobody has got the replies that wait for it. Otherwise the system writes the last second to the disk in
+//! any order, so whole frames may follow one that is not. These are not used, because they depend on what is missing. But
+//! each frame says up to which number the changes were on disk before. If one of these is missing, the folder is damaged
+//! or incomplete, and no crash has done that.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use asynchat::bytes::Bytes;
-use ring::digest::{Context, SHA256};
-
 use super::Error;
-use super::lock::sync_folder;
-use super::rows::{Op, each_row};
+use super::folder::sync_folder;
+use super::frames::{Frames, write_frame};
+use super::rows::Op;
 
-const BEGIN: u8 = b'B';
-const CLEAR: u8 = b'C';
-const PUT: u8 = b'P';
-const DELETE: u8 = b'D';
-const END: u8 = b'E';
+/// The names of the files.
+pub const NAMES: [&str; 2] = ["kvd.log.1", "kvd.log.2"];
 
 /// The files change places when one has more bytes than this.
 const MANY_BYTES: u64 = 1 << 20;
-
-/// Changes of so many bytes are written with one call.
-const BUFFER: usize = 64 * 1024;
 
 pub struct Log {
     files: [LogFile; 2],
@@ -56,15 +46,20 @@ struct LogFile {
     last: u64,
     /// Whether there may be a part of a frame behind them.
     is_torn: bool,
+    /// The number of the missing frame behind which this file has frames that are not used.
+    unused_after: Option<u64>,
 }
 
 impl Log {
-    /// Opens the log in this directory, or creates it.
-    pub fn open(dir: &Path, is_synced: bool) -> Result<Log, Error> {
+    /// Opens the log in this directory. `saved` is the number of the last frame that is in the database.
+    pub fn open(dir: &Path, is_synced: bool, saved: u64) -> Result<Log, Error> {
+        // The second file is created last, and before anything is written to the first one.
+        let [first, second] = NAMES.map(|name| fs::metadata(dir.join(name)));
+        let is_new = saved == 0 && second.is_err() && first.map_or(true, |it| it.len() == 0);
         let log = Log {
             files: [
-                LogFile::open(dir.join("kvd.log.1"))?,
-                LogFile::open(dir.join("kvd.log.2"))?,
+                LogFile::open(dir.join(NAMES[0]), is_new)?,
+                LogFile::open(dir.join(NAMES[1]), is_new)?,
             ],
             current: 0,
             last: 0,
@@ -74,49 +69,67 @@ impl Log {
         Ok(log)
     }
 
+    /// Its files, for another thread.
+    pub fn handles(&self) -> io::Result<[File; 2]> {
+        let [first, second] = &self.files;
+        Ok([first.file.try_clone()?, second.file.try_clone()?])
+    }
+
     /// Reads what was changed after the frame with this number. Returns the number of the last frame.
     pub fn replay(&mut self, after: u64, change: &mut dyn FnMut(Op)) -> Result<u64, Error> {
         self.last = after;
-        let mut readers = Vec::new();
+        let mut unused = 0;
+        let mut files = Vec::new();
         for it in &mut self.files {
-            let mut reader = Reader::new(it)?;
-            readers.push((reader.next()?, reader));
+            let mut frames = it.read()?;
+            files.push((frames.next(), frames, it));
         }
-        readers.sort_by_key(|(first, _)| *first);
-        for (mut number, mut reader) in readers {
-            while let Some(this) = number {
-                match reader.changes(this) {
-                    // A file that cannot be read has no end that could be ignored.
-                    Err(error) if !is_damage(&error) => return Err(reader.named(&error).into()),
-                    // All that is behind it depends on what is missing.
-                    _ if this > self.last + 1 => {
-                        let (path, wanted) = (reader.path.display(), self.last + 1);
-                        tracing::warn!(%path, frame = this, wanted, "frames are missing before this one, which is ignored");
-                        break;
-                    }
-                    Ok(ops) if this == self.last + 1 => {
-                        ops.into_iter().for_each(&mut *change);
-                        self.last = this;
-                    }
-                    Ok(_) => {}
-                    Err(error) => {
-                        let path = reader.path.display();
-                        tracing::warn!(%path, frame = this, %error, "the log ends with a part of a frame, which is ignored");
-                        break;
-                    }
+        files.sort_by_key(|(first, ..)| first.as_ref().map(|it| it.number));
+        for (first, mut frames, file) in files {
+            let path = file.path.display();
+            for frame in first.into_iter().chain(&mut frames) {
+                let wanted = self.last + 1;
+                if frame.number == wanted {
+                    frame.ops.into_iter().for_each(&mut *change);
+                    self.last = wanted;
+                } else if frame.durable >= wanted {
+                    let (last, number) = (frame.number - 1, frame.number);
+                    return Err(format!(
+                        "{path}: the frames {wanted} to {last} were on disk, and are missing before frame {number}: the \
+                         folder is damaged or incomplete"
+                    )
+                    .into());
+                } else if frame.number > wanted {
+                    unused += 1;
+                    file.unused_after = Some(wanted);
                 }
-                number = reader.next()?;
             }
+            if frames.skipped > 0 {
+                let bytes = frames.skipped;
+                tracing::warn!(%path, bytes, "the log has something that is no frame, as after a crash, which is ignored");
+            }
+        }
+        if unused > 0 {
+            let missing = self.last + 1;
+            tracing::error!(
+                unused,
+                missing,
+                "frames of the log are not used, because one is missing before them"
+            );
         }
         Ok(self.last)
     }
 
     /// Empties the log: all of it is in the database. The system has that on disk, too: behind a gap there may be frames
-    /// that were ignored, and whose numbers are used again.
-    pub fn clear(&mut self) -> io::Result<()> {
+    /// that were ignored, and whose numbers are used again. A copy of these stays: after a crash of the system they are the
+    /// last second, but damage of the disk looks the same.
+    pub fn clear(&mut self) -> Result<(), Error> {
         self.files.iter_mut().try_for_each(|it| {
-            it.clear()?;
-            it.file.sync_all()
+            let cleared = it
+                .copy_unused()
+                .and_then(|()| it.clear())
+                .and_then(|()| it.file.sync_all());
+            cleared.map_err(|error| it.named(&error).into())
         })
     }
 
@@ -128,7 +141,8 @@ impl Log {
         self.make_room(saved)?;
         let number = self.last + 1;
         let file = &mut self.files[self.current];
-        let written = write_frame(&file.file, number, ops).and_then(|len| {
+        let durable = if self.is_synced { self.last } else { saved };
+        let written = write_frame(&file.file, number, durable, ops).and_then(|len| {
             if self.is_synced {
                 file.file.sync_data()?;
             }
@@ -165,20 +179,64 @@ impl Log {
 }
 
 impl LogFile {
-    fn open(path: PathBuf) -> Result<LogFile, Error> {
+    fn open(path: PathBuf, is_new: bool) -> Result<LogFile, Error> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
+        options
+            .read(true)
+            .write(true)
+            .create(is_new)
+            .truncate(false);
         let file = options
             .open(&path)
             .and_then(|file| file.sync_all().map(|()| file))
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    format!(
+                        "{}: the file is missing: the folder is incomplete",
+                        path.display()
+                    )
+                }
+                _ => format!("{}: {error}", path.display()),
+            })?;
         Ok(LogFile {
             path,
             file,
             len: 0,
             last: 0,
             is_torn: false,
+            unused_after: None,
         })
+    }
+
+    fn read(&mut self) -> io::Result<Frames> {
+        let mut data = Vec::new();
+        let read = self
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.read_to_end(&mut data));
+        match read {
+            Ok(_) => Ok(Frames::new(data.into())),
+            Err(error) => Err(self.named(&error)),
+        }
+    }
+
+    /// The error, with the name of the file.
+    fn named(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+
+    /// Copies the file if it has frames that are not used.
+    fn copy_unused(&mut self) -> io::Result<()> {
+        if let Some(missing) = self.unused_after.take() {
+            let mut copy = self.path.clone().into_os_string();
+            copy.push(format!(".damaged-{missing}"));
+            fs::copy(&self.path, &copy)?;
+            tracing::error!(
+                ?copy,
+                "the frames of the log that are not used are in this copy"
+            );
+        }
+        Ok(())
     }
 
     fn clear(&mut self) -> io::Result<()> {
@@ -198,176 +256,10 @@ impl LogFile {
     }
 }
 
-/// Returns the number of bytes.
-fn write_frame(file: &File, number: u64, ops: &[Op]) -> io::Result<u64> {
-    let mut frame = Frame {
-        file: BufWriter::with_capacity(BUFFER, file),
-        digest: Context::new(&SHA256),
-        len: 0,
-    };
-    frame.write(&[BEGIN])?;
-    frame.write(&number.to_le_bytes())?;
-    for op in ops {
-        match op {
-            Op::Clear(names) => frame.record(CLEAR, &names.start, &[&names.end])?,
-            Op::Put(name, content) => frame.record(PUT, name, &[content])?,
-            Op::PutWithHead(name, head, rest) => frame.record(PUT, name, &[head, rest])?,
-            Op::PutElements(prefix, value, _) => {
-                let mut outcome = Ok(());
-                each_row(prefix, value, |name, head, content| {
-                    if outcome.is_ok() {
-                        outcome = frame.record(PUT, name, &[head, content]);
-                    }
-                });
-                outcome?;
-            }
-            Op::Delete(name) => frame.record(DELETE, name, &[])?,
-        }
-    }
-    frame.write(&[END])?;
-    let digest = frame.digest.clone().finish();
-    frame.write(&digest.as_ref()[..8])?;
-    frame.file.flush()?;
-    Ok(frame.len)
-}
-
-struct Frame<'a> {
-    file: BufWriter<&'a File>,
-    digest: Context,
-    len: u64,
-}
-
-impl Frame<'_> {
-    fn record(&mut self, kind: u8, name: &[u8], content: &[&[u8]]) -> io::Result<()> {
-        let len: usize = content.iter().map(|it| it.len()).sum();
-        self.write(&[kind])?;
-        self.write(&(name.len() as u64).to_le_bytes())?;
-        self.write(&(len as u64).to_le_bytes())?;
-        self.write(name)?;
-        content.iter().try_for_each(|it| self.write(it))
-    }
-
-    fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        self.digest.update(data);
-        self.len += data.len() as u64;
-        self.file.write_all(data)
-    }
-}
-
-/// Reads a file from its beginning.
-struct Reader<'a> {
-    path: &'a Path,
-    file: BufReader<&'a File>,
-    digest: Context,
-    /// How many bytes follow.
-    left: u64,
-}
-
-impl<'a> Reader<'a> {
-    fn new(of: &'a mut LogFile) -> io::Result<Reader<'a>> {
-        of.file.seek(SeekFrom::Start(0))?;
-        let left = of.file.metadata()?.len();
-        Ok(Reader {
-            path: &of.path,
-            file: BufReader::with_capacity(BUFFER, &of.file),
-            digest: Context::new(&SHA256),
-            left,
-        })
-    }
-
-    /// The number of the next frame, if there is one.
-    fn next(&mut self) -> io::Result<Option<u64>> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        match self.number() {
-            Ok(number) => Ok(Some(number)),
-            Err(error) if is_damage(&error) => {
-                let path = self.path.display();
-                tracing::warn!(%path, "the log ends with something that is no frame, which is ignored");
-                Ok(None)
-            }
-            Err(error) => Err(self.named(&error)),
-        }
-    }
-
-    /// The error, with the name of the file.
-    fn named(&self, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
-    }
-
-    fn number(&mut self) -> io::Result<u64> {
-        self.digest = Context::new(&SHA256);
-        match self.array()? {
-            [BEGIN] => Ok(u64::from_le_bytes(self.array()?)),
-            _ => Err(damaged()),
-        }
-    }
-
-    /// The changes of the frame whose number was read.
-    fn changes(&mut self, number: u64) -> io::Result<Vec<Op>> {
-        let mut ops = Vec::new();
-        loop {
-            let [kind] = self.array()?;
-            if kind == END {
-                break;
-            }
-            let (name, content) = (u64::from_le_bytes(self.array()?), self.array()?);
-            let name = self.bytes(name)?;
-            let content = self.bytes(u64::from_le_bytes(content))?;
-            ops.push(match kind {
-                CLEAR => Op::Clear(name..content),
-                PUT => Op::Put(name, Bytes::from(content)),
-                DELETE => Op::Delete(name),
-                _ => return Err(damaged()),
-            });
-        }
-        let digest = self.digest.clone().finish();
-        let stored: [u8; 8] = self.array()?;
-        match number > 0 && digest.as_ref()[..8] == stored {
-            true => Ok(ops),
-            false => Err(damaged()),
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let mut data = [0; N];
-        self.read(&mut data)?;
-        Ok(data)
-    }
-
-    fn bytes(&mut self, len: u64) -> io::Result<Vec<u8>> {
-        // What is not there needs no memory.
-        if len > self.left {
-            return Err(damaged());
-        }
-        let mut data = vec![0; len as usize];
-        self.read(&mut data)?;
-        Ok(data)
-    }
-
-    fn read(&mut self, data: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact(data)?;
-        self.left = self.left.saturating_sub(data.len() as u64);
-        self.digest.update(data);
-        Ok(())
-    }
-}
-
-/// Whether the file is damaged or too short, and can be read.
-fn is_damage(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-    )
-}
-
-fn damaged() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it is not complete")
-}
-
 #[cfg(test)]
 mod tests {
+    use asynchat::bytes::Bytes;
+
     use super::*;
 
     fn put(text: &str) -> [Op; 1] {
@@ -377,10 +269,14 @@ mod tests {
         )]
     }
 
+    fn open(dir: &Path, is_synced: bool) -> Log {
+        Log::open(dir, is_synced, 0).unwrap()
+    }
+
     /// What is in the log behind this frame, and the number of the last one.
     fn replayed(dir: &Path, after: u64) -> (Vec<String>, u64) {
         let mut names = Vec::new();
-        let mut log = Log::open(dir, false).unwrap();
+        let mut log = open(dir, false);
         let last = log.replay(after, &mut |op| match op {
             Op::Put(name, content) => {
                 assert_eq!(name, content);
@@ -391,11 +287,16 @@ mod tests {
         (names, last.unwrap())
     }
 
+    fn refusal(dir: &Path, after: u64) -> String {
+        let outcome = open(dir, false).replay(after, &mut |_| ());
+        outcome.unwrap_err().to_string()
+    }
+
     #[test]
     fn what_was_appended_is_read_up_to_the_first_frame_that_is_not_complete() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kvd.log.1");
-        let mut log = Log::open(dir.path(), true).unwrap();
+        let mut log = open(dir.path(), true);
         let mut ends = vec![0];
         for (at, text) in ["a", "bb", "ccc"].into_iter().enumerate() {
             assert_eq!(log.append(&put(text), 0).unwrap(), at as u64 + 1);
@@ -413,22 +314,131 @@ mod tests {
             let (names, last) = replayed(dir.path(), 0);
             assert_eq!((names.len(), last), (complete, complete as u64), "{cut}");
         }
-        for at in 0..whole.len() {
+        for at in ends[2] as usize..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0x41;
             std::fs::write(&path, &damaged).unwrap();
-            let frame = ends.iter().rposition(|end| *end <= at as u64).unwrap();
-            assert_eq!(replayed(dir.path(), 0).1, frame as u64, "{at}");
+            assert_eq!(replayed(dir.path(), 0).1, 2, "{at}");
         }
         std::fs::write(&path, [&whole[..], &[0; 100]].concat()).unwrap();
         assert_eq!(replayed(dir.path(), 0).1, 3);
+    }
+
+    /// No crash damages what was on disk.
+    #[test]
+    fn a_damaged_frame_that_was_on_disk_before_the_last_one_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kvd.log.1");
+        let mut log = open(dir.path(), true);
+        for text in ["a", "bb"] {
+            log.append(&put(text), 0).unwrap();
+        }
+        let end = std::fs::metadata(&path).unwrap().len();
+        log.append(&put("ccc"), 0).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..end as usize {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0x41;
+            std::fs::write(&path, &damaged).unwrap();
+            let error = refusal(dir.path(), 0);
+            assert!(error.contains("kvd.log.1: the frames "), "{at}: {error}");
+            assert!(error.contains("are missing before frame "), "{at}: {error}");
+        }
+        // What is in the database already may be damaged.
+        let mut damaged = whole;
+        damaged[20] ^= 0x41;
+        std::fs::write(&path, &damaged).unwrap();
+        assert_eq!(replayed(dir.path(), 1).1, 3);
+    }
+
+    /// The system writes the last second to the disk in any order.
+    #[test]
+    fn frames_behind_a_gap_that_a_crash_may_leave_are_not_used_and_stay_in_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kvd.log.1");
+        let mut log = open(dir.path(), false);
+        let mut ends = vec![0];
+        for (saved, text) in [(0, "a"), (1, "bb"), (1, "ccc"), (1, "dddd")] {
+            log.append(&put(text), saved).unwrap();
+            ends.push(std::fs::metadata(&path).unwrap().len() as usize);
+        }
+        let whole = std::fs::read(&path).unwrap();
+        let with_gap = |frame: usize| {
+            let mut torn = whole.clone();
+            torn[ends[frame - 1]..ends[frame]].fill(0);
+            std::fs::write(&path, &torn).unwrap();
+            torn
+        };
+        let torn = with_gap(3);
+        let (names, last) = replayed(dir.path(), 0);
+        assert_eq!((names.len(), last), (2, 2));
+        let mut log = open(dir.path(), false);
+        log.replay(1, &mut |_| ()).unwrap();
+        log.clear().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"");
+        let copy = dir.path().join("kvd.log.1.damaged-3");
+        assert_eq!(std::fs::read(copy).unwrap(), torn);
+        // The first one was on disk: the others say so.
+        with_gap(1);
+        refusal(dir.path(), 0);
+        assert_eq!(replayed(dir.path(), 1).1, 4);
+    }
+
+    #[test]
+    fn a_log_that_begins_behind_the_database_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = open(dir.path(), false);
+        log.replay(7, &mut |_| ()).unwrap();
+        assert_eq!(log.append(&put("a"), 7).unwrap(), 8);
+        assert_eq!(replayed(dir.path(), 7).1, 8);
+        for after in [0, 6] {
+            let error = refusal(dir.path(), after);
+            assert!(error.contains("to 7 were on disk"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_unless_the_folder_is_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let remove = |name| fs::remove_file(dir.path().join(name)).unwrap();
+        let refused = |name: &str, saved| {
+            let error = Log::open(dir.path(), false, saved).map(drop).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+        };
+        open(dir.path(), false);
+        remove("kvd.log.1");
+        refused("kvd.log.1: ", 0);
+        remove("kvd.log.2");
+        refused("kvd.log.1: ", 1);
+        // As after a crash between the creation of the two.
+        open(dir.path(), false);
+        remove("kvd.log.2");
+        let mut log = open(dir.path(), false);
+        log.append(&put("a"), 0).unwrap();
+        remove("kvd.log.2");
+        refused("kvd.log.2: ", 0);
+    }
+
+    #[test]
+    fn frames_of_earlier_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), false);
+        let mut frame = b"B".to_vec();
+        frame.extend(1u64.to_le_bytes());
+        frame.push(b'P');
+        frame.extend([1u64.to_le_bytes(), 1u64.to_le_bytes()].concat());
+        frame.extend(b"aaE");
+        let digest = ring::digest::digest(&ring::digest::SHA256, &frame);
+        frame.extend(&digest.as_ref()[..8]);
+        std::fs::write(dir.path().join("kvd.log.1"), frame).unwrap();
+        assert_eq!(replayed(dir.path(), 0), (vec!["a".into()], 1));
     }
 
     /// The log would be emptied after that.
     #[test]
     fn a_file_that_cannot_be_read_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = Log::open(dir.path(), false).unwrap();
+        let mut log = open(dir.path(), false);
         log.append(&put("a"), 0).unwrap();
         let path = dir.path().join("kvd.log.1");
         log.files[0].file = OpenOptions::new().write(true).open(&path).unwrap();
@@ -443,7 +453,7 @@ mod tests {
             let path = dir.path().join(format!("kvd.log.{number}"));
             std::fs::metadata(path).unwrap().len()
         };
-        let mut log = Log::open(dir.path(), false).unwrap();
+        let mut log = open(dir.path(), false);
         let large = "x".repeat(MANY_BYTES as usize);
         log.append(&put(&large), 0).unwrap();
         log.append(&put("a"), 0).unwrap();
@@ -461,6 +471,6 @@ mod tests {
             (vec!["a".into(), large, "b".into(), "c".into()], 5)
         );
         // What is missing is not skipped.
-        assert_eq!(replayed(dir.path(), 0), (vec![], 0));
+        refusal(dir.path(), 0);
     }
 }

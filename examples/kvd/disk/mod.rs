@@ -1,24 +1,28 @@
 //! The keyspace on disk: a log, and a database of redb.
 //!
 //! The databases collect which keys and elements have changed. `changes.rs` makes rows (`rows.rs`) of them, once in a turn of a loop,
-//! and of many changes some at a time. A thread (`writer.rs`) appends them to the log (`log.rs`), and only then the
-//! replies of that turn are sent (`delayed.rs`). A second thread (`saver.rs`) collects what is in the log
-//! (`unsaved.rs`), and puts it into redb from time to time (`tables.rs`). When the server starts, it puts the rest of the log there,
-//! and reads the keyspace from the rows (`loader.rs`). Only one server has the folder (`lock.rs`).
+//! and of many changes some at a time. A thread (`writer.rs`) appends them to the log (`log.rs`, `frames.rs`), and only
+//! then the replies of that turn are sent (`delayed.rs`). A second one syncs the log once a second (`syncer.rs`). A third
+//! one (`saver.rs`) collects what is in the log (`unsaved.rs`), and puts it into redb from time to time (`saved.rs`,
+//! `tables.rs`). When the server starts, it puts the rest of the log there, and reads the keyspace from the rows
+//! (`loader.rs`). Only one server has the folder (`folder.rs`).
 
 mod changes;
 mod clear;
 pub mod delayed;
+mod folder;
+mod frames;
 pub mod journal;
 mod later;
 pub mod loader;
-mod lock;
 pub mod log;
 mod names;
 mod retry;
 pub mod rows;
+mod saved;
 pub mod saver;
 pub mod status;
+mod syncer;
 mod table;
 mod tables;
 pub mod unsaved;

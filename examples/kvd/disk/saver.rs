@@ -4,22 +4,16 @@
 //! nothing is lost, because it is in the log. Between these transactions it removes the rows of values that were removed.
 
 use std::mem;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use redb::Database;
-
 use super::Error;
 use super::delayed::Delayed;
-use super::log::Log;
 use super::rows::Op;
 use super::status::Status;
-use super::tables;
 use super::unsaved::Unsaved;
 use super::writer::Save;
-use crate::store::keyspace::Keyspace;
 
 /// After a failure a thread tries again after this time, which doubles each time up to the second one.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,9 +21,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(8);
 
 /// So many bytes are saved at once. Up to four times as many may wait.
 const MANY_BYTES: usize = 16 << 20;
-
-/// redb's cache. The keyspace is in memory anyway.
-const CACHE: usize = 64 << 20;
 
 /// What is in the log.
 pub struct Logged {
@@ -112,71 +103,5 @@ pub fn save_batches(
         if is_over {
             return outcome.map(drop);
         }
-    }
-}
-
-/// The database. After an error of the disk it is opened again: redb refuses all work until then.
-pub struct Saved {
-    path: PathBuf,
-    database: Option<Database>,
-}
-
-impl Saved {
-    pub fn open(path: PathBuf) -> Result<Saved, Error> {
-        let mut saved = Saved {
-            path,
-            database: None,
-        };
-        match saved.database() {
-            Ok(_) => Ok(saved),
-            Err(error) => Err(saved.named(&error)),
-        }
-    }
-
-    /// The error, with the name of the file.
-    fn named(&self, error: &Error) -> Error {
-        format!("{}: {error}", self.path.display()).into()
-    }
-
-    fn database(&mut self) -> Result<&Database, Error> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => Database::builder()
-                .set_cache_size(CACHE)
-                .create(&self.path)?,
-        };
-        Ok(self.database.insert(database))
-    }
-
-    /// Reads all keys, with the changes that are in the log only, and the number of the last frame of the log.
-    pub fn load(&mut self, log: &mut Log) -> Result<(Keyspace, u64), Error> {
-        self.replay(log)
-            .and_then(|last| Ok((tables::load(self.database()?)?, last)))
-            .map_err(|error| self.named(&error))
-    }
-
-    fn replay(&mut self, log: &mut Log) -> Result<u64, Error> {
-        let saved = tables::prepare(self.database()?)?;
-        let mut unsaved = Unsaved::default();
-        let number = log.replay(saved, &mut |op| unsaved.add(op))?;
-        if !unsaved.is_empty() {
-            self.save(number, &unsaved)?;
-            let frames = number - saved;
-            tracing::info!(frames, "the changes in the log are in the database");
-        }
-        log.clear()?;
-        Ok(number)
-    }
-
-    /// Does all of it, durably, or nothing. `number` is that of the last frame of the log. Some dead rows are removed,
-    /// too. Returns whether there are more of these.
-    pub fn save(&mut self, number: u64, unsaved: &Unsaved) -> Result<bool, Error> {
-        let outcome = self
-            .database()
-            .and_then(|database| tables::save(database, number, unsaved));
-        if outcome.is_err() {
-            self.database = None;
-        }
-        outcome
     }
 }

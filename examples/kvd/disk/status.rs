@@ -10,6 +10,8 @@ const MOST_WAITING: usize = 64 << 20;
 
 #[derive(Default)]
 pub struct Status {
+    /// Whether a reply follows durability: `--appendfsync always`.
+    pub is_synced: bool,
     pub log: Health,
     pub database: Health,
     /// How many commands that write were executed.
@@ -23,6 +25,13 @@ pub struct Status {
 }
 
 impl Status {
+    pub fn new(is_synced: bool) -> Status {
+        Status {
+            is_synced,
+            ..Status::default()
+        }
+    }
+
     /// A command that writes is executed.
     pub fn note_write(&self) {
         self.executed.fetch_add(1, Ordering::Relaxed);

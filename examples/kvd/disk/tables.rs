@@ -26,8 +26,9 @@ const DEAD: RowsDefinition = TableDefinition::new("dead");
 /// The number of the last frame of the log that is in the rows, and the format of these.
 const SAVED: TableDefinition<'_, &str, u64> = TableDefinition::new("saved");
 
-/// That of `names.rs` and `rows.rs`.
-const FORMAT: u64 = 2;
+/// That of `names.rs` and `rows.rs`, and of the log. Format 2 has the same rows, and its log can be read, too.
+const FORMAT: u64 = 3;
+const OLDEST: u64 = 2;
 
 /// The table of format 1, which had all rows.
 const OLD: &str = "rows";
@@ -47,8 +48,8 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
         let mut table = transaction.open_table(SAVED)?;
         let format = table.get("format")?.map(|it| it.value());
         let format = format.unwrap_or(if is_old { 1 } else { FORMAT });
-        if format != FORMAT {
-            let age = if format < FORMAT {
+        if !(OLDEST..=FORMAT).contains(&format) {
+            let age = if format < OLDEST {
                 "an older"
             } else {
                 "a newer"
@@ -400,11 +401,11 @@ mod tests {
         let transaction = database.begin_write()?;
         // What an older version does first with a folder in this format.
         assert!(transaction.open_table(OLD_ROWS).is_err());
-        transaction.open_table(SAVED)?.insert("format", 3)?;
+        transaction.open_table(SAVED)?.insert("format", 4)?;
         transaction.commit()?;
         let error = prepare(&database).map(drop).map_err(|it| it.to_string());
         assert!(
-            error.is_err_and(|it| it.starts_with("a newer version") && it.contains("format 3,"))
+            error.is_err_and(|it| it.starts_with("a newer version") && it.contains("format 4,"))
         );
         let database = Database::create(scene.dir.path().join("old.redb"))?;
         let transaction = database.begin_write()?;

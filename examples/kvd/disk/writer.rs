@@ -1,10 +1,13 @@
 //! The thread that appends to the log.
 //!
 //! It takes all batches that wait, and appends them as one frame. Only then it sends the replies that wait for them. If
-//! the disk is full, commands that were executed are answered with an error, which says that their changes are in memory.
-//! The thread keeps these, and tries again after some time (`retry.rs`), whatever comes meanwhile: keys that expire are
-//! changes, too. New commands that write are refused.
+//! the disk is full, the thread keeps the changes, and tries again after some time (`retry.rs`), whatever comes meanwhile:
+//! keys that expire are changes, too. New commands that write are refused. Commands that were executed have their
+//! replies, as in Redis: these promise nothing about the last second. With `always` they promise that the change is on
+//! disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
+//! command has removed waits until there is room, because nobody else has that any more.
 
+use std::fs::File;
 use std::mem;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -15,15 +18,20 @@ use std::time::{Duration, Instant};
 
 use super::Error;
 use super::delayed::{Delayed, not_written};
+use super::folder::{self, lock, sync_folder};
 use super::journal::AppendFsync;
-use super::lock::{create, lock};
 use super::log::Log;
 use super::retry::Retry;
 use super::rows::Op;
-use super::saver::{Logged, Saved, save_batches};
+use super::saved::Saved;
+use super::saver::{Logged, save_batches};
 use super::status::{Alive, DIED, Status};
+use super::syncer::Syncer;
 use super::unsaved::Unsaved;
 use crate::store::keyspace::Keyspace;
+
+/// How long changes may be given to the system only, with `everysec`.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What was changed since the last batch, on all workers, and the replies of one of them.
 pub struct Batch {
@@ -60,6 +68,8 @@ pub struct Files {
     pub last: u64,
     /// How long changes may be in the log only.
     pub interval: Duration,
+    /// Whether what is appended is on disk then, and not only given to the system.
+    pub is_synced: bool,
 }
 
 /// The threads, while they can be reached.
@@ -83,17 +93,31 @@ impl Writer {
         sync: AppendFsync,
         on_death: impl Fn() + Send + Sync + 'static,
     ) -> Result<(Writer, Keyspace), Error> {
-        create(dir)?;
+        folder::create(dir)?;
         // Both threads hold it, as long as they may write.
         let lock = Arc::new(lock(dir)?);
         let of_saver = Arc::clone(&lock);
-        let mut saved = Saved::open(dir.join("kvd.redb"))?;
-        let mut log = Log::open(dir, sync == AppendFsync::Always)?;
+        let mut saved = Saved::open(folder::database(dir)?)?;
+        // The name of the database is on disk before those of the log.
+        sync_folder(dir)?;
+        let mut log = Log::open(dir, sync == AppendFsync::Always, saved.number)?;
         let (keyspace, last) = saved.load(&mut log)?;
+        let syncer = match sync {
+            AppendFsync::Everysec => {
+                let files = log.handles()?;
+                let sync = move || files.iter().try_for_each(File::sync_data);
+                Some(Syncer::start(SYNC_INTERVAL, sync)?)
+            }
+            AppendFsync::Always | AppendFsync::No => None,
+        };
         let files = Files {
             append: Box::new(move |ops, saved| {
                 let _ = &lock;
-                log.append(ops, saved)
+                let number = log.append(ops, saved)?;
+                if let Some(syncer) = &syncer {
+                    syncer.note_append();
+                }
+                Ok(number)
             }),
             save: Box::new(move |number, unsaved| {
                 let _ = &of_saver;
@@ -101,8 +125,22 @@ impl Writer {
             }),
             last,
             interval: sync.interval(),
+            is_synced: sync == AppendFsync::Always,
         };
         Ok((Writer::start(files, on_death)?, keyspace))
+    }
+
+    /// Reads what is in `dir` as a start does. Returns the number of keys.
+    pub fn check(dir: &Path) -> Result<usize, Error> {
+        let _lock = lock(dir)?;
+        let path = folder::database(dir)?;
+        if !path.exists() {
+            return Err(format!("{}: the file is missing", path.display()).into());
+        }
+        let mut saved = Saved::open(path)?;
+        let mut log = Log::open(dir, false, saved.number)?;
+        let (mut keyspace, _) = saved.load(&mut log)?;
+        Ok(keyspace.databases().map(|it| it.len()).sum())
     }
 
     /// Starts the threads.
@@ -115,10 +153,11 @@ impl Writer {
             mut save,
             last,
             interval,
+            is_synced,
         } = files;
         let (batches, waiting) = mpsc::channel();
         let (to_saver, logged) = mpsc::channel();
-        let status = Arc::new(Status::default());
+        let status = Arc::new(Status::new(is_synced));
         status.saved.store(last, Ordering::Release);
         let on_death: Arc<dyn Fn() + Send + Sync> = Arc::new(on_death);
         let alive = || Alive::new(&status, &on_death);
@@ -203,6 +242,8 @@ fn log_batches(
 ) -> Result<(), Error> {
     // What could not be written.
     let mut ops: Vec<Op> = Vec::new();
+    // The replies that wait for it.
+    let mut delayed: Vec<Delayed> = Vec::new();
     let (mut size, mut executed) = (0, 0);
     let mut retry = Retry::default();
     loop {
@@ -211,7 +252,6 @@ fn log_batches(
             true => waiting.recv_timeout(retry.left(clock())),
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
-        let mut delayed: Vec<Delayed> = Vec::new();
         for batch in first.into_iter().chain(waiting.try_iter()) {
             size += batch.size();
             executed = batch.executed;
@@ -219,8 +259,8 @@ fn log_batches(
             delayed.extend(batch.delayed);
         }
         if !is_over && retry.left(clock()) > Duration::ZERO {
-            let why = not_written(&status.log.failure().unwrap_or_default());
-            delayed.into_iter().for_each(|it| it.refuse(&why, status));
+            let why = status.log.failure().unwrap_or_default();
+            answer_after_failure(&mut delayed, &why, status);
             continue;
         }
         let outcome = match ops.is_empty() {
@@ -236,17 +276,14 @@ fn log_batches(
             Ok(last) => {
                 number = last;
                 status.set_logged(executed);
-                for it in delayed {
+                for it in delayed.drain(..) {
                     match it.waits_for_database {
                         true => for_later.push(it),
                         false => it.send(status),
                     }
                 }
             }
-            Err(error) => {
-                let why = not_written(&error.to_string());
-                delayed.into_iter().for_each(|it| it.refuse(&why, status));
-            }
+            Err(error) => answer_after_failure(&mut delayed, &error.to_string(), status),
         }
         // At the end the database may still have room for what the log has not.
         if !has_failed || is_over {
@@ -261,6 +298,18 @@ fn log_batches(
         }
         if is_over {
             return Ok(());
+        }
+    }
+}
+
+/// Sends the replies that need not wait until the log can be written.
+fn answer_after_failure(delayed: &mut Vec<Delayed>, why: &str, status: &Status) {
+    let error = not_written(why);
+    for it in mem::take(delayed) {
+        match status.is_synced {
+            false => it.send(status),
+            true if it.has_taken => delayed.push(it),
+            true => it.refuse(&error, status),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::Server;
 use super::client::{Blocked, Client};
 use super::session::{Session, skip_reply};
 use super::shared::{Data, lock};
-use crate::commands::{Context, Mode, PANICKED};
+use crate::commands::{Context, Mode, PANICKED, flag};
 use crate::resp::reply::{Part, Reply};
 use crate::store::text::Text;
 use crate::store::value::Value;
@@ -50,6 +50,7 @@ pub enum Outcome {
 struct End {
     reply: Vec<Part>,
     has_written: bool,
+    has_taken: bool,
     timer: Option<TimerId>,
 }
 
@@ -132,6 +133,7 @@ pub fn end_wait(client: &Client, mut reply: Reply, timer: Option<TimerId>) {
     let end = End {
         reply: reply.take_parts(),
         has_written: reply.has_written,
+        has_taken: reply.has_taken,
         timer,
     };
     client.post(|session| session.end_wait(end));
@@ -183,6 +185,7 @@ impl Server {
         let mut reply = Reply {
             resp3: client.resp3.load(),
             has_written: true,
+            has_taken: blocked.command.flags & flag::TAKES != 0,
             ..Reply::default()
         };
         let mut outcome = Ok(());
@@ -223,6 +226,7 @@ impl Session {
         let mut reply = Reply {
             parts: end.reply,
             has_written: end.has_written,
+            has_taken: end.has_taken,
             ..Reply::default()
         };
         skip_reply(&self.client, &mut reply);

@@ -21,6 +21,7 @@ fn files() -> Files {
         save: Box::new(|_, _| Ok(false)),
         last: 0,
         interval: Duration::ZERO,
+        is_synced: true,
     }
 }
 
@@ -34,16 +35,25 @@ fn scene_with(files: Files) -> Result<Scene> {
 }
 
 /// A disk that writes when the test says so, and with which outcome.
-struct Disk {
-    outcomes: Sender<Result<(), &'static str>>,
-    scene: Scene,
+pub struct Disk {
+    pub outcomes: Sender<Result<(), &'static str>>,
+    pub scene: Scene,
 }
 
 impl Disk {
     /// The log is written when the test says so.
-    fn log() -> Result<Disk> {
+    pub fn log() -> Result<Disk> {
         Disk::new(|mut next| Files {
             append: Box::new(move |_, _| next().map(|()| 1)),
+            ..files()
+        })
+    }
+
+    /// So is this one, but replies do not follow durability: `everysec` and `no`.
+    pub fn unsynced_log() -> Result<Disk> {
+        Disk::new(|mut next| Files {
+            append: Box::new(move |_, _| next().map(|()| 1)),
+            is_synced: false,
             ..files()
         })
     }
@@ -78,7 +88,7 @@ impl Disk {
     }
 
     /// Every attempt succeeds from now on.
-    fn works(self) -> Disk {
+    pub fn works(self) -> Disk {
         Disk {
             outcomes: mpsc::channel().0,
             ..self
@@ -86,7 +96,7 @@ impl Disk {
     }
 
     /// Lets the loop run until this is the case.
-    fn until(&self, mut is_so: impl FnMut() -> Result<bool>) -> Result {
+    pub fn until(&self, mut is_so: impl FnMut() -> Result<bool>) -> Result {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so()? {
             assert!(Instant::now() < deadline, "it does not happen");
@@ -97,13 +107,13 @@ impl Disk {
     }
 
     /// Lets the loop run until all changes are in the log.
-    fn until_logged(&self) -> Result {
+    pub fn until_logged(&self) -> Result {
         let disk = self.scene.shared.disk.as_ref();
         self.until(|| Ok(disk.is_some_and(|writer| !writer.status.is_pending())))
     }
 
     /// Waits until a client has received exactly this.
-    fn expect(&self, client: &Peer, wanted: &str) -> Result {
+    pub fn expect(&self, client: &Peer, wanted: &str) -> Result {
         let mut all = String::new();
         self.until(|| {
             all += &received(client);
@@ -182,63 +192,6 @@ fn a_long_reply_that_waits_is_sent_in_parts() -> Result {
     disk.expect(&client, "+OK ")?;
     let element = format!("$100000 {value} ");
     disk.expect(&reader, &format!("*21 {}$1 1 ", element.repeat(21)))
-}
-
-#[test]
-fn commands_executed_before_the_disk_was_full_are_answered_with_an_error_and_others_refused()
--> Result {
-    let disk = Disk::log()?;
-    let clients = [
-        disk.scene.client()?,
-        disk.scene.client()?,
-        disk.scene.client()?,
-        disk.scene.client()?,
-    ];
-    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
-    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
-    // The number of replies is not that of the requests.
-    for (client, script) in clients.iter().zip([
-        "INCR n\nINCR n\nGET n\nINCR n\nBLPOP l 0\n",
-        "INCR n\nCLIENT REPLY OFF\nINCR n\nCLIENT REPLY ON\n",
-        "MULTI\nHELLO 3\nSUBSCRIBE c\nINCR n\nEXEC\n",
-        "GET n\n",
-    ]) {
-        client.send(script.replace('\n', "\r\n"));
-    }
-    disk.scene.network.settle(&disk.scene.event_loop)?;
-    disk.outcomes.send(Err("full"))?;
-    let refusal = "-MISCONF Errors writing to the AOF file: full";
-    let executed = format!(
-        "{refusal}. The command was executed: its change is in memory, and is written when that is possible "
-    );
-    let e = &executed;
-    disk.expect(&clients[0], &format!("{e}{e}$1 2 {e}"))?;
-    disk.expect(&clients[1], &format!("{e}+OK "))?;
-    disk.expect(&clients[2], &format!("+OK +QUEUED +QUEUED +QUEUED {e}"))?;
-    disk.expect(&clients[3], "$1 6 ")?;
-    assert!(
-        disk.scene
-            .ask(&other, "INFO persistence\n")?
-            .contains("status:err")
-    );
-    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, format!("{refusal} "));
-    assert_eq!(
-        disk.scene.ask(&queued, "EXEC\nGET n\n")?,
-        refusal.replace("-", "-EXECABORT Transaction discarded because of: ") + " $1 6 "
-    );
-    let disk = disk.works();
-    disk.until(|| {
-        Ok(disk
-            .scene
-            .ask(&other, "INFO persistence\n")?
-            .contains("status:ok"))
-    })?;
-    other.send("INCR n\r\n");
-    disk.expect(&other, ":7 ")?;
-    for client in &clients {
-        assert_eq!(received(client), "");
-    }
-    Ok(())
 }
 
 #[test]
@@ -531,45 +484,6 @@ fn a_client_that_does_not_read_its_delayed_replies_is_not_served_any_more() -> R
     assert!(number < 500, "{number} commands");
     reader.start_reading(usize::MAX);
     disk.expect(&reader, &format!("$1000 {value} ").repeat(4_000))
-}
-
-/// The error takes the place of the reply of EXEC: once, whatever CLIENT REPLY says in it, and without the messages.
-#[test]
-fn a_transaction_that_cannot_be_written_has_one_error_and_its_messages() -> Result {
-    let disk = Disk::log()?;
-    let clients = [
-        disk.scene.client()?,
-        disk.scene.client()?,
-        disk.scene.client()?,
-    ];
-    for (client, script) in clients.iter().zip([
-        "MULTI\nSET k 1\nCLIENT REPLY OFF\nSET k 2\nCLIENT REPLY ON\nSET k 3\nEXEC\nPING\n",
-        "MULTI\nSET k 1\nCLIENT REPLY SKIP\nSET k 2\nEXEC\nPING\nPING\n",
-        "HELLO 3\nSUBSCRIBE c\nMULTI\nPUBLISH c a\nSET k 1\nPUBLISH c b\nEXEC\nPING\n",
-    ]) {
-        client.send(script.replace('\n', "\r\n"));
-    }
-    disk.scene.network.settle(&disk.scene.event_loop)?;
-    disk.outcomes.send(Err("full"))?;
-    let error = "-MISCONF Errors writing to the AOF file: full. The command was executed: its change is in memory, and is \
-                 written when that is possible ";
-    disk.expect(
-        &clients[0],
-        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(5)),
-    )?;
-    disk.expect(
-        &clients[1],
-        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(3)),
-    )?;
-    let mut reply = String::new();
-    disk.until(|| {
-        reply += &received(&clients[2]);
-        Ok(reply.ends_with("+PONG "))
-    })?;
-    let message = |content| format!(">3 $7 message $1 c $1 {content} ");
-    let wanted = format!("{error}{}{}+PONG ", message("a"), message("b"));
-    assert!(reply.ends_with(&wanted), "{reply}");
-    Ok(())
 }
 
 /// A database that sends how much it has to do.

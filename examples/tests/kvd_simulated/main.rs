@@ -13,6 +13,7 @@ mod commands;
 #[path = "../../kvd/disk/mod.rs"]
 mod disk;
 mod durable;
+mod full_disk;
 mod large;
 mod long;
 mod messages;

@@ -4,9 +4,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::log::NAMES;
 
 /// Creates the folder if it is missing. Its name is on disk then, too.
 pub fn create(dir: &Path) -> io::Result<()> {
@@ -52,9 +53,36 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
         Ok(file)
     });
     locked.map_err(|error| {
-        let why = "another server may be using this folder";
-        format!("{}: {error}: {why}", path.display()).into()
+        let why = match is_locked(&error) {
+            true => ": another server is using this folder",
+            false => "",
+        };
+        format!("{}: {error}{why}", path.display()).into()
     })
+}
+
+fn is_locked(error: &io::Error) -> bool {
+    const ERROR_SHARING_VIOLATION: i32 = 32;
+    error.kind() == io::ErrorKind::WouldBlock
+        || cfg!(windows) && error.raw_os_error() == Some(ERROR_SHARING_VIOLATION)
+}
+
+/// The database in this folder. It is created and written before the log. So if there is a log, and no database, it was
+/// lost: the server would start without the keys in it.
+pub fn database(dir: &Path) -> Result<PathBuf, Error> {
+    let path = dir.join("kvd.redb");
+    let is_missing = fs::metadata(&path).map_or(true, |it| it.len() == 0);
+    if is_missing && NAMES.iter().any(|log| dir.join(log).exists()) {
+        return Err(format!(
+            "{}: the file is missing or empty, and there is a log: the folder is incomplete. Restore the file, or remove \
+             {} and {} to start without keys",
+            path.display(),
+            NAMES[0],
+            NAMES[1]
+        )
+        .into());
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -68,8 +96,38 @@ mod tests {
         create(&dir).unwrap();
         create(&dir).unwrap();
         let held = lock(&dir).unwrap();
-        assert!(lock(&dir).is_err());
+        let error = lock(&dir).unwrap_err().to_string();
+        assert!(
+            error.ends_with("another server is using this folder"),
+            "{error}"
+        );
         drop(held);
         lock(&dir).unwrap();
+    }
+
+    #[test]
+    fn an_error_that_is_no_lock_does_not_name_another_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = lock(&dir.path().join("missing")).unwrap_err().to_string();
+        assert!(
+            error.contains("kvd.lock: ") && !error.contains("server"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_log_without_a_database_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        database(dir.path()).unwrap();
+        fs::write(dir.path().join(NAMES[1]), "").unwrap();
+        let error = database(dir.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("kvd.redb: the file is missing or empty"),
+            "{error}"
+        );
+        fs::write(dir.path().join("kvd.redb"), "").unwrap();
+        assert!(database(dir.path()).is_err());
+        fs::write(dir.path().join("kvd.redb"), "something").unwrap();
+        database(dir.path()).unwrap();
     }
 }

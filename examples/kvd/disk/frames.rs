@@ -1,0 +1,193 @@
+//! The frames of the log: their bytes, both ways.
+//!
+//! ```text
+//! frame  = BEGIN number{8} durable{8} *record END digest{8}
+//! record = (CLEAR | PUT | DELETE) length-of-name{8} length-of-content{8} name content
+//! ```
+//!
+//! The numbers are little-endian. `durable` is the number of the last frame whose changes were certainly on disk before
+//! this one was written. The digest is the beginning of the SHA-256 of what comes before it in the frame. Earlier versions
+//! have written frames with OLD_BEGIN, and without `durable`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::ops::Range;
+
+use asynchat::bytes::Bytes;
+use ring::digest::{Context, SHA256, digest};
+
+use super::rows::{Op, each_row};
+
+const BEGIN: u8 = b'F';
+const OLD_BEGIN: u8 = b'B';
+const CLEAR: u8 = b'C';
+const PUT: u8 = b'P';
+const DELETE: u8 = b'D';
+const END: u8 = b'E';
+
+/// Changes of so many bytes are written with one call.
+const BUFFER: usize = 64 * 1024;
+
+/// Returns the number of bytes.
+pub fn write_frame(file: &File, number: u64, durable: u64, ops: &[Op]) -> io::Result<u64> {
+    let mut frame = Output {
+        file: BufWriter::with_capacity(BUFFER, file),
+        digest: Context::new(&SHA256),
+        len: 0,
+    };
+    frame.write(&[BEGIN])?;
+    frame.write(&number.to_le_bytes())?;
+    frame.write(&durable.to_le_bytes())?;
+    for op in ops {
+        match op {
+            Op::Clear(names) => frame.record(CLEAR, &names.start, &[&names.end])?,
+            Op::Put(name, content) => frame.record(PUT, name, &[content])?,
+            Op::PutWithHead(name, head, rest) => frame.record(PUT, name, &[head, rest])?,
+            Op::PutElements(prefix, value, _) => {
+                let mut outcome = Ok(());
+                each_row(prefix, value, |name, head, content| {
+                    if outcome.is_ok() {
+                        outcome = frame.record(PUT, name, &[head, content]);
+                    }
+                });
+                outcome?;
+            }
+            Op::Delete(name) => frame.record(DELETE, name, &[])?,
+        }
+    }
+    frame.write(&[END])?;
+    let digest = frame.digest.clone().finish();
+    frame.write(&digest.as_ref()[..8])?;
+    frame.file.flush()?;
+    Ok(frame.len)
+}
+
+struct Output<'a> {
+    file: BufWriter<&'a File>,
+    digest: Context,
+    len: u64,
+}
+
+impl Output<'_> {
+    fn record(&mut self, kind: u8, name: &[u8], content: &[&[u8]]) -> io::Result<()> {
+        let len: usize = content.iter().map(|it| it.len()).sum();
+        self.write(&[kind])?;
+        self.write(&(name.len() as u64).to_le_bytes())?;
+        self.write(&(len as u64).to_le_bytes())?;
+        self.write(name)?;
+        content.iter().try_for_each(|it| self.write(it))
+    }
+
+    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        self.digest.update(data);
+        self.len += data.len() as u64;
+        self.file.write_all(data)
+    }
+}
+
+pub struct Frame {
+    pub number: u64,
+    /// The number of the last frame whose changes were certainly on disk before.
+    pub durable: u64,
+    pub ops: Vec<Op>,
+}
+
+/// The frames in a file that are whole. What is none is skipped, also between them.
+pub struct Frames {
+    data: Bytes,
+    at: usize,
+    /// How many bytes were skipped.
+    pub skipped: usize,
+}
+
+impl Frames {
+    pub fn new(data: Bytes) -> Frames {
+        Frames {
+            data,
+            at: 0,
+            skipped: 0,
+        }
+    }
+}
+
+impl Iterator for Frames {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        while self.at < self.data.len() {
+            let mut input = Input {
+                data: &self.data,
+                at: self.at,
+            };
+            if let Some(frame) = input.frame() {
+                self.at = input.at;
+                return Some(frame);
+            }
+            let mut behind = self.data[self.at + 1..].iter();
+            let begin = behind.position(|byte| matches!(*byte, BEGIN | OLD_BEGIN));
+            let next = begin.map_or(self.data.len(), |begin| self.at + 1 + begin);
+            self.skipped += next - self.at;
+            self.at = next;
+        }
+        None
+    }
+}
+
+struct Input<'a> {
+    data: &'a Bytes,
+    at: usize,
+}
+
+impl Input<'_> {
+    fn frame(&mut self) -> Option<Frame> {
+        let start = self.at;
+        let begin = self.byte()?;
+        let number = self.number()?;
+        let durable = match begin {
+            BEGIN => self.number()?,
+            OLD_BEGIN => 0,
+            _ => return None,
+        };
+        let mut ops = Vec::new();
+        loop {
+            let kind = self.byte()?;
+            if kind == END {
+                break;
+            }
+            let (name, content) = (self.number()?, self.number()?);
+            let name = self.data[self.range(name)?].to_vec();
+            let content = self.data.slice(self.range(content)?);
+            ops.push(match kind {
+                CLEAR => Op::Clear(name..content.to_vec()),
+                PUT => Op::Put(name, content),
+                DELETE => Op::Delete(name),
+                _ => return None,
+            });
+        }
+        let wanted = digest(&SHA256, &self.data[start..self.at]);
+        let digest = self.range(8)?;
+        (number > durable && self.data[digest] == wanted.as_ref()[..8]).then_some(Frame {
+            number,
+            durable,
+            ops,
+        })
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let at = self.range(1)?.start;
+        Some(self.data[at])
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let range = self.range(8)?;
+        Some(u64::from_le_bytes(self.data[range].try_into().ok()?))
+    }
+
+    /// Where the next bytes are, if there are so many.
+    fn range(&mut self, len: u64) -> Option<Range<usize>> {
+        let start = self.at;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        self.at = end;
+        (end <= self.data.len()).then_some(start..end)
+    }
+}

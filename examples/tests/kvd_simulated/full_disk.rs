@@ -1,0 +1,238 @@
+//! The log cannot grow: which commands are refused, and what those get that were executed.
+
+use asynchat::Result;
+
+use crate::durable::Disk;
+use crate::scene::received;
+
+const REFUSAL: &str = "-MISCONF Errors writing to the AOF file: full";
+
+#[test]
+fn with_always_commands_executed_before_the_disk_was_full_are_answered_with_an_error_and_others_refused()
+-> Result {
+    let disk = Disk::log()?;
+    let clients = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    let (other, queued) = (disk.scene.client()?, disk.scene.client()?);
+    assert_eq!(disk.scene.ask(&queued, "MULTI\nINCR n\n")?, "+OK +QUEUED ");
+    // The number of replies is not that of the requests.
+    for (client, script) in clients.iter().zip([
+        "INCR n\nINCR n\nGET n\nINCR n\nBLPOP l 0\n",
+        "INCR n\nCLIENT REPLY OFF\nINCR n\nCLIENT REPLY ON\n",
+        "MULTI\nHELLO 3\nSUBSCRIBE c\nINCR n\nEXEC\n",
+        "GET n\n",
+    ]) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    disk.outcomes.send(Err("full"))?;
+    let executed = format!(
+        "{REFUSAL}. The command was executed: its change is in memory, and is written when that is possible "
+    );
+    let e = &executed;
+    disk.expect(&clients[0], &format!("{e}{e}$1 2 {e}"))?;
+    disk.expect(&clients[1], &format!("{e}+OK "))?;
+    disk.expect(&clients[2], &format!("+OK +QUEUED +QUEUED +QUEUED {e}"))?;
+    disk.expect(&clients[3], "$1 6 ")?;
+    assert!(
+        disk.scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:err")
+    );
+    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, format!("{REFUSAL} "));
+    assert_eq!(
+        disk.scene.ask(&queued, "EXEC\nGET n\n")?,
+        REFUSAL.replace("-", "-EXECABORT Transaction discarded because of: ") + " $1 6 "
+    );
+    let disk = disk.works();
+    disk.until(|| {
+        Ok(disk
+            .scene
+            .ask(&other, "INFO persistence\n")?
+            .contains("status:ok"))
+    })?;
+    other.send("INCR n\r\n");
+    disk.expect(&other, ":7 ")?;
+    for client in &clients {
+        assert_eq!(received(client), "");
+    }
+    Ok(())
+}
+
+/// The error takes the place of the reply of EXEC: once, whatever CLIENT REPLY says in it, and without the messages.
+#[test]
+fn a_transaction_that_cannot_be_written_has_one_error_and_its_messages() -> Result {
+    let disk = Disk::log()?;
+    let clients = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    for (client, script) in clients.iter().zip([
+        "MULTI\nSET k 1\nCLIENT REPLY OFF\nSET k 2\nCLIENT REPLY ON\nSET k 3\nEXEC\nPING\n",
+        "MULTI\nSET k 1\nCLIENT REPLY SKIP\nSET k 2\nEXEC\nPING\nPING\n",
+        "HELLO 3\nSUBSCRIBE c\nMULTI\nPUBLISH c a\nSET k 1\nPUBLISH c b\nEXEC\nPING\n",
+    ]) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    disk.outcomes.send(Err("full"))?;
+    let error = "-MISCONF Errors writing to the AOF file: full. The command was executed: its change is in memory, and is \
+                 written when that is possible ";
+    disk.expect(
+        &clients[0],
+        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(5)),
+    )?;
+    disk.expect(
+        &clients[1],
+        &format!("+OK {}{error}+PONG ", "+QUEUED ".repeat(3)),
+    )?;
+    let mut reply = String::new();
+    disk.until(|| {
+        reply += &received(&clients[2]);
+        Ok(reply.ends_with("+PONG "))
+    })?;
+    let message = |content| format!(">3 $7 message $1 c $1 {content} ");
+    let wanted = format!("{error}{}{}+PONG ", message("a"), message("b"));
+    assert!(reply.ends_with(&wanted), "{reply}");
+    Ok(())
+}
+
+/// As with Redis: a reply promises nothing about the last second.
+#[test]
+fn without_always_commands_executed_before_the_disk_was_full_have_their_replies() -> Result {
+    let disk = Disk::unsynced_log()?;
+    let (client, waiter, other) = (
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    );
+    disk.outcomes.send(Ok(()))?;
+    client.send("RPUSH q a b c\r\n");
+    disk.expect(&client, ":3 ")?;
+    disk.until_logged()?;
+    assert_eq!(disk.scene.ask(&waiter, "BLPOP l 0\n")?, "");
+    let script = "LPOP q\nMULTI\nLPOP q\nSET k v\nEXEC\nRPUSH l x\n";
+    assert_eq!(disk.scene.ask(&client, script)?, "");
+    disk.outcomes.send(Err("full"))?;
+    disk.expect(&client, "$1 a +OK +QUEUED +QUEUED *2 $1 b +OK :1 ")?;
+    disk.expect(&waiter, "*2 $1 l $1 x ")?;
+    // What comes later is not executed.
+    assert_eq!(disk.scene.ask(&client, "LPOP q\n")?, format!("{REFUSAL} "));
+    assert_eq!(
+        disk.scene.ask(&other, "LRANGE q 0 -1\nGET k\n")?,
+        "*1 $1 c $1 v "
+    );
+    let disk = disk.works();
+    disk.until(|| Ok(disk.scene.ask(&other, "LPOP q\n")?.ends_with("$1 c ")))
+}
+
+/// An error would lose it: nobody else has it any more.
+#[test]
+fn with_always_what_a_command_has_removed_is_sent_when_there_is_room() -> Result {
+    let disk = Disk::log()?;
+    let scripts = [
+        ("LPOP q\nRPOP q\nGET missing\n", "$1 a $1 b $-1 "),
+        ("LMPOP 1 q2 LEFT\n", "*2 $2 q2 *1 $1 c "),
+        ("GETDEL t1\n", "$2 t1 "),
+        ("GETSET t2 new\n", "$2 t2 "),
+        ("SET t3 new GET\n", "$2 t3 "),
+        ("SPOP s1\nSPOP s2 1\n", "$1 m *1 $1 m "),
+        ("ZPOPMIN z1\nZPOPMAX z2\n", "*2 $1 m $1 1 *2 $1 m $1 1 "),
+        ("ZMPOP 1 z3 MIN\n", "*2 $2 z3 *1 *2 $1 m $1 1 "),
+        ("MULTI\nLPOP q3\nEXEC\nPING\n", "+OK +QUEUED *1 $1 d +PONG "),
+        ("BLPOP l 0\n", "*2 $1 l $1 x "),
+    ];
+    let clients: Vec<_> = scripts
+        .iter()
+        .map(|_| disk.scene.client())
+        .collect::<Result<_>>()?;
+    let (pusher, other) = (disk.scene.client()?, disk.scene.client()?);
+    for script in [
+        "RPUSH q a b",
+        "RPUSH q2 c",
+        "RPUSH q3 d",
+        "MSET t1 t1 t2 t2 t3 t3",
+        "SADD s1 m",
+        "SADD s2 m",
+        "ZADD z1 1 m",
+        "ZADD z2 1 m",
+        "ZADD z3 1 m",
+    ] {
+        disk.outcomes.send(Ok(()))?;
+        pusher.send(format!("{script}\r\n"));
+        disk.until(|| Ok(!received(&pusher).is_empty()))?;
+        disk.until_logged()?;
+    }
+    pusher.send("INCR n\r\n");
+    for (client, (script, _)) in clients.iter().zip(scripts) {
+        client.send(script.replace('\n', "\r\n"));
+    }
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    pusher.send("RPUSH l x\r\n");
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    disk.outcomes.send(Err("full"))?;
+    let executed = format!(
+        "{REFUSAL}. The command was executed: its change is in memory, and is written when that is possible "
+    );
+    disk.expect(&pusher, &executed.repeat(2))?;
+    assert_eq!(disk.scene.ask(&other, "INCR n\n")?, format!("{REFUSAL} "));
+    assert_eq!(disk.scene.ask(&other, "LLEN q\n")?, ":0 ");
+    for client in &clients {
+        assert_eq!((received(client).as_str(), client.ended()), ("", None));
+    }
+    let disk = disk.works();
+    for (client, (_, wanted)) in clients.iter().zip(scripts) {
+        disk.expect(client, wanted)?;
+    }
+    Ok(())
+}
+
+/// SPOP of many members is made a part at a time, and its reply, too.
+#[test]
+fn with_always_many_removed_elements_are_sent_when_there_is_room() -> Result {
+    let disk = Disk::log()?;
+    let client = disk.scene.client()?;
+    let members: String = (0..5_000).map(|number| format!(" {number}")).collect();
+    let scores: String = (0..5_000).map(|number| format!(" 1 {number}")).collect();
+    disk.outcomes.send(Ok(()))?;
+    client.send(format!("SADD s{members}\r\n"));
+    disk.expect(&client, ":5000 ")?;
+    disk.until_logged()?;
+    disk.outcomes.send(Ok(()))?;
+    client.send(format!("ZADD z{scores}\r\n"));
+    disk.expect(&client, ":5000 ")?;
+    disk.until_logged()?;
+    for (script, wanted) in [
+        ("SPOP s 4000\n", "*4000 $"),
+        ("ZPOPMIN z 4000\n", "*8000 $"),
+    ] {
+        assert_eq!(disk.scene.ask(&client, script)?, "");
+        let is_pending = || {
+            disk.scene
+                .shared
+                .disk
+                .as_ref()
+                .is_some_and(|it| it.status.is_pending())
+        };
+        disk.until(|| Ok(is_pending()))?;
+        disk.outcomes.send(Err("full"))?;
+        let other = disk.scene.client()?;
+        other.send("GET missing\r\n");
+        disk.expect(&other, "$-1 ")?;
+        assert_eq!(received(&client), "");
+        disk.outcomes.send(Ok(()))?;
+        let mut reply = String::new();
+        disk.until(|| {
+            reply += &received(&client);
+            Ok(reply.ends_with(' ') && reply.matches('$').count() >= 4_000)
+        })?;
+        assert!(reply.starts_with(wanted), "{reply:.20}");
+        disk.until_logged()?;
+    }
+    Ok(())
+}
