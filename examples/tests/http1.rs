@@ -241,8 +241,10 @@ fn a_line_is_one_field() {
         "Transfer-Encoding:\r\n chunked",
     ] {
         assert_eq!(framing(&format!("{line}\r\n")), Err(400), "{line:?}");
+        // In a response, a proxy has to remove whitespace between the name and the colon (RFC 9112 section 5.1).
+        let is_read = [" :", "\t:"].iter().any(|it| line.contains(it)) && !line.contains('\n');
         let head = format!("HTTP/1.1 200 OK\r\n{line}\r\n\r\n");
-        assert!(response("GET", &head).is_err(), "{line:?}");
+        assert_eq!(response("GET", &head).is_ok(), is_read, "{line:?}");
         // As the first field.
         let head = format!("GET / HTTP/1.1\r\n{line}\r\nHost: a\r\n\r\n");
         assert_eq!(status_of(head), Err(400), "{line:?}");
