@@ -128,7 +128,7 @@ fn without_always_commands_executed_before_the_disk_was_full_have_their_replies(
         "*1 $1 c $1 v "
     );
     let disk = disk.works();
-    disk.until(|| Ok(disk.scene.ask(&other, "LPOP q\n")?.ends_with("$1 c ")))
+    disk.until(|| Ok(disk.scene.ask(&other, "LPOP q\n")?.contains("$1 c ")))
 }
 
 /// An error would lose it: nobody else has it any more.
