@@ -36,43 +36,37 @@ impl AsyncChat for Member {
     }
 }
 
+/// Starts workers whose sessions share this table.
+fn start_members(threads: usize, table: Table) -> Running {
+    let running = start(Workers::new().threads(threads), move |worker| {
+        let (remotes, table) = (worker.remotes(), table.clone());
+        worker.listen(any_port(), move |chat| Member {
+            chat,
+            remotes: remotes.clone(),
+            table: table.clone(),
+        })?;
+        Ok(())
+    });
+    running.unwrap()
+}
+
 /// The call was dropped without a word, and a session that waited for it waited for ever.
 #[test]
 fn the_remote_of_another_loop_refuses_the_id_of_a_session() {
     let main_loop = asynchat::EventLoop::new().unwrap();
     let remote = main_loop.remote();
     let table = Table::default();
-    let noted = table.clone();
-    let running = start(Workers::new().threads(2), move |worker| {
-        let (remotes, table) = (worker.remotes(), table.clone());
-        worker.listen(any_port(), move |chat| Member {
-            chat,
-            remotes: remotes.clone(),
-            table: table.clone(),
-        })?;
-        Ok(())
-    });
-    let running = running.unwrap();
+    let running = start_members(2, table.clone());
     let mut client = running.connect();
     assert_eq!(client.ask("NAME a"), "named");
-    let id = noted.lock().unwrap()[0].1;
+    let id = table.lock().unwrap()[0].1;
     let refused = remote.post_to(id, |_: &mut Member| Ok(()));
     assert!(refused.is_err_and(|it| it.to_string().contains("is not one of this loop")));
 }
 
 #[test]
 fn a_session_sends_to_one_of_another_worker() {
-    let table = Table::default();
-    let running = start(Workers::new().threads(3), move |worker| {
-        let (remotes, table) = (worker.remotes(), table.clone());
-        worker.listen(any_port(), move |chat| Member {
-            chat,
-            remotes: remotes.clone(),
-            table: table.clone(),
-        })?;
-        Ok(())
-    });
-    let running = running.unwrap();
+    let running = start_members(3, Table::default());
     let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         assert_eq!(client.ask(&format!("NAME n{number}")), "named");
