@@ -415,6 +415,7 @@ mod tests {
         remove("kvd.log.2");
         let mut log = open(dir.path(), false);
         log.append(&put("a"), 0).unwrap();
+        drop(log);
         remove("kvd.log.2");
         refused("kvd.log.2: ", 0);
     }

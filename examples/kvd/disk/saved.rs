@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use redb::Database;
 
 use super::Error;
+use super::file::DatabaseFile;
 use super::log::Log;
 use super::tables;
 use super::unsaved::Unsaved;
@@ -43,7 +44,7 @@ impl Saved {
             Some(database) => database,
             None => Database::builder()
                 .set_cache_size(CACHE)
-                .create(&self.path)?,
+                .create_with_backend(DatabaseFile::open(&self.path)?)?,
         };
         Ok(self.database.insert(database))
     }
@@ -148,11 +149,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kvd.redb");
         let whole = written(&path);
+        // Each in a file of its own: redb keeps the lock of one with which it panicked.
         for len in [100, 4096, 8192, whole.len() / 2, whole.len() - 4096] {
+            let name = format!("{len}.redb");
+            let path = dir.path().join(&name);
             fs::write(&path, &whole[..len]).unwrap();
-            let error = Saved::open(path.clone()).map(drop).unwrap_err();
+            let error = Saved::open(path).map(drop).unwrap_err();
             let error = error.to_string();
-            assert!(error.contains("kvd.redb: "), "{len}: {error}");
+            assert!(error.contains(&format!("{name}: ")), "{error}");
         }
     }
 
