@@ -192,7 +192,7 @@ fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return empty(context);
     };
     let options = options(args, 3)?;
-    let cursor = set.scores.scan(cursor, options.count, |it| {
+    let cursor = set.scan(cursor, options.count, |it| {
         if options.wants(it.member.as_bytes()) {
             found.push(it.member.clone());
             found.push(float_text(it.score).into_bytes().into());

@@ -1,5 +1,6 @@
 //! A hash: fields with values. A small one is a vector in the order of insertion, as in Redis.
 
+use super::growth::grow_by_a_quarter;
 use super::table::{Keyed, Table};
 use super::text::Text;
 
@@ -64,7 +65,10 @@ impl Hash {
             None => {
                 let name = Text::from(name);
                 match self {
-                    Hash::Small(fields) => fields.push(Field { name, value }),
+                    Hash::Small(fields) => {
+                        grow_by_a_quarter(fields);
+                        fields.push(Field { name, value });
+                    }
                     Hash::Large(table) => table.insert_new(Field { name, value }),
                 }
                 true

@@ -1,9 +1,9 @@
 //! The keyspace: plain data structures, which know no network, no clock and no disk.
 //!
-//! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `value.rs`: what a
-//! key can have. `database/`: the keys of one database, with their expiry. `change.rs`: what has changed of a key.
-//! `keyspace.rs`: all databases. `number.rs`, `decimal.rs`: numbers as text. `dropper.rs`: a thread for destructors that
-//! take long.
+//! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `growth.rs`: how the
+//! vector of a small collection grows. `value.rs`: what a key can have. `database/`: the keys of one database, with their
+//! expiry. `change.rs`: what has changed of a key. `keyspace.rs`: all databases. `number.rs`, `decimal.rs`: numbers as
+//! text. `dropper.rs`: a thread for destructors that take long.
 //!
 //! Nothing here belongs to a session or to a thread, so that several workers can share it behind a lock.
 
@@ -13,6 +13,7 @@ pub mod decimal;
 pub mod dropper;
 #[path = "../../common/glob.rs"]
 pub mod glob;
+pub mod growth;
 pub mod hash;
 pub mod keyspace;
 pub mod list;

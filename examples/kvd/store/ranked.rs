@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::growth::grow_by_a_quarter;
 use super::text::Text;
 
 const FULL: usize = 256;
@@ -61,17 +62,22 @@ impl Ranked {
         self.rank(|entry| entry.cmp_to(score, member).is_lt())
     }
 
-    pub fn insert(&mut self, score: f64, member: Text) {
+    pub fn insert(&mut self, entry: Scored) {
         let (mut block, mut within) =
-            self.place(|entry| entry.cmp_to(score, member.as_bytes()).is_lt());
+            self.place(|it| it.cmp_to(entry.score, entry.member.as_bytes()).is_lt());
         if block == self.blocks.len() {
             match block.checked_sub(1) {
                 Some(last) => (block, within) = (last, self.blocks[last].len()),
-                None => self.blocks.push(Arc::default()),
+                None => {
+                    // Most sets have one block.
+                    self.blocks.reserve_exact(1);
+                    self.blocks.push(Arc::default());
+                }
             }
         }
         let entries = Arc::make_mut(&mut self.blocks[block]);
-        entries.insert(within, Scored { score, member });
+        grow_by_a_quarter(entries);
+        entries.insert(within, entry);
         self.len += 1;
         if entries.len() > FULL {
             // Members that arrive in order leave full blocks behind.
@@ -84,24 +90,25 @@ impl Ranked {
         }
     }
 
-    /// Removes an entry that is there.
-    pub fn remove(&mut self, score: f64, member: &[u8]) {
+    /// Removes an entry.
+    pub fn remove(&mut self, score: f64, member: &[u8]) -> Option<Scored> {
         let (block, within) = self.place(|entry| entry.cmp_to(score, member).is_lt());
-        self.remove_at(block, within);
-    }
-
-    fn remove_at(&mut self, block: usize, within: usize) {
-        let Some(entries) = self.blocks.get_mut(block) else {
-            return;
-        };
-        if within >= entries.len() {
-            return;
+        let entries = self.blocks.get_mut(block)?;
+        if entries.get(within)?.cmp_to(score, member).is_ne() {
+            return None;
         }
-        Arc::make_mut(entries).remove(within);
+        let removed = Arc::make_mut(entries).remove(within);
         if entries.is_empty() {
             self.blocks.remove(block);
         }
         self.len -= 1;
+        Some(removed)
+    }
+
+    /// How many bytes it has allocated for itself.
+    pub fn heap(&self) -> usize {
+        let entries: usize = self.blocks.iter().map(|it| it.capacity()).sum();
+        self.blocks.len() * (8 + 16 + size_of::<Vec<Scored>>()) + entries * size_of::<Scored>()
     }
 
     /// The entries from this rank on.
@@ -149,12 +156,17 @@ mod tests {
             match model.binary_search(&entry) {
                 Ok(at) if round % 3 == 0 => {
                     model.remove(at);
-                    ranked.remove(score as f64, &member);
+                    let removed = ranked.remove(score as f64, &member);
+                    assert!(removed.is_some_and(|it| it.member.as_bytes() == member));
                 }
                 Ok(_) => {}
                 Err(at) => {
+                    assert!(ranked.remove(score as f64, &member).is_none());
                     model.insert(at, entry);
-                    ranked.insert(score as f64, member.into());
+                    ranked.insert(Scored {
+                        score: score as f64,
+                        member: member.into(),
+                    });
                 }
             }
         }

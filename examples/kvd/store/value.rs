@@ -176,7 +176,10 @@ impl Value {
                 Hash::Large(_) => "hashtable",
             },
             Value::Set(_) => "hashtable",
-            Value::Sorted(_) => "skiplist",
+            Value::Sorted(set) => match set.is_small() {
+                true => "listpack",
+                false => "skiplist",
+            },
         }
     }
 
@@ -210,8 +213,9 @@ impl Value {
                 COUNTS + size_of::<Set>() + set.heap() + texts
             }
             Value::Sorted(set) => {
-                let mut sizes = set.scores.iter().map(|it| 32 + 2 * it.member.heap());
-                COUNTS + size_of::<SortedSet>() + set.scores.heap() + of_all(&mut sizes)
+                let copies = if set.is_small() { 1 } else { 2 };
+                let mut sizes = set.ranked.from(0).map(|it| copies * it.member.heap());
+                COUNTS + size_of::<SortedSet>() + set.heap() + of_all(&mut sizes)
             }
         }
     }
