@@ -4,6 +4,7 @@
     cargo build --release --package examples --example kvd
     python3 benches/kvd/compare.py target/release/examples/kvd              # five rounds, about eight minutes
     python3 benches/kvd/compare.py target/release/examples/kvd --rounds 1
+    python3 benches/kvd/compare.py target/release/examples/kvd --collections    # only the memory of small collections
 
 Prints the table of docs/performance.md: the CPU time of a request (user and system time of the server, from /proc), as
 the median of the rounds; the median of the ratios of kvd to Redis within a round, and that of the rates; then the memory
@@ -31,15 +32,20 @@ COMMANDS = "get", "set", "incr", "lpush", "mset"
 DEPTHS = {1: 200_000, 16: 1_000_000, 64: 2_000_000}
 CLIENTS = 50
 KEYS = 1_000_000
+COLLECTIONS = 50_000
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kvd", help="the program")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--collections", action="store_true", help="measure the memory of small collections instead")
     parser.add_argument("--workers", type=int, default=1, help="those of kvd")
     arguments = parser.parse_args()
     servers = {"kvd": lambda: kvd(arguments.kvd, arguments.workers), "redis": redis}
+    if arguments.collections:
+        collections(servers)
+        return
     print("| command | in flight | kvd | Redis | ratio | ratio of the rates |")
     print("|---|--:|--:|--:|--:|--:|")
     for depth, count in DEPTHS.items():
@@ -87,15 +93,35 @@ def run_benchmark(port, command, depth, count):
     return float(rates[-1])
 
 
+def collections(servers):
+    commands = {
+        "hash": ("HSET", lambda n: f"field{n} value{n}"),
+        "list": ("RPUSH", lambda n: f"element{n}"),
+        "set": ("SADD", lambda n: f"member{n}"),
+        "set of numbers": ("SADD", str),
+        "sorted set": ("ZADD", lambda n: f"{n} member{n}"),
+    }
+    print("| collection | elements | kvd | Redis | ratio |")
+    print("|---|--:|--:|--:|--:|")
+    for kind, (command, element) in commands.items():
+        for number in 1, 5, 50:
+            elements = " ".join(element(n) for n in range(number))
+            lines = [f"{command} key:{n:09} {elements}\r\n" for n in range(COLLECTIONS)]
+            own, other = (memory_of(server, lines) / COLLECTIONS for server in servers.values())
+            print(f"| {kind} | {number} | {own:.0f} | {other:.0f} | {own / other:.1f} |", flush=True)
+
+
 def memory_of_keys(server):
+    return memory_of(server, (f"SET key:{n:09} value:{n:09}\r\n" for n in range(KEYS)))
+
+
+def memory_of(server, commands):
     with server() as (port, process):
         before = resident(process.pid)
         load = subprocess.Popen(
-            ["redis-cli", "-p", str(port), "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+            ["redis-cli", "-p", str(port), "--pipe"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         )
-        for first in range(0, KEYS, 10_000):
-            numbers = range(first, first + 10_000)
-            load.stdin.write("".join(f"SET key:{n:09} value:{n:09}\r\n" for n in numbers).encode())
+        load.stdin.writelines(commands)
         load.stdin.close()
         assert load.wait(timeout=DEADLINE) == 0
         return resident(process.pid) - before
