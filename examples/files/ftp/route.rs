@@ -67,6 +67,15 @@ impl Route {
         }
     }
 
+    /// Ends the connection, of which nothing is cut: the client has stopped sending.
+    pub fn finish(&mut self) {
+        if let Way::Connected(data) = &self.way {
+            data.close_when_done();
+            self.way = Way::None;
+        }
+        self.close();
+    }
+
     /// Also forgets EPSV ALL.
     pub fn reset(&mut self) {
         self.close();

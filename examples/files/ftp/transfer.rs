@@ -374,6 +374,7 @@ impl Session {
         // The replies to ABOR come when the data connection has ended.
         let transfer = self.transfer.as_ref().filter(|it| !it.is_aborted);
         if let Some(refusal) = transfer.and_then(|it| it.refusal) {
+            self.route.finish();
             self.close_transfer(refusal);
         }
     }

@@ -118,6 +118,11 @@ fn a_refused_upload_is_counted_with_the_code_of_its_refusal() -> Result {
         let figures = status.json();
         let expected = "\"requests\":[[\"ftp\",\"STOR\",552,1]]";
         assert!(figures.contains(expected), "{then} {figures}");
+        // The status page shows this as one that the server has cut.
+        let stats = site.event_loop.stats();
+        let dropped = stats.closes.iter().find(|(why, _)| *why == "dropped");
+        let expected = u64::from(then == "leave");
+        assert_eq!(dropped, Some(("dropped", expected)), "{then}");
     }
     Ok(())
 }
