@@ -14,9 +14,12 @@ mod closing;
 #[cfg(unix)]
 #[path = "tree/parts.rs"]
 mod parts;
-#[cfg(any(not(unix), test))]
+#[cfg(not(unix))]
 #[path = "tree/portable_parts.rs"]
 mod portable_parts;
+#[cfg(unix)]
+#[path = "tree/regular.rs"]
+mod regular;
 #[cfg(not(unix))]
 #[path = "tree/portable.rs"]
 mod system;

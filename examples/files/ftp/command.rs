@@ -21,11 +21,6 @@ impl Command {
         self.name.len() + self.argument.len()
     }
 
-    pub fn is_transfer(&self) -> bool {
-        let names = ["RETR", "STOR", "APPE", "LIST", "NLST", "MLSD"];
-        names.contains(&&*self.name)
-    }
-
     /// The argument, if it is text.
     pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.argument).ok()

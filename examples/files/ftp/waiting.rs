@@ -55,7 +55,7 @@ impl Waiting {
 
     /// ABOR has come: the transfers that wait do not begin. Returns whether there are some.
     pub fn abort_transfers(&mut self) -> bool {
-        let transfers = self.0.iter_mut().filter(|it| it.command.is_transfer());
+        let transfers = self.0.iter_mut().filter(|it| is_transfer(&it.command));
         let aborted = transfers.map(|it| it.is_aborted = true);
         aborted.count() > 0
     }
@@ -84,4 +84,9 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.0.iter().map(|it| it.command.size()).sum()
     }
+}
+
+fn is_transfer(command: &Command) -> bool {
+    let names = ["RETR", "STOR", "APPE", "LIST", "NLST", "MLSD"];
+    names.contains(&&*command.name)
 }

@@ -1,10 +1,11 @@
-//! The parts of uploads that a server has left, as in `parts.rs`, where folders are used by their paths. A part is locked
-//! while it is received, and the system releases the lock of a process that ends. So a part without a lock belongs to nobody.
+//! The parts of uploads that a server has left, as in `parts.rs`, where folders are used by their paths. On Windows, nobody
+//! else can open a part for writing while it is received. So a part that can be opened belongs to nobody. On other systems
+//! parts stay.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fs::{self, DirEntry, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::fs::{self, DirEntry, File, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::is_part_name;
@@ -49,12 +50,9 @@ pub fn remove_all(folder: &Path) -> io::Result<()> {
 
 fn remove_if_abandoned(entry: &DirEntry) {
     let (path, name) = (entry.path(), entry.file_name());
-    let open = || File::options().read(true).write(true).open(&path).ok();
     let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-    let Some(part) = is_file.then(open).flatten() else {
-        return;
-    };
-    if part.try_lock().is_err() {
+    let may_remove = cfg!(windows) && is_file && for_one_writer().open(&path).is_ok();
+    if !may_remove {
         return;
     }
     match fs::remove_file(&path) {
@@ -63,20 +61,27 @@ fn remove_if_abandoned(entry: &DirEntry) {
     }
 }
 
-/// Creates a part, and locks it. Where there are no locks, parts are not locked and not removed.
-///
-/// # Errors
-/// `AlreadyExists` if there is one, or another server has taken it for abandoned. Another name is to be tried.
+/// Creates a part.
 pub fn create(path: &Path) -> io::Result<File> {
-    let part = File::create_new(path)?;
-    match part.try_lock() {
-        Ok(()) if !path.try_exists()? => Err(ErrorKind::AlreadyExists.into()),
-        Err(TryLockError::WouldBlock) => Err(ErrorKind::AlreadyExists.into()),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(part),
-    }
+    for_one_writer().create_new(true).open(path)
 }
 
-#[cfg(test)]
+/// Opens a file for writing. Until it is closed, others can read, rename and remove it.
+fn for_one_writer() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true);
+    #[cfg(windows)]
+    {
+        use std::os::windows::fs::OpenOptionsExt;
+
+        const FILE_SHARE_READ: u32 = 1;
+        const FILE_SHARE_DELETE: u32 = 4;
+        options.share_mode(FILE_SHARE_READ | FILE_SHARE_DELETE);
+    }
+    options
+}
+
+#[cfg(all(test, windows))]
 mod tests {
     use super::*;
 

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::parts::{self, Searched};
+use super::regular::{Key, Regular};
 use super::{Entry, Found, closing, is_shown};
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
@@ -26,6 +27,7 @@ pub struct Root {
     folder: OwnedFd,
     follow_symlinks: bool,
     searched: Searched,
+    regular: Regular,
 }
 
 impl Root {
@@ -36,24 +38,26 @@ impl Root {
             folder,
             follow_symlinks,
             searched: Searched::default(),
+            regular: Regular::default(),
         })
     }
 
     /// Opens the folder with this path.
     pub fn folder(&self, path: &Path) -> io::Result<Folder<'_>> {
-        let root = Folder {
-            handle: Handle::Root(self.folder.as_fd()),
-            follow_symlinks: self.follow_symlinks,
+        let mut folder = Folder {
+            root: self,
+            opened: None,
+            key: self.regular.key(path.as_os_str()),
         };
         if path.as_os_str().is_empty() {
-            return Ok(root);
+            return Ok(folder);
         }
         if let Some(opened) = open_at_once(self.folder.as_fd(), path, self.follow_symlinks) {
-            return Ok(root.below(opened?));
+            folder.opened = Some(opened?);
+            return Ok(folder);
         }
-        let mut folder = root;
         for name in path {
-            folder = folder.below(folder.open(name, READ | OFlags::DIRECTORY)?);
+            folder.opened = Some(folder.open(name, READ | OFlags::DIRECTORY)?);
         }
         Ok(folder)
     }
@@ -200,35 +204,42 @@ fn error_of_open(error: Errno) -> io::Error {
 
 /// A folder that is open.
 pub struct Folder<'r> {
-    handle: Handle<'r>,
-    follow_symlinks: bool,
-}
-
-enum Handle<'r> {
-    Root(BorrowedFd<'r>),
-    Below(OwnedFd),
+    root: &'r Root,
+    /// `None` for the shared folder.
+    opened: Option<OwnedFd>,
+    key: Key,
 }
 
 impl<'r> Folder<'r> {
     /// Opens a file or a folder in this one, for reading.
     pub fn find(&self, name: &OsStr) -> io::Result<Found<'r>> {
-        self.kind(name)?;
-        let opened = self.open(name, READ)?;
-        let file = File::from(opened);
+        let (root, regular) = (self.root, &self.root.regular);
+        let key = regular.key_in(self.key, name);
+        if !regular.has(key) {
+            self.kind(name)?;
+        }
+        let file = File::from(self.open(name, READ)?);
         let metadata = file.metadata()?;
         match metadata.file_type() {
-            kind if kind.is_file() => Ok(Found::File(file, metadata)),
-            kind if kind.is_dir() => Ok(Found::Folder(self.below(file.into()))),
+            kind if kind.is_file() => {
+                regular.add(key);
+                Ok(Found::File(file, metadata))
+            }
+            kind if kind.is_dir() => Ok(Found::Folder(Folder {
+                root,
+                opened: Some(file.into()),
+                key,
+            })),
             _ => Err(ErrorKind::PermissionDenied.into()),
         }
     }
 
     pub fn list(self) -> io::Result<Listing> {
-        let follow_symlinks = self.follow_symlinks;
-        let folder = match self.handle {
-            Handle::Below(folder) => folder,
+        let follow_symlinks = self.root.follow_symlinks;
+        let folder = match self.opened {
+            Some(folder) => folder,
             // The position of a reader belongs to a description of its own.
-            Handle::Root(_) => self.open(OsStr::new("."), READ | OFlags::DIRECTORY)?,
+            None => self.open(OsStr::new("."), READ | OFlags::DIRECTORY)?,
         };
         Ok(Listing {
             names: Dir::new(folder)?,
@@ -239,7 +250,7 @@ impl<'r> Folder<'r> {
     /// A file or a folder. Anything else is refused before it is opened: the program at the other end of a pipe would notice
     /// that, and a device may act on it.
     fn kind(&self, name: &OsStr) -> io::Result<FileType> {
-        let flags = flags_of_stat(self.follow_symlinks);
+        let flags = flags_of_stat(self.root.follow_symlinks);
         let found = rustix::fs::statat(self.as_fd(), name, flags).map_err(error_of_open)?;
         match FileType::from_raw_mode(found.st_mode) {
             kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
@@ -249,24 +260,17 @@ impl<'r> Folder<'r> {
     }
 
     fn open(&self, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-        let follow = match self.follow_symlinks {
+        let follow = match self.root.follow_symlinks {
             true => OFlags::empty(),
             false => OFlags::NOFOLLOW,
         };
         rustix::fs::openat(self.as_fd(), name, flags | follow, Mode::empty()).map_err(error_of_open)
     }
 
-    fn below(&self, folder: OwnedFd) -> Folder<'r> {
-        Folder {
-            handle: Handle::Below(folder),
-            follow_symlinks: self.follow_symlinks,
-        }
-    }
-
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.handle {
-            Handle::Root(folder) => *folder,
-            Handle::Below(folder) => folder.as_fd(),
+        match &self.opened {
+            Some(folder) => folder.as_fd(),
+            None => self.root.folder.as_fd(),
         }
     }
 }

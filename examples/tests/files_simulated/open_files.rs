@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 use std::fs;
 use std::net::SocketAddr;
+#[cfg(target_os = "linux")]
+use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::sim::Peer;
@@ -112,6 +114,16 @@ fn a_pipe_is_not_opened() -> Result {
         }
         assert_eq!((pipe.opened()?, compressed.opened()?), (0, 0));
         assert!(path.exists());
+        // That it was a file is remembered for a moment.
+        site.dir.store("other", b"a file")?;
+        assert_eq!(site.get("/other", "")?.status, 200);
+        let other = site.dir.path().join("other");
+        fs::remove_file(&other)?;
+        crate::folder::make_pipe(&other)?;
+        let other = Watched::new(&other)?;
+        site.advance(Duration::from_secs(1))?;
+        assert_eq!(site.get("/other", "")?.status, 403);
+        assert_eq!(other.opened()?, 0);
     }
     Ok(())
 }
