@@ -491,11 +491,11 @@ def descriptors(site):
 
 
 def few_descriptors(site):
-    """There are fewer connections than --max-connections, with a warning, and each of them can be used."""
+    """There are fewer connections than --max-connections, as the log says, and each of them can be used."""
     def limit():
         resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 
-    with site.served(preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
+    with site.served("--max-connections", "50", preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
         def ask(client):
             client.request("GET", "/a.txt")
             reply = client.getresponse()
@@ -517,7 +517,7 @@ def few_descriptors(site):
         end = time.monotonic() + DEADLINE
         while ask(client) == 503:
             assert time.monotonic() < end, "the descriptors of closed connections are not used"
-    lowered = "the limit on descriptors is too low for --max-connections, which is lowered wanted=10000 possible=27 descriptors=100"
+    lowered = "the limit on descriptors is too low for --max-connections, which is lowered wanted=50 possible=27 descriptors=100"
     assert lowered in site.log, site.log
     return True
 

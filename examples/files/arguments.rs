@@ -98,11 +98,11 @@ pub struct Arguments {
 
     /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses
     /// of --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert
-    /// of TLS or a 421. If the limit on descriptors is too low for it, it is lowered, with a warning.
+    /// of TLS or a 421. If the limit on descriptors is too low for it, it is lowered, and the log says so.
     /// What is left is for files: when they are used up, or an address has half of what the others
-    /// leave, a client gets a 503 or 450 and can try again.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
-    pub max_connections: usize,
+    /// leave, a client gets a 503 or 450 and can try again. Default: 10000, or what the limit permits.
+    #[arg(long, value_name = "N", value_parser = count(), help_heading = "Limits")]
+    pub max_connections: Option<usize>,
 
     /// How many connections one address may have, of each of these. Behind a proxy, all connections have the address of
     /// the proxy, unless --proxy-protocol is given.
