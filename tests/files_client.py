@@ -451,11 +451,51 @@ def full_disk(site):
 
 
 def descriptors(site):
-    """A file that cannot be opened, because no descriptor is left, is a 503. Nothing waits."""
-    def limit():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    """Where a file cannot be opened, because no descriptor is left, a client gets a 503 or a 450, and keeps its connection."""
+    with site.served("--ftp-listen", "127.0.0.1:0") as (port, process), ftplib.FTP(timeout=DEADLINE) as ftp:
+        line = process.stdout.readline()
+        ftp.connect("127.0.0.1", int(line.rsplit(":", 1)[1]))
+        ftp.login()
+        ftp.voidcmd("TYPE I")
+        # The client has the port: with PASV it would be a 425.
+        ftp.set_pasv(False)
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
 
-    with site.served(preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
+        def ask(method="GET", path="/a.txt"):
+            client.request(method, path)
+            reply = client.getresponse()
+            reply.read()
+            return reply.status, reply.getheader("Retry-After"), reply.will_close
+
+        assert ask() == (200, None, False)
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        used = {int(name) for name in os.listdir(f"/proc/{process.pid}/fd")}
+        # A new descriptor has the lowest number that is free.
+        free = min(set(range(len(used) + 1)) - used)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free, before[1]))
+        for path in ("/a.txt", "/", "/dir/rows"):
+            assert ask(path=path) == (503, "10", False), path
+        for command in ("RETR a.txt", "LIST", "NLST *.txt"):
+            try:
+                ftp.retrbinary(command, lambda _: None)
+                raise AssertionError(command)
+            except ftplib.error_temp as error:
+                assert str(error).startswith("450 "), (command, error)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
+        assert ask() == (200, None, False)
+        pieces = []
+        ftp.retrbinary("RETR a.txt", pieces.append)
+        assert b"".join(pieces) == b"hello, world\n"
+        client.close()
+    return few_descriptors(site)
+
+
+def few_descriptors(site):
+    """There are fewer connections than --max-connections, as the log says, and each of them can be used."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+
+    with site.served("--max-connections", "50", preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
         def ask(client):
             client.request("GET", "/a.txt")
             reply = client.getresponse()
@@ -469,13 +509,16 @@ def descriptors(site):
             status = ask(client)
             if status == 503:
                 break
-            assert status == 200 and len(idle) < 40, status
+            assert status == 200 and len(idle) < 100, status
             idle.append(client)
+        assert [ask(other) for other in idle] == [200] * 27
         for other in idle[:5]:
             other.close()
         end = time.monotonic() + DEADLINE
         while ask(client) == 503:
             assert time.monotonic() < end, "the descriptors of closed connections are not used"
+    lowered = "the limit on descriptors is too low for --max-connections, which is lowered wanted=50 possible=27 descriptors=100"
+    assert lowered in site.log, site.log
     return True
 
 

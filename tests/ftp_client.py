@@ -248,6 +248,8 @@ def patterns():
             assert [line.endswith((" a.txt", " ü b.txt")) for line in lines] == [True, True], lines
             refused(lambda: ftp.nlst("none"), "550")
             refused(lambda: ftp.nlst("d*/a.txt"), "550")
+            # RFC 3659 section 2.2.2: a path is literal.
+            refused(lambda: list(ftp.mlsd("*.txt")), "550")
     return True
 
 

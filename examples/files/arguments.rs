@@ -28,9 +28,10 @@ pub struct Arguments {
     #[arg(value_name = "DIR", required = true)]
     pub folder: Option<PathBuf>,
 
-    /// The address to listen on; port 0 chooses a free port.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
-    pub listen: String,
+    /// The address to listen on, for HTTP; port 0 chooses a free port. Default: 127.0.0.1:8080, and FTP on 127.0.0.1:2121
+    /// beside it. With this option FTP needs --ftp-listen.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
 
     /// Also listen on this address, with TLS.
     #[arg(
@@ -97,9 +98,11 @@ pub struct Arguments {
 
     /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses
     /// of --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert
-    /// of TLS or a 421.
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = count(), help_heading = "Limits")]
-    pub max_connections: usize,
+    /// of TLS or a 421. If the limit on descriptors is too low for it, it is lowered, and the log says so.
+    /// What is left is for files: when they are used up, or an address has half of what the others
+    /// leave, a client gets a 503 or 450 and can try again. Default: 10000, or what the limit permits.
+    #[arg(long, value_name = "N", value_parser = count(), help_heading = "Limits")]
+    pub max_connections: Option<usize>,
 
     /// How many connections one address may have, of each of these. Behind a proxy, all connections have the address of
     /// the proxy, unless --proxy-protocol is given.
@@ -138,6 +141,43 @@ impl Arguments {
     pub fn folder(&self) -> &Path {
         // It is required, except with --hash-password.
         self.folder.as_deref().unwrap_or(Path::new(""))
+    }
+
+    pub fn listen(&self) -> &str {
+        self.listen.as_deref().unwrap_or("127.0.0.1:8080")
+    }
+
+    /// Where FTP is. Who names an address of HTTP wants no other port to be open.
+    pub fn ftp_listen(&self) -> Option<&str> {
+        let ftp = &self.ftp;
+        let is_default = self.listen.is_none() && ftp.ftps_listen.is_none() && !ftp.no_ftp;
+        let default = is_default.then_some("127.0.0.1:2121");
+        ftp.ftp_listen.as_deref().or(default)
+    }
+
+    pub fn has_ftp(&self) -> bool {
+        self.ftp_listen().is_some() || self.ftp.ftps_listen.is_some()
+    }
+
+    /// How many descriptors the sockets of one connection of each listener take together. FTP has a second one, for a port
+    /// or a data connection.
+    pub fn sockets(&self) -> usize {
+        let of_http = 1 + usize::from(self.tls_listen.is_some());
+        let of_ftp = [self.ftp_listen(), self.ftp.ftps_listen.as_deref()];
+        of_http + 2 * of_ftp.into_iter().flatten().count()
+    }
+
+    /// Refuses options that have no effect.
+    pub fn check_addresses(&self) -> Result {
+        let ftp = &self.ftp;
+        let has_addresses = self.tls_listen.is_some() || ftp.has_addresses();
+        if self.certificate.is_given() && !has_addresses {
+            return Err("--tls-cert needs --tls-listen, --ftp-listen or --ftps-listen".into());
+        }
+        if ftp.has_options() && !self.has_ftp() {
+            return Err("the options of FTP need --ftp-listen or --ftps-listen".into());
+        }
+        Ok(())
     }
 
     pub fn idle(&self) -> Result<Duration> {
@@ -218,6 +258,33 @@ mod tests {
         for wrong in ["http://x/", "x:80", "x/", ""] {
             assert!(parse(&format!("--host={wrong}")).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn ftp_is_beside_http_unless_an_address_is_named() -> Result {
+        let ftp = |options: &str| {
+            let parsed = parse(options)?;
+            let checked = parsed.check_addresses();
+            checked.map_err(|error| error.to_string())?;
+            Ok::<_, String>(parsed.ftp_listen().map(ToOwned::to_owned))
+        };
+        let default = "127.0.0.1:2121".to_owned();
+        assert_eq!(ftp(""), Ok(Some(default.clone())));
+        assert_eq!(ftp("--ftp-ports 50000-50100"), Ok(Some(default)));
+        assert_eq!(ftp("--ftp-listen a:21"), Ok(Some("a:21".to_owned())));
+        assert_eq!(ftp("--listen a:80"), Ok(None));
+        assert_eq!(ftp("--no-ftp"), Ok(None));
+        let both = "--listen a:80 --ftp-listen a:21";
+        assert_eq!(ftp(both), Ok(Some("a:21".to_owned())));
+        for wrong in [
+            "--no-ftp --ftp-listen a:21",
+            "--no-ftp --ftp-ports 1-2",
+            "--listen a:80 --ftp-ports 1-2",
+            "--tls-cert c --tls-key k",
+        ] {
+            assert!(ftp(wrong).is_err(), "{wrong}");
+        }
+        Ok(())
     }
 
     #[test]

@@ -62,12 +62,13 @@
 //!
 //! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
 //!
-//! It also speaks FTP, with AUTH TLS if there is a certificate. Users then have to use it, and PROT P for their data
+//! It also speaks FTP, on 127.0.0.1:2121 or where `--ftp-listen` says. With `--listen`, only what is named is open; `--no-ftp`
+//! leaves FTP out. If there is a certificate, clients can use AUTH TLS. Users then have to, and PROT P for their data
 //! connections. With `--ftps-require-reuse` these have to resume the TLS session of their control connection. With
 //! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
 //!
 //! ```text
-//! cargo run --release --example files -- . --ftp-listen 127.0.0.1:2121 --ftp-ports 50000-50100
+//! cargo run --release --example files -- . --ftp-ports 50000-50100
 //! curl -O ftp://127.0.0.1:2121/README.md
 //! lftp -e mirror ftp://127.0.0.1:2121/src
 //! ```
@@ -84,7 +85,7 @@
 //! the last half minute or so, which were confirmed with 201, 204 or 226, may be missing, empty or the old ones.
 //!
 //! `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
+//! that accept them. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
 //! are removed are closed on a thread.
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
@@ -102,8 +103,8 @@
 //!
 //! Reading order:
 //!
-//! * this file: the start; `arguments.rs`: options; `../common/signals.rs`: Ctrl-C and SIGHUP;
-//!   `../common/certificate.rs`: the options of TLS;
+//! * this file: the start; `arguments.rs`: options; `capacity.rs`: the limit on descriptors; `../common/signals.rs`: Ctrl-C
+//!   and SIGHUP; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
@@ -119,6 +120,7 @@
 mod access_log;
 mod arguments;
 mod author;
+mod capacity;
 #[path = "../common/certificate.rs"]
 mod certificate;
 mod clock;
@@ -152,13 +154,14 @@ use std::time::{Duration, SystemTime};
 use access_log::AccessLog;
 use arguments::Arguments;
 use asynchat::{Error, Result};
+use capacity::Capacity;
 use clap::Parser;
 use http::host::{Hosts, is_loopback};
 use http::{Options, Service};
 use status::Status;
 use tracing::{info, warn};
 use tree::Tree;
-use users::Logins;
+use users::{Logins, Shares};
 
 fn main() {
     common::log_events_to_stderr("info");
@@ -174,9 +177,10 @@ fn main() {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    descriptors::raise_limit();
+    let descriptors = descriptors::raise_limit();
     file_size::limit_is_an_error()?;
     arguments.check_secrets()?;
+    arguments.check_addresses()?;
     let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
         return Err(match users.is_empty() {
@@ -190,11 +194,12 @@ fn run(arguments: &Arguments) -> Result {
     // HTTP and FTP count wrong passwords together.
     let logins = Logins::new(users);
     let tls = arguments.certificate.acceptor(&["http/1.1"])?;
-    if tls.is_some() && arguments.tls_listen.is_none() && !arguments.ftp.is_enabled() {
-        return Err("--tls-cert needs --tls-listen, --ftp-listen or --ftps-listen".into());
-    }
+    let capacity = Capacity::new(arguments.max_connections, arguments.sockets(), descriptors);
+    let open_files = Shares::new(capacity.files);
     let tree = open_tree(arguments)?;
     let mut ftp = ftp_options(arguments, &logins)?;
+    ftp.limits = ftp.limits.connections(capacity.connections);
+    ftp.open_files = open_files.clone();
     let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
         Some(path) => Some(AccessLog::open(path).map_err(|error| {
@@ -219,8 +224,9 @@ fn run(arguments: &Arguments) -> Result {
             receive_time,
             limits: defaults
                 .limits
-                .connections(arguments.max_connections)
+                .connections(capacity.connections)
                 .per_address(arguments.max_per_address),
+            open_files,
             proxies: arguments.proxy_protocol.clone(),
             deadlines: defaults
                 .deadlines
@@ -236,8 +242,8 @@ fn run(arguments: &Arguments) -> Result {
         },
     );
     let listener = service
-        .serve(arguments.listen.as_str())
-        .map_err(|error| error.context(format_args!("--listen {}", arguments.listen)))?;
+        .serve(arguments.listen())
+        .map_err(|error| error.context(format_args!("--listen {}", arguments.listen())))?;
     let with_tls = match &arguments.tls_listen {
         Some(address) => {
             let listener = service.serve_tls(address.as_str());
@@ -246,12 +252,12 @@ fn run(arguments: &Arguments) -> Result {
         None => None,
     };
     let (mut over_ftp, mut over_ftps) = (None, None);
-    if arguments.ftp.is_enabled() {
+    if arguments.has_ftp() {
         let service = ftp::Service::new(open_tree(arguments)?, ftp);
-        if let Some(address) = &arguments.ftp.ftp_listen {
-            let listener = service.serve(address.as_str());
-            let listener =
-                listener.map_err(|e| e.context(format_args!("--ftp-listen {address}")))?;
+        if let Some(address) = arguments.ftp_listen() {
+            let listener = service.serve(address);
+            let listener = listener
+                .map_err(|e| e.context(format_args!("--ftp-listen {address} (or --no-ftp)")))?;
             over_ftp = listener.local_addr();
         }
         if let Some(address) = &arguments.ftp.ftps_listen {
@@ -327,15 +333,12 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
         address: arguments.ftp.ftp_address,
-        limits: defaults
-            .limits
-            .connections(arguments.max_connections)
-            .per_address(arguments.max_per_address),
+        limits: defaults.limits.per_address(arguments.max_per_address),
         idle: Duration::from_secs(arguments.ftp.ftp_idle),
         data_deadlines: defaults.data_deadlines.drain(drain).input(input),
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
-        tls: match arguments.ftp.is_enabled() {
+        tls: match arguments.has_ftp() {
             true => arguments.certificate.replaceable(
                 &["ftp", "ftp-data"],
                 ftp::Security::from,

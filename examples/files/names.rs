@@ -151,16 +151,6 @@ impl Names {
         }
     }
 
-    /// The path of a file beside this one, whose name is longer.
-    pub fn with_suffix(&self, suffix: &str) -> Names {
-        let mut path = self.path.clone().into_os_string();
-        path.push(suffix);
-        Names {
-            path: path.into(),
-            is_folder: false,
-        }
-    }
-
     pub fn as_folder(&self) -> Names {
         Names {
             path: self.path.clone(),

@@ -1,5 +1,5 @@
-//! The shared folder. Nothing outside it can be reached: a path has no `..` ([`Names`]), and each folder on the way is
-//! opened by its name, without following a symbolic link (unless that is permitted).
+//! The shared folder. Nothing outside it can be reached: a path has no `..` ([`Names`]), and the folders on the way are
+//! opened without following a symbolic link (unless that is permitted).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -15,6 +15,12 @@ mod closing;
 #[path = "tree/parts.rs"]
 mod parts;
 #[cfg(not(unix))]
+#[path = "tree/portable_parts.rs"]
+mod portable_parts;
+#[cfg(unix)]
+#[path = "tree/regular.rs"]
+mod regular;
+#[cfg(not(unix))]
 #[path = "tree/portable.rs"]
 mod system;
 #[cfg(unix)]
@@ -22,16 +28,16 @@ mod system;
 mod system;
 
 pub use closing::InUse;
-pub use system::Listing;
+pub use system::{Folder, Listing};
 
 pub struct Tree {
     root: system::Root,
 }
 
 /// What a path leads to.
-pub enum Found {
+pub enum Found<'t> {
     File(File, Metadata),
-    Folder,
+    Folder(Folder<'t>),
 }
 
 /// An entry of a folder.
@@ -50,13 +56,26 @@ impl Tree {
     }
 
     /// Opens a file or a folder for reading. Nothing else is opened: a pipe would stall the loop.
-    pub fn find(&self, names: &Names) -> io::Result<Found> {
-        self.root.find(names.as_path())
+    pub fn find(&self, names: &Names) -> io::Result<Found<'_>> {
+        match names.last() {
+            Some(name) => self.parent(names)?.find(name),
+            None => Ok(Found::Folder(self.folder(names)?)),
+        }
+    }
+
+    /// Opens the folder that something is in. Who looks for several files in it walks the path once.
+    pub fn parent(&self, names: &Names) -> io::Result<Folder<'_>> {
+        let parent = names.as_path().parent();
+        self.root.folder(parent.unwrap_or(Path::new("")))
+    }
+
+    fn folder(&self, names: &Names) -> io::Result<Folder<'_>> {
+        self.root.folder(names.as_path())
     }
 
     /// Begins to read the names in a folder.
     pub fn list(&self, names: &Names) -> io::Result<Listing> {
-        self.root.list(names.as_path())
+        self.folder(names)?.list()
     }
 
     /// Begins an upload to this path, in a file of its own.
@@ -91,7 +110,7 @@ impl Tree {
                 closing::close(file);
                 Ok(())
             }
-            Found::Folder => Err(ErrorKind::IsADirectory.into()),
+            Found::Folder(_) => Err(ErrorKind::IsADirectory.into()),
         }
     }
 
@@ -115,7 +134,7 @@ impl Tree {
             // Windows permits it only to those who may write.
             Found::File(..) if cfg!(windows) => self.open_for_writing(names)?,
             Found::File(file, _) => file,
-            Found::Folder => return Err(ErrorKind::IsADirectory.into()),
+            Found::Folder(_) => return Err(ErrorKind::IsADirectory.into()),
         };
         file.set_modified(time)
     }
@@ -130,8 +149,8 @@ impl Tree {
     /// Removes an empty folder.
     pub fn remove_folder(&self, names: &Names) -> io::Result<()> {
         match self.find(names)? {
-            Found::Folder if names.last().is_some() => self.root.remove_folder(names.as_path()),
-            Found::Folder => Err(ErrorKind::PermissionDenied.into()),
+            Found::Folder(_) if names.last().is_some() => self.root.remove_folder(names.as_path()),
+            Found::Folder(_) => Err(ErrorKind::PermissionDenied.into()),
             Found::File(..) => Err(ErrorKind::NotADirectory.into()),
         }
     }
@@ -152,9 +171,9 @@ impl Tree {
 }
 
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
-/// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. On Unix the next process removes
-/// it when it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each
-/// is whole, and the last that completes stays.
+/// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. The next process removes it when
+/// it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each is whole,
+/// and the last that completes stays.
 pub struct Upload {
     name: OsString,
     /// Until it has the name.
@@ -209,7 +228,6 @@ fn part_name() -> OsString {
 }
 
 /// Whether [`part_name`] can have made the name.
-#[cfg(unix)]
 fn is_part_name(name: &OsStr) -> bool {
     let digits = name.as_encoded_bytes().strip_prefix(TEMPORARY.as_bytes());
     let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

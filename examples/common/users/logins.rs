@@ -2,6 +2,9 @@
 //!
 //! The checks of an address follow one another. So an address has one thread at most, its failures are counted before
 //! its next check, and a client that opens many connections at once is checked once: then its password is known.
+//!
+//! The addresses take turns, and each has its share of the queue. So an address with many checks delays another one by one
+//! check.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashSet, VecDeque};
@@ -16,8 +19,9 @@ use super::Users;
 use super::accepted::Accepted;
 use super::check_thread::on_a_thread;
 use super::login_limit::{Client, LoginLimit};
+use super::shares;
 
-/// The most checks that wait, in all and of one address.
+/// The most checks that wait, in all and of one address. An address also has its share only ([`shares`]).
 const QUEUE: usize = 1024;
 const QUEUE_OF_CLIENT: usize = 64;
 
@@ -70,7 +74,8 @@ struct UserSet {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Request>,
+    /// The requests of each address. The next turn is that of the first one. None of the lists is empty.
+    waiting: VecDeque<(Client, VecDeque<Request>)>,
     running: HashSet<Client>,
 }
 
@@ -158,7 +163,7 @@ impl Logins {
         if self.0.queue.borrow_mut().is_full(request.client) {
             return Some(Login::Busy);
         }
-        self.0.queue.borrow_mut().waiting.push_back(request);
+        self.0.queue.borrow_mut().add(request);
         self.0.start();
         None
     }
@@ -271,26 +276,46 @@ impl Queue {
     /// Whether no further request of this client may wait. The requests of sessions that have ended do not count.
     fn is_full(&mut self, client: Client) -> bool {
         self.has_most(client) && {
-            self.waiting.retain(|it| !it.chat.is_closing());
+            for (_, requests) in &mut self.waiting {
+                requests.retain(|it| !it.chat.is_closing());
+            }
+            self.waiting.retain(|(_, requests)| !requests.is_empty());
             self.has_most(client)
         }
     }
 
     fn has_most(&self, client: Client) -> bool {
-        let of_client = self.waiting.iter().filter(|it| it.client == client);
-        self.waiting.len() >= QUEUE || of_client.count() >= QUEUE_OF_CLIENT
+        let (mut own, mut others) = (0, 0);
+        for (of, requests) in &self.waiting {
+            match *of == client {
+                true => own += requests.len(),
+                false => others += requests.len(),
+            }
+        }
+        own >= QUEUE_OF_CLIENT.min(shares::most(QUEUE, others))
     }
 
-    /// The next request of an address of which none runs.
+    fn add(&mut self, request: Request) {
+        let of_client = |it: &&mut (Client, _)| it.0 == request.client;
+        match self.waiting.iter_mut().find(of_client) {
+            Some((_, requests)) => requests.push_back(request),
+            None => self.waiting.push_back((request.client, [request].into())),
+        }
+    }
+
+    /// The next request of an address of which none runs. The address goes to the end of the queue.
     fn next(&mut self, most: usize) -> Option<Request> {
         if self.running.len() >= most {
             return None;
         }
-        let is_free = |it: &Request| !self.running.contains(&it.client);
-        let request = self
-            .waiting
-            .remove(self.waiting.iter().position(is_free)?)?;
-        self.running.insert(request.client);
+        let is_free = |it: &(Client, _)| !self.running.contains(&it.0);
+        let first = self.waiting.iter().position(is_free)?;
+        let (client, mut requests) = self.waiting.remove(first)?;
+        let request = requests.pop_front()?;
+        if !requests.is_empty() {
+            self.waiting.push_back((client, requests));
+        }
+        self.running.insert(client);
         Some(request)
     }
 }
@@ -492,30 +517,84 @@ mod tests {
         Ok(())
     }
 
-    /// Clients that leave before their passwords are checked do not stand in the way of others.
-    #[test]
-    fn requests_of_sessions_that_have_ended_do_not_count() -> Result {
-        let client = || Client::new(Some(&SocketAddr::from(([192, 0, 2, 1], 1)).into()));
+    fn client(n: u8) -> Client {
+        Client::new(Some(&SocketAddr::from(([192, 0, 2, n], 1)).into()))
+    }
+
+    /// A request of a client with this number.
+    fn request(n: u8, chat: &Chat) -> Request {
+        Request {
+            client: client(n),
+            chat: chat.clone(),
+            name: vec![],
+            password: vec![],
+            then: Box::new(|_| {}),
+        }
+    }
+
+    fn chats(count: usize) -> Result<Vec<Chat>> {
         let listener =
             Server::new(SocketAddr::from(([127, 0, 0, 1], 0))).listen(|_| |_: &[u8]| Ok(()))?;
         let addr = listener.local_addr().ok_or("no address")?;
-        let chats = (0..QUEUE_OF_CLIENT)
-            .map(|_| Connector::new(addr.clone()).connect(|_| |_: &[u8]| Ok(())));
-        let chats = chats.collect::<std::result::Result<Vec<_>, _>>()?;
+        let connect = || Connector::new(addr.clone()).connect(|_| |_: &[u8]| Ok(()));
+        let mut chats = vec![];
+        for _ in 0..count {
+            chats.push(connect()?);
+        }
+        Ok(chats)
+    }
+
+    /// Clients that leave before their passwords are checked do not stand in the way of others.
+    #[test]
+    fn requests_of_sessions_that_have_ended_do_not_count() -> Result {
+        let chats = chats(QUEUE_OF_CLIENT)?;
         let mut queue = Queue::default();
         for chat in &chats {
-            queue.waiting.push_back(Request {
-                client: client(),
-                chat: chat.clone(),
-                name: vec![],
-                password: vec![],
-                then: Box::new(|_| {}),
-            });
+            queue.add(request(1, chat));
         }
-        assert!(queue.is_full(client()));
+        assert!(queue.is_full(client(1)));
         chats[3].close();
-        assert!(!queue.is_full(client()));
-        assert_eq!(queue.waiting.len(), QUEUE_OF_CLIENT - 1);
+        assert!(!queue.is_full(client(1)));
+        assert_eq!(queue.waiting[0].1.len(), QUEUE_OF_CLIENT - 1);
+        Ok(())
+    }
+
+    #[test]
+    fn addresses_take_turns() -> Result {
+        let chat = &chats(1)?[0];
+        let mut queue = Queue::default();
+        let next = |queue: &mut Queue| {
+            queue.running.clear();
+            queue.next(1).map(|request| request.client)
+        };
+        for _ in 0..3 {
+            queue.add(request(1, chat));
+        }
+        assert!(next(&mut queue) == Some(client(1)));
+        for n in [2, 3, 3] {
+            queue.add(request(n, chat));
+        }
+        let order: Vec<_> = std::iter::from_fn(|| next(&mut queue)).collect();
+        assert!(order == [1, 2, 3, 1, 3].map(client));
+        Ok(())
+    }
+
+    /// A few addresses cannot take all of it.
+    #[test]
+    fn there_is_room_in_the_queue_for_another_address() -> Result {
+        let chat = &chats(1)?[0];
+        let mut queue = Queue::default();
+        let mut counts = vec![];
+        for n in 0..30 {
+            let mut count = 0;
+            while !queue.is_full(client(n)) {
+                queue.add(request(n, chat));
+                count += 1;
+            }
+            counts.push(count);
+        }
+        assert_eq!(counts[..14], [QUEUE_OF_CLIENT; 14]);
+        assert_eq!(counts[14..20], [64, 32, 16, 8, 4, 2]);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 //! its path.
 //!
 //! Reading order: this file, `hash.rs` (what is stored), `logins.rs` (who is checked when), `check_thread.rs` (a check on a
-//! thread), `accepted.rs` (passwords that were checked a short while ago).
+//! thread), `accepted.rs` (passwords that were checked a short while ago), `../shares.rs` (what clients share).
 
 #![allow(
     dead_code,
@@ -16,6 +16,8 @@ mod hash;
 #[path = "../login_limit.rs"]
 mod login_limit;
 mod logins;
+#[path = "../shares.rs"]
+mod shares;
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -29,6 +31,7 @@ use hash::PasswordHash;
 
 pub use login_limit::Client;
 pub use logins::{LONGEST, Login, Logins, too_many};
+pub use shares::{Share, Shares};
 
 /// Programs such as fail2ban read this line. It is the same in each program, because it belongs to no span. The log has at
 /// most ten a second.

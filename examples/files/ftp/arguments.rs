@@ -3,16 +3,14 @@
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use clap::{ArgGroup, Args};
+use clap::Args;
 
 #[derive(Args)]
-#[command(
-    next_help_heading = "FTP",
-    group(ArgGroup::new("ftp_addresses").multiple(true).args(["ftp_listen", "ftps_listen"]))
-)]
+#[command(next_help_heading = "FTP")]
 pub struct FtpArguments {
     /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS. Users
-    /// have to, and PROT P for data connections.
+    /// have to, and PROT P for data connections. Default: 127.0.0.1:2121, without --listen and
+    /// --ftps-listen.
     #[arg(long, value_name = "HOST:PORT")]
     pub ftp_listen: Option<String>,
 
@@ -21,22 +19,27 @@ pub struct FtpArguments {
     #[arg(long, value_name = "HOST:PORT", requires = "tls_cert")]
     pub ftps_listen: Option<String>,
 
+    /// Do not listen for FTP.
+    #[arg(long, conflicts_with_all = ["ftp_listen", "ftps_listen"])]
+    pub no_ftp: bool,
+
     /// Refuse data connections that do not resume the TLS session of their control connection, so that
     /// nobody else with the address of a client can take its port. curl, lftp and FileZilla resume it;
     /// Python's ftplib does not. With TLS 1.3, curl does so for one file in a connection, and with
     /// --tls-max 1.2 for any number. With TLS 1.3 the session can be resumed for 24 hours; after that
     /// a client has to log in again. Data connections without TLS (PROT C) are not affected.
-    #[arg(long, requires = "tls_cert", requires = "ftp_addresses")]
+    #[arg(long, requires = "tls_cert")]
     pub ftps_require_reuse: bool,
 
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
-    /// needs one, and an address may occupy half of them. Default: the system chooses.
-    #[arg(long, value_name = "FIRST-LAST", requires = "ftp_addresses", value_parser = ports)]
+    /// needs one, and an address may occupy half of those that the others leave. Default: the system
+    /// chooses.
+    #[arg(long, value_name = "FIRST-LAST", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 
     /// The IPv4 address in replies to PASV, to which clients connect, if the server is behind a
     /// router with NAT. Default: the address that the client has connected to.
-    #[arg(long, value_name = "ADDRESS", requires = "ftp_addresses")]
+    #[arg(long, value_name = "ADDRESS")]
     pub ftp_address: Option<Ipv4Addr>,
 
     /// How long a client of FTP may be silent between two commands. Then it gets a 421.
@@ -45,8 +48,13 @@ pub struct FtpArguments {
 }
 
 impl FtpArguments {
-    pub fn is_enabled(&self) -> bool {
+    pub fn has_addresses(&self) -> bool {
         self.ftp_listen.is_some() || self.ftps_listen.is_some()
+    }
+
+    /// Whether there is an option that has no effect without FTP.
+    pub fn has_options(&self) -> bool {
+        self.ftps_require_reuse || self.ftp_ports.is_some() || self.ftp_address.is_some()
     }
 }
 

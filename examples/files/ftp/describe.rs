@@ -214,7 +214,7 @@ impl Session {
                 size: metadata.len(),
                 modified: metadata.modified().ok(),
             },
-            Ok(Found::Folder) => Entry {
+            Ok(Found::Folder(_)) => Entry {
                 is_folder: true,
                 size: 0,
                 modified: None,

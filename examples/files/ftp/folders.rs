@@ -37,7 +37,7 @@ impl Session {
         let found = self
             .resolve(path)
             .and_then(|names| match self.service.tree.find(&names) {
-                Ok(Found::Folder) => Ok(names),
+                Ok(Found::Folder(_)) => Ok(names),
                 Ok(Found::File(..)) => Err("550 it is a file"),
                 Err(error) => Err(failed(&names, &error)),
             });

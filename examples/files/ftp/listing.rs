@@ -9,8 +9,8 @@ use asynchat::{More, Producer};
 
 use super::describe::Facts;
 use super::session::Session;
-use super::{Refusal, failed, time};
-use crate::failure::Logged;
+use super::{Refusal, failed, refusal, time};
+use crate::failure::{Failure, Logged};
 use crate::names::Names;
 use crate::sorted::{Pattern, SortedNames};
 use crate::tree::{Entry, Found};
@@ -43,9 +43,16 @@ impl Session {
         format: Format,
     ) -> Result<(Names, Logged<ListingProducer>), Refusal> {
         let listed = match (self.named(path), split_pattern(path)) {
-            // RFC 3659 section 7.2 has a folder here, and no pattern: a program that synchronizes must not take a folder like
-            // `[1]` that is missing for an empty one.
-            (named, _) if matches!(format, Format::Facts(_)) => named?,
+            // RFC 3659 section 2.2.2: a path is literal here, and no pattern. A program that synchronizes must not take a
+            // folder like `[1]` that is missing for an empty one.
+            (Err(why), Some(_)) if matches!(format, Format::Facts(_)) => {
+                return Err(match why == refusal(&Failure::Missing) {
+                    true => {
+                        "550 there is no such folder, and a pattern is not possible: use NLST or LIST"
+                    }
+                    false => why,
+                });
+            }
             (Err(_), Some((folder, pattern))) => self.matching(folder, pattern)?,
             (named, _) => named?,
         };
@@ -68,7 +75,7 @@ impl Session {
         let names = self.resolve(path)?;
         let tree = &self.service.tree;
         let listed = match tree.find(&names) {
-            Ok(Found::Folder) => tree.list(&names).map(|listing| {
+            Ok(Found::Folder(folder)) => folder.list().map(|listing| {
                 let prefix = folder_prefix(path);
                 (SortedNames::new(listing), prefix)
             }),

@@ -45,7 +45,7 @@ use crate::failure::Failure;
 use crate::names::Names;
 use crate::status::Status;
 use crate::tree::Tree;
-use crate::users::Logins;
+use crate::users::{Logins, Shares};
 use cut_uploads::CutUploads;
 use ports::Ports;
 pub use security::Security;
@@ -65,12 +65,15 @@ pub struct Options {
     pub max_upload: u64,
     /// After so many wrong passwords the connection is closed.
     pub max_failed_logins: u32,
-    /// The ports of passive data connections, of which one client has at most half. `None`: the system chooses.
+    /// The ports of passive data connections, of which a client has at most half of what the others leave. `None`: the system
+    /// chooses.
     pub ports: Option<RangeInclusive<u16>>,
     /// The address that PASV tells to clients: that of the router, if the server is behind one (NAT). `None`: the one
     /// that the client has connected to.
     pub address: Option<Ipv4Addr>,
     pub limits: Limits,
+    /// The files and folders that may be open while they are sent or received. The services of a program share them.
+    pub open_files: Shares,
     /// How long a client may be silent between two commands, or take for a command.
     pub idle: Duration,
     /// How long a client may take to log in.
@@ -112,6 +115,7 @@ impl Default for Options {
             ports: None,
             address: None,
             limits: Limits::default().turn_records(session::MOST_IN_TURN),
+            open_files: Shares::unlimited(),
             idle: 5 * minute,
             login_time: minute,
             // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
@@ -145,7 +149,7 @@ impl Service {
     pub fn new(tree: Tree, options: Options) -> Rc<Service> {
         Rc::new(Service {
             clock: RefCell::new(Clock::new(options.clock)),
-            ports: Ports::default(),
+            ports: Ports::new(options.ports.as_ref().map_or(0, ExactSizeIterator::len)),
             cut_uploads: CutUploads::default(),
             options,
             tree,
@@ -207,7 +211,7 @@ fn refusal(failure: &Failure) -> Refusal {
         Failure::InUse => "450 it is in use",
         Failure::NoRoom => "452 there is no room for it",
         Failure::TooLarge => upload::TOO_LARGE,
-        Failure::Busy => "451 the file cannot be used now",
+        Failure::Busy => "450 the file cannot be used now, try again later",
         Failure::Broken => "451 the file cannot be used: the server has logged why",
     }
 }

@@ -12,8 +12,9 @@ use super::Refusal;
 use super::address::{self, HostPort};
 use super::command::Command;
 use super::data::Data;
-use super::ports::{Share, Taken};
+use super::ports::Taken;
 use super::session::Session;
+use crate::users::Share;
 
 /// How many ports of the range are tried. Some may be open for other clients.
 const MOST_TRIES: usize = 256;
@@ -64,6 +65,15 @@ impl Route {
             Way::Passive(listener) => listener.close(),
             Way::Connecting(data) | Way::Connected(data) => data.abort(),
         }
+    }
+
+    /// Ends the connection, of which nothing is cut: the client has stopped sending.
+    pub fn finish(&mut self) {
+        if let Way::Connected(data) = &self.way {
+            data.close_when_done();
+            self.way = Way::None;
+        }
+        self.close();
     }
 
     /// Also forgets EPSV ALL.
@@ -227,14 +237,14 @@ impl Session {
 
     /// A session can always replace its own port. `None` if there is no range of ports.
     fn share_of_ports(&self, replaces: bool) -> Result<Option<Rc<Share>>, Refusal> {
-        let Some(ports) = &self.service.options.ports else {
+        if self.service.options.ports.is_none() {
             return Ok(None);
-        };
-        let (open, peer) = (&self.service.ports, self.chat.peer_addr());
-        if !replaces && open.count(peer.as_ref()) >= ports.len().div_ceil(2) {
-            return Err("425 too many ports wait for connections from your address");
         }
-        Ok(Some(Rc::new(open.share(peer.as_ref()))))
+        let peer = self.chat.peer_addr();
+        match self.service.ports.share(peer.as_ref(), replaces) {
+            Some(share) => Ok(Some(share)),
+            None => Err("425 too many ports wait for connections, try again later"),
+        }
     }
 
     fn listen(&self, share: Option<&Rc<Share>>) -> Result<(Channel, SocketAddr), Refusal> {

@@ -295,12 +295,19 @@ impl Session {
 
     fn run_waiting(&mut self) {
         for _ in 0..MOST_IN_TURN {
-            if self.must_wait() || self.chat.is_closing() {
+            let next = self.waiting.front();
+            let may_run = !self.must_wait() || next.is_some_and(|next| self.is_immediate(next));
+            if !may_run || self.chat.is_closing() {
                 return;
             }
-            let Some(Repeated { command, count }) = self.waiting.pop_front() else {
+            let Some(next) = self.waiting.pop_front() else {
                 return;
             };
+            let Repeated { command, count, .. } = next;
+            if next.is_aborted {
+                self.refuse_transfer();
+                continue;
+            }
             self.run(&command);
             if count > 1 {
                 self.repeat_noop(count - 1);
@@ -313,6 +320,17 @@ impl Session {
                 session.end_wait();
                 Ok(())
             });
+        }
+    }
+
+    /// Whether a command does not wait for the end of the transfer. Without a transfer, ABOR and STAT are ordinary commands.
+    fn is_immediate(&self, command: &Command) -> bool {
+        match &*command.name {
+            // The replies to ABOR come before that to the next command.
+            _ if self.transfer.is_none() || self.is_aborting() => false,
+            "ABOR" => true,
+            "STAT" => command.argument.is_empty(),
+            _ => false,
         }
     }
 
@@ -341,20 +359,15 @@ impl AsyncChat for Session {
         if self.chat.is_closing() {
             return Ok(());
         }
-        let is_immediate = match &*command.name {
-            // The replies to ABOR come before that to the next command.
-            _ if self.is_aborting() => false,
-            // Without a transfer, ABOR and STAT are ordinary commands.
-            _ if self.transfer.is_none() => false,
-            "ABOR" => true,
-            "STAT" => command.argument.is_empty(),
-            _ => false,
-        };
+        // It is for the last transfer that the client has asked for (RFC 959 section 4.1.3), and so for those before it.
+        let is_for_waiting = command.name == "ABOR" && self.waiting.abort_transfers();
         // The reply to the transfer comes before that to the next command.
-        if is_immediate || !self.must_wait() {
+        if !is_for_waiting && (self.is_immediate(&command) || !self.must_wait()) {
             self.run(&command);
         } else if !self.waiting.add(command) {
             self.hang_up("421 too many commands during a transfer");
+        } else if is_for_waiting && !self.is_aborting() {
+            self.abort_transfer(true);
         }
         Ok(())
     }

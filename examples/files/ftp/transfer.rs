@@ -4,7 +4,7 @@
 use std::io::{Seek, SeekFrom};
 use std::time::Duration;
 
-use asynchat::{Chat, CrlfProducer, Producer, ReadProducer};
+use asynchat::{Chat, CrlfProducer, HookedProducer, Producer, ReadProducer};
 
 use super::command::Command;
 use super::data::Data;
@@ -18,6 +18,7 @@ use crate::failure::Logged;
 use crate::names::Names;
 use crate::status::{Progress, Record};
 use crate::tree::{Found, InUse};
+use crate::users::{Client, Share};
 
 pub const DONE: &str = "226 done";
 const ABORTED: &str = "426 aborted";
@@ -35,6 +36,9 @@ pub struct Transfer {
     refusal: Option<Refusal>,
     /// After ABOR, until its data connection has ended.
     is_aborted: bool,
+    /// ABOR waits behind other commands, and has its own reply in its turn.
+    abor_waits: bool,
+    _open_file: Share,
 }
 
 /// What a command has asked for.
@@ -76,7 +80,7 @@ impl Session {
         let names = self.resolve(path)?;
         let (mut file, size) = match self.service.tree.find(&names) {
             Ok(Found::File(file, metadata)) => (file, metadata.len()),
-            Ok(Found::Folder) => return Err("550 it is a folder"),
+            Ok(Found::Folder(_)) => return Err("550 it is a folder"),
             Err(error) => return Err(failed(&names, &error)),
         };
         if start > size {
@@ -167,6 +171,7 @@ impl Session {
             if self.needs_private_data() {
                 return Err("521 use PBSZ 0 and PROT P first");
             }
+            let open_file = self.open_file()?;
             match self.route.way {
                 Way::None | Way::Connecting(_) => {
                     return Err("425 use PASV, EPSV, PORT or EPRT first");
@@ -180,9 +185,9 @@ impl Session {
                 }
                 Way::Passive(..) | Way::Connected(_) => {}
             }
-            Ok(begun)
+            Ok((begun, open_file))
         });
-        let Begun { work, text, length } = match connected {
+        let (Begun { work, text, length }, open_file) = match connected {
             Ok(begun) => begun,
             Err(refusal) => {
                 record.finish(code(refusal), 0);
@@ -198,8 +203,17 @@ impl Session {
             record,
             refusal: None,
             is_aborted: false,
+            abor_waits: false,
+            _open_file: open_file,
         });
         self.transfer_data();
+    }
+
+    /// Counts an open file of the client.
+    fn open_file(&self) -> Result<Share, Refusal> {
+        let client = Client::new(self.connection.peer.as_ref());
+        let share = self.service.options.open_files.take(client);
+        share.ok_or("450 too many files are open for your address, try again later")
     }
 
     /// Counts and logs a transfer at its end.
@@ -360,6 +374,7 @@ impl Session {
         // The replies to ABOR come when the data connection has ended.
         let transfer = self.transfer.as_ref().filter(|it| !it.is_aborted);
         if let Some(refusal) = transfer.and_then(|it| it.refusal) {
+            self.route.finish();
             self.close_transfer(refusal);
         }
     }
@@ -367,24 +382,44 @@ impl Session {
     /// RFC 959 section 4.1.3: two replies, if there was a transfer. They come after the end of the data connection, with which
     /// an incomplete upload is removed, and the lock on its file.
     pub fn abor(&mut self) {
-        match (&mut self.transfer, &self.route.way) {
-            (None, _) => {
+        match self.transfer {
+            None => {
                 self.route.close();
                 self.reply("226 there is no transfer");
             }
-            (Some(transfer), Way::Connected(data)) if transfer.received.is_none() => {
+            Some(_) => self.abort_transfer(false),
+        }
+    }
+
+    /// Aborts the transfer, if there is one. `abor_waits`: ABOR has its own reply later, after those to commands before it.
+    pub fn abort_transfer(&mut self, abor_waits: bool) {
+        let Some(transfer) = &mut self.transfer else {
+            return;
+        };
+        transfer.abor_waits = abor_waits;
+        match &self.route.way {
+            Way::Connected(data) if transfer.received.is_none() => {
                 transfer.is_aborted = true;
                 data.abort();
             }
-            (Some(_), _) => self.end_aborted_transfer(ABORTED),
+            _ => self.end_aborted_transfer(ABORTED),
         }
+    }
+
+    /// Replies to a command whose transfer was aborted before it began.
+    pub fn refuse_transfer(&mut self) {
+        self.restart = 0;
+        self.reply(ABORTED);
     }
 
     fn end_aborted_transfer(&mut self, reply: &str) {
         self.route.close();
+        let abor_waits = self.transfer.as_ref().is_some_and(|it| it.abor_waits);
         self.end_transfer(reply);
         self.reply(reply);
-        self.reply("226 the data connection is closed");
+        if !abor_waits {
+            self.reply("226 the data connection is closed");
+        }
         self.transfer_ended();
     }
 
@@ -404,8 +439,11 @@ impl Session {
         if path.is_empty() {
             return self.status();
         }
-        match self.listing_producer(path, Format::Long) {
-            Ok((_, producer)) => self.send_listing(producer),
+        let listing = self.listing_producer(path, Format::Long);
+        match listing.and_then(|(_, producer)| Ok((producer, self.open_file()?))) {
+            Ok((producer, open_file)) => {
+                self.send_listing(HookedProducer::new(producer, |_| drop(open_file)));
+            }
             Err(refusal) => self.reply(refusal),
         }
     }

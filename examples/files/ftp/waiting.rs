@@ -19,6 +19,8 @@ pub struct Waiting(VecDeque<Repeated>);
 pub struct Repeated {
     pub command: Command,
     pub count: usize,
+    /// A transfer that does not begin.
+    pub is_aborted: bool,
 }
 
 impl Waiting {
@@ -44,7 +46,22 @@ impl Waiting {
 
     /// Adds a command without a limit.
     pub fn push_back(&mut self, command: Command) {
-        self.0.push_back(Repeated { command, count: 1 });
+        self.0.push_back(Repeated {
+            command,
+            count: 1,
+            is_aborted: false,
+        });
+    }
+
+    /// ABOR has come: the transfers that wait do not begin. Returns whether there are some.
+    pub fn abort_transfers(&mut self) -> bool {
+        let transfers = self.0.iter_mut().filter(|it| is_transfer(&it.command));
+        let aborted = transfers.map(|it| it.is_aborted = true);
+        aborted.count() > 0
+    }
+
+    pub fn front(&self) -> Option<&Command> {
+        self.0.front().map(|it| &it.command)
     }
 
     pub fn pop_front(&mut self) -> Option<Repeated> {
@@ -67,4 +84,9 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.0.iter().map(|it| it.command.size()).sum()
     }
+}
+
+fn is_transfer(command: &Command) -> bool {
+    let names = ["RETR", "STOR", "APPE", "LIST", "NLST", "MLSD"];
+    names.contains(&&*command.name)
 }

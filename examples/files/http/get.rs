@@ -16,13 +16,16 @@ use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
 use crate::date::http_date;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::http1::{AbsoluteForm, Request};
 use crate::names::{Invalid, MOST_NAMES, Names};
-use crate::tree::Found;
+use crate::tree::{Folder, Found};
 
 /// Paths that begin so belong to the server itself. A folder of the name `-` is reached as `/%2D/`.
 const OWN: &str = "/-/";
+
+/// What a folder shows instead of its names.
+const INDEX: &str = "index.html";
 
 /// A file up to this size is read at once. A larger one is read while it is sent.
 const SMALL: u64 = 16 << 10;
@@ -44,16 +47,33 @@ pub fn get(
         Err(Invalid::Name) => return Reply::text(404, "there is no such file"),
         Err(Invalid::TooDeep) => return too_deep(),
     };
-    match service.tree.find(&names) {
-        Ok(Found::File(..)) if names.is_folder => Reply::text(404, "it is a file"),
-        Ok(Found::File(file, metadata)) => send_file(service, request, &names, file, metadata),
-        Ok(Found::Folder) if names.is_folder => folder(service, request, &names),
-        Ok(Found::Folder) => {
+    reply(service, request, &names, query).unwrap_or_else(|error| failed(&names, &error))
+}
+
+/// The folder that the file is in stays open meanwhile: a path is walked once, also for the index of a folder and for the
+/// compressed files beside it.
+fn reply(
+    service: &Service,
+    request: &Request<'_>,
+    names: &Names,
+    query: Option<&str>,
+) -> io::Result<Reply> {
+    let parent = service.tree.parent(names)?;
+    let found = match names.last() {
+        Some(name) => parent.find(name)?,
+        None => return folder(service, request, names, parent),
+    };
+    match found {
+        Found::File(..) if names.is_folder => Ok(Reply::text(404, "it is a file")),
+        Found::File(file, metadata) => {
+            send_file(service, request, names, &parent, (file, metadata))
+        }
+        Found::Folder(found) if names.is_folder => folder(service, request, names, found),
+        Found::Folder(_) => {
             let query = query.map_or(String::new(), |query| format!("?{query}"));
             let location = format!("{}{query}", names.as_folder());
-            Reply::text(301, "it is a folder").field("Location", location)
+            Ok(Reply::text(301, "it is a folder").field("Location", location))
         }
-        Err(error) => failed(&names, &error),
     }
 }
 
@@ -93,25 +113,34 @@ pub fn failed(names: &Names, error: &io::Error) -> Reply {
     }
 }
 
-fn folder(service: &Rc<Service>, request: &Request<'_>, names: &Names) -> Reply {
-    let index = names.join("index.html");
-    if let Ok(Found::File(file, metadata)) = service.tree.find(&index) {
-        return send_file(service, request, &index, file, metadata);
+fn folder(
+    service: &Service,
+    request: &Request<'_>,
+    names: &Names,
+    folder: Folder<'_>,
+) -> io::Result<Reply> {
+    match folder.find(OsStr::new(INDEX)) {
+        Ok(Found::File(file, metadata)) => {
+            let index = names.join(INDEX);
+            return send_file(service, request, &index, &folder, (file, metadata));
+        }
+        // What has an index is not listed because no descriptor is left.
+        Err(error) if failure::is_without_descriptor(&error) => return Err(error),
+        _ => {}
     }
-    match service.tree.list(names) {
-        Ok(listing) => page::folder(names, listing, service.options.write),
-        Err(error) => failed(names, &error),
-    }
+    let listing = folder.list()?;
+    Ok(page::folder(names, listing, service.options.write))
 }
 
+/// `folder` is the one that the file is in.
 fn send_file(
     service: &Service,
     request: &Request<'_>,
     names: &Names,
-    file: File,
-    metadata: Metadata,
-) -> Reply {
-    let compressed = compressed(service, request, names, modified(&metadata));
+    folder: &Folder<'_>,
+    (file, metadata): (File, Metadata),
+) -> io::Result<Reply> {
+    let compressed = compressed(request, names, folder, modified(&metadata));
     let (mut file, metadata, coding) = match compressed {
         Some((file, metadata, coding)) => (file, metadata, coding.name),
         None => (file, metadata, ""),
@@ -129,8 +158,8 @@ fn send_file(
     match outcome {
         Outcome::Perform => {}
         // The client has the other fields (RFC 9110 section 15.4.5).
-        Outcome::NotModified => return identified(Reply::new(304, Content::None)),
-        Outcome::Failed => return chosen(Reply::text(412, "the file is another one")),
+        Outcome::NotModified => return Ok(identified(Reply::new(304, Content::None))),
+        Outcome::Failed => return Ok(chosen(Reply::text(412, "the file is another one"))),
     }
     // RFC 9110 section 14.2: Range is for GET. Several ranges are answered with the whole file.
     let range = match request.fields.text("range") {
@@ -147,26 +176,23 @@ fn send_file(
         Range::Part { start, length } => (206, start, length),
         Range::Unsatisfiable => {
             let reply = chosen(Reply::text(416, "the file has no such part"));
-            return reply.field("Content-Range", format!("bytes */{size}"));
+            return Ok(reply.field("Content-Range", format!("bytes */{size}")));
         }
     };
-    if start > 0
-        && let Err(error) = file.seek(SeekFrom::Start(start))
-    {
-        return failed(names, &error);
+    if start > 0 {
+        file.seek(SeekFrom::Start(start))?;
     }
     let content = match length <= SMALL {
         // The file is closed before the reply is sent.
         true => {
             let mut bytes = Vec::with_capacity(length as usize);
-            match file.take(length).read_to_end(&mut bytes) {
+            let read = file.take(length).read_to_end(&mut bytes)?;
+            if (read as u64) < length {
                 // It has been truncated meanwhile, and with it its tag.
-                Ok(read) if (read as u64) < length => {
-                    return Reply::text(503, "the file is being changed").field("Retry-After", "1");
-                }
-                Ok(_) => Content::Bytes(bytes),
-                Err(error) => return failed(names, &error),
+                let reply = Reply::text(503, "the file is being changed");
+                return Ok(reply.field("Retry-After", "1"));
             }
+            Content::Bytes(bytes)
         }
         false => Content::File(file, length, names.clone()),
     };
@@ -179,26 +205,27 @@ fn send_file(
         "" => reply,
         coding => reply.field("Content-Encoding", coding),
     };
-    match range {
+    Ok(match range {
         Range::Part { .. } => {
             let last = start + length - 1;
             reply.field("Content-Range", format!("bytes {start}-{last}/{size}"))
         }
         _ => reply,
-    }
+    })
 }
 
 /// The file beside the original that has its content compressed, if the client accepts it. One that is older than the
 /// original is of an earlier content.
 fn compressed(
-    service: &Service,
     request: &Request<'_>,
     names: &Names,
+    folder: &Folder<'_>,
     original: SystemTime,
 ) -> Option<(File, Metadata, Coding)> {
     coding::accepted(request.fields).find_map(|coding| {
-        let found = service.tree.find(&names.with_suffix(coding.extension));
-        match found {
+        let mut name = names.last()?.to_owned();
+        name.push(coding.extension);
+        match folder.find(&name) {
             Ok(Found::File(file, metadata)) if modified(&metadata) >= original => {
                 Some((file, metadata, coding))
             }

@@ -29,9 +29,9 @@ use asynchat::{Channel, Deadlines, Error, Limits, Result, Server, Target, Termin
 use crate::access_log::AccessLog;
 use crate::clock::Clock;
 use crate::http1;
-use crate::status::Status;
+use crate::status::{Connection, Status};
 use crate::tree::Tree;
-use crate::users::Logins;
+use crate::users::{Client, Logins, Share, Shares};
 use events::Events;
 use host::Hosts;
 use session::Session;
@@ -53,6 +53,8 @@ pub struct Options {
     /// The time for a head, from its first byte, and for each 64 KiB of a body.
     pub receive_time: Duration,
     pub limits: Limits,
+    /// The files and folders that may be open while they are sent or received. The services of a program share them.
+    pub open_files: Shares,
     /// Proxies that send the address of the client first (the PROXY protocol). If there are some, nobody else may connect.
     pub proxies: Vec<Network>,
     /// For peers that do not take a reply, and for connections without a request.
@@ -79,9 +81,9 @@ impl Default for Options {
             insecure_auth: false,
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
-            // A request takes as long as the system calls for a file, and for the compressed ones beside it, in a path of
-            // many folders: 60 connections that pipelined such requests kept another one waiting for two seconds.
+            // A request takes as long as the system calls for a file, and for the compressed ones beside it.
             limits: Limits::default().turn_records(16),
+            open_files: Shares::unlimited(),
             proxies: Vec::new(),
             deadlines: Deadlines::default()
                 .idle(Duration::from_secs(75))
@@ -133,6 +135,12 @@ impl Service {
         let acceptor = self.options.tls.as_ref();
         let acceptor = acceptor.ok_or_else(|| Error::new("TLS needs a certificate"))?;
         self.listen(self.server(addr).tls(acceptor), "https")
+    }
+
+    /// Counts an open file of a client. `None` if the client has its share.
+    fn open_file(&self, connection: &Connection) -> Option<Share> {
+        let client = Client::new(connection.peer.as_ref());
+        self.options.open_files.take(client)
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {

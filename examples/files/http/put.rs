@@ -12,7 +12,9 @@ use super::reply::{Content, Reply};
 use crate::author::Author;
 use crate::http1::{Framing, Request};
 use crate::names::{Invalid, Names};
+use crate::status::Connection;
 use crate::tree::{self, Found};
+use crate::users::Share;
 
 /// A file that is being received.
 pub struct Upload {
@@ -21,10 +23,16 @@ pub struct Upload {
     author: Author,
     /// What the conditions of the request were evaluated with, if it has any. It must not have changed at the end.
     condition: Option<Option<Validators>>,
+    _open_file: Share,
 }
 
 /// Begins an upload. Everything that can be checked is checked before the client sends the body.
-pub fn begin(service: &Service, request: &Request<'_>, author: Author) -> Result<Upload, Reply> {
+pub fn begin(
+    service: &Service,
+    request: &Request<'_>,
+    connection: &Connection,
+    author: Author,
+) -> Result<Upload, Reply> {
     let names = target(request)?;
     if names.is_folder {
         return Err(Reply::text(409, "it is the name of a folder"));
@@ -51,6 +59,8 @@ pub fn begin(service: &Service, request: &Request<'_>, author: Author) -> Result
     }
     let current = current(service, &names)?;
     let condition = condition(request, current)?;
+    let open_file = service.open_file(connection);
+    let open_file = open_file.ok_or_else(Reply::too_many_files)?;
     let file = service.tree.upload(&names).map_err(|error| {
         match error.kind() {
             // RFC 4918 section 9.7.1 names the status.
@@ -65,6 +75,7 @@ pub fn begin(service: &Service, request: &Request<'_>, author: Author) -> Result
         names,
         author,
         condition,
+        _open_file: open_file,
     })
 }
 
@@ -137,7 +148,7 @@ fn target(request: &Request<'_>) -> Result<Names, Reply> {
 fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply> {
     match service.tree.find(names) {
         Ok(Found::File(_, metadata)) => Ok(Some(Validators::new(&metadata, ""))),
-        Ok(Found::Folder) => Err(Reply::text(409, "it is a folder")),
+        Ok(Found::Folder(_)) => Err(Reply::text(409, "it is a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(names, &error)),
     }

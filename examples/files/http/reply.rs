@@ -64,6 +64,16 @@ impl Reply {
         reply.field("Content-Type", "text/plain; charset=utf-8")
     }
 
+    /// To a client that has its share of the files that may be open.
+    pub fn too_many_files() -> Reply {
+        Reply::text(503, "too many files are open for your address").field("Retry-After", "10")
+    }
+
+    /// Whether a file or a folder is open while the reply is sent.
+    fn reads_file(&self) -> bool {
+        matches!(self.content, Content::File(..) | Content::Made(_))
+    }
+
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Reply {
         for part in [name, ": ", value.as_ref(), "\r\n"] {
             self.fields.extend_from_slice(part.as_bytes());
@@ -84,8 +94,16 @@ pub fn send(
     service: &Rc<Service>,
     connection: &Rc<Connection>,
     exchange: Exchange,
-    reply: Reply,
+    mut reply: Reply,
 ) -> bool {
+    let reads_file = reply.reads_file() && !exchange.is_head;
+    let open_file = match reads_file {
+        true => service.open_file(connection),
+        false => None,
+    };
+    if reads_file && open_file.is_none() {
+        reply = Reply::too_many_files();
+    }
     let mut head = service.sent.take();
     head.clear();
     let Exchange {
@@ -140,8 +158,11 @@ pub fn send(
         events::watch(service, chat, Rc::clone(connection), record);
         return false;
     }
-    let mut reads_file = false;
-    let log = move |bytes| record.finish(status, bytes);
+    let reads_file = open_file.is_some();
+    let log = move |bytes| {
+        drop(open_file);
+        record.finish(status, bytes);
+    };
     match reply.content {
         Content::Bytes(bytes) if !is_head => {
             chat.push_slices(&[&head, &bytes]);
@@ -152,7 +173,6 @@ pub fn send(
             let producer = Logged::new(ReadProducer::new(InUse::new(file)).length(length), names);
             let producer = connection.transfer(Some(length)).track(producer);
             chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
-            reads_file = true;
         }
         Content::Made(producer) if !is_head => {
             chat.push_slice(&head);
@@ -162,7 +182,6 @@ pub fn send(
                 Version::Http11 => chat.push_with_producer(ChunkedProducer::new(producer)),
                 Version::Http10 => chat.push_with_producer(producer),
             }
-            reads_file = true;
         }
         _ => {
             chat.push_slice(&head);

@@ -21,6 +21,9 @@ use crate::status::{Connection, Record};
 /// at once must not take a thousand descriptors.
 const MOST_OPEN: usize = 4;
 
+/// Some clients send it after a body (RFC 9112 section 2.2).
+const EMPTY_LINE: &[u8] = b"\r\n";
+
 /// The status of a request whose client left before the reply, as nginx logs it.
 const CUT: u16 = 499;
 
@@ -100,23 +103,38 @@ impl Session {
 
     fn head_is_complete(&mut self) {
         let head = std::mem::take(&mut self.head);
-        if !http1::is_empty_line(&head) {
-            let mut space = http1::field_space();
-            match Request::parse(&head, &mut space) {
-                Ok(request) => match self.sender(&request) {
-                    Some(sender) => self.begin(&request, &sender),
-                    None => {
-                        self.wait_for_login(&request);
-                        self.head = head;
-                        return;
-                    }
-                },
-                Err(rejected) => self.refuse(rejected),
-            }
-        } else if self.is_last {
-            self.chat.close_when_done();
+        if is_blank(&head) {
+            self.expect_request();
+            return self.recycle(head);
+        }
+        let mut space = http1::field_space();
+        match Request::parse(&head, &mut space) {
+            Ok(request) => match self.sender(&request) {
+                Some(sender) => self.begin(&request, &sender),
+                None => {
+                    self.wait_for_login(&request);
+                    self.head = head;
+                    return;
+                }
+            },
+            Err(rejected) => self.refuse(rejected),
         }
         self.recycle(head);
+    }
+
+    /// After empty lines. The time of the request began with the first of them: otherwise a client that sends nothing else
+    /// would have its connection for ever.
+    fn expect_request(&mut self) {
+        self.head = EMPTY_LINE.to_vec();
+        self.set_timer(self.service.options.receive_time);
+        if self.is_last {
+            self.chat.close_when_done();
+        }
+    }
+
+    /// Whether the head of a request has begun. Empty lines before it are no part of it.
+    fn has_begun(&self) -> bool {
+        !self.head.trim_ascii().is_empty()
     }
 
     fn recycle(&self, mut head: Vec<u8>) {
@@ -207,7 +225,7 @@ impl Session {
                 get::get(&service, request, client, self.is_last)
             }
             ("PUT", Some(user)) if service.options.write => {
-                match put::begin(&service, request, author(user)) {
+                match put::begin(&service, request, &self.connection, author(user)) {
                     Ok(upload) => {
                         if expects == Ok(true) {
                             self.chat.push("HTTP/1.1 100 Continue\r\n\r\n");
@@ -365,6 +383,12 @@ impl Session {
     }
 }
 
+/// Whether a record has no request. It has all empty lines before the request: the last one of the record before it, too.
+fn is_blank(head: &[u8]) -> bool {
+    let rest = head.strip_prefix(EMPTY_LINE);
+    http1::is_empty_line(head) || rest.is_some_and(http1::is_empty_line)
+}
+
 impl Waits {
     fn resume(&self, chat: &Chat) {
         if self.open.get() < MOST_OPEN && !self.for_login.get() {
@@ -413,7 +437,7 @@ impl AsyncChat for Session {
     }
 
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        if self.body.is_some() || !self.head.is_empty() {
+        if self.body.is_some() || self.has_begun() {
             self.refuse(Rejected::bad("the request is incomplete"));
         }
         Ok(Eof::CloseWhenDone)
@@ -436,11 +460,14 @@ impl AsyncChat for Session {
                 self.checked(&Sender::Unchecked);
                 self.chat.close_when_done();
             }
-            Duration::ZERO if !is_sending => self.refuse(Rejected {
+            Duration::ZERO if is_sending => self.set_timer(time),
+            Duration::ZERO if self.body.is_none() && !self.has_begun() => {
+                self.chat.close_when_done();
+            }
+            Duration::ZERO => self.refuse(Rejected {
                 status: 408,
                 why: "the request has taken too long",
             }),
-            Duration::ZERO => self.set_timer(time),
             left => self.set_timer(left),
         }
         Ok(())
@@ -450,7 +477,7 @@ impl AsyncChat for Session {
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.is_last = match &self.body {
             Some(incoming) => incoming.upload.is_some(),
-            None => !self.head.is_empty(),
+            None => self.has_begun(),
         };
         Ok(match self.is_last {
             true => AtShutdown::Stay,

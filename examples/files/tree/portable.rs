@@ -6,11 +6,13 @@ use std::fs::{self, File, ReadDir};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use super::portable_parts::{self, Searched};
 use super::{Entry, Found, is_shown};
 
 pub struct Root {
     folder: PathBuf,
     follow_symlinks: bool,
+    searched: Searched,
 }
 
 impl Root {
@@ -22,37 +24,25 @@ impl Root {
         Ok(Root {
             folder,
             follow_symlinks,
+            searched: Searched::default(),
         })
     }
 
-    pub fn find(&self, path: &Path) -> io::Result<Found> {
+    /// Checks the folder with this path.
+    pub fn folder(&self, path: &Path) -> io::Result<Folder<'_>> {
         let path = self.checked(path)?;
-        let metadata = path.metadata()?;
-        if metadata.is_dir() {
-            return Ok(Found::Folder);
+        match path.metadata()?.is_dir() {
+            true => Ok(Folder { root: self, path }),
+            false => Err(ErrorKind::NotFound.into()),
         }
-        if !metadata.is_file() {
-            return Err(ErrorKind::PermissionDenied.into());
-        }
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        Ok(Found::File(file, metadata))
-    }
-
-    pub fn list(&self, path: &Path) -> io::Result<Listing> {
-        let folder = self.checked(path)?;
-        Ok(Listing {
-            names: fs::read_dir(&folder)?,
-            folder,
-            follow_symlinks: self.follow_symlinks,
-        })
     }
 
     /// Creates the part of an upload, which will replace the file with this path, or become a new one.
     pub fn create(&self, path: &Path, part: &OsStr) -> io::Result<Pending> {
         self.check_replaceable(path)?;
         let folder = self.checked(path.parent().unwrap_or(Path::new("")))?;
-        let file = File::create_new(folder.join(part))?;
+        self.searched.remove_abandoned(&folder);
+        let file = portable_parts::create(&folder.join(part))?;
         Ok(Pending { file, folder })
     }
 
@@ -61,9 +51,11 @@ impl Root {
     }
 
     pub fn open_for_writing(&self, path: &Path) -> io::Result<File> {
-        match self.find(path)? {
-            Found::File(..) => File::options().write(true).open(self.checked(path)?),
-            Found::Folder => Err(ErrorKind::IsADirectory.into()),
+        let path = self.checked(path)?;
+        match path.metadata()? {
+            found if found.is_file() => File::options().write(true).open(path),
+            found if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
+            _ => Err(ErrorKind::PermissionDenied.into()),
         }
     }
 
@@ -72,7 +64,14 @@ impl Root {
     }
 
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir(self.checked(path)?)
+        let path = self.checked(path)?;
+        match fs::remove_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+                portable_parts::remove_all(&path)?;
+                fs::remove_dir(path)
+            }
+            outcome => outcome,
+        }
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -98,12 +97,49 @@ impl Root {
     fn checked(&self, path: &Path) -> io::Result<PathBuf> {
         let mut checked = self.folder.clone();
         for name in path {
-            checked.push(name);
-            if !self.follow_symlinks && checked.symlink_metadata()?.is_symlink() {
-                return Err(ErrorKind::NotFound.into());
-            }
+            checked = self.checked_in(checked, name)?;
         }
         Ok(checked)
+    }
+
+    fn checked_in(&self, mut folder: PathBuf, name: &OsStr) -> io::Result<PathBuf> {
+        folder.push(name);
+        match !self.follow_symlinks && folder.symlink_metadata()?.is_symlink() {
+            true => Err(ErrorKind::NotFound.into()),
+            false => Ok(folder),
+        }
+    }
+}
+
+/// A folder whose path was checked.
+pub struct Folder<'r> {
+    root: &'r Root,
+    path: PathBuf,
+}
+
+impl<'r> Folder<'r> {
+    /// Opens a file in this folder for reading, or checks a folder in it.
+    pub fn find(&self, name: &OsStr) -> io::Result<Found<'r>> {
+        let root = self.root;
+        let path = root.checked_in(self.path.clone(), name)?;
+        let metadata = path.metadata()?;
+        if metadata.is_dir() {
+            return Ok(Found::Folder(Folder { root, path }));
+        }
+        if !metadata.is_file() {
+            return Err(ErrorKind::PermissionDenied.into());
+        }
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        Ok(Found::File(file, metadata))
+    }
+
+    pub fn list(self) -> io::Result<Listing> {
+        Ok(Listing {
+            names: fs::read_dir(&self.path)?,
+            folder: self.path,
+            follow_symlinks: self.root.follow_symlinks,
+        })
     }
 }
 

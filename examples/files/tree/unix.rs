@@ -1,5 +1,5 @@
-//! Folders are opened one in the other, and stay open while they are used. So nobody can put a symbolic link in the
-//! place of a folder between a check and its use.
+//! Folders are opened without following a symbolic link, and stay open while they are used. So nobody can put a link in
+//! the place of a folder between a check and its use.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::parts::{self, Searched};
+use super::regular::{Key, Regular};
 use super::{Entry, Found, closing, is_shown};
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
@@ -26,6 +27,7 @@ pub struct Root {
     folder: OwnedFd,
     follow_symlinks: bool,
     searched: Searched,
+    regular: Regular,
 }
 
 impl Root {
@@ -36,38 +38,33 @@ impl Root {
             folder,
             follow_symlinks,
             searched: Searched::default(),
+            regular: Regular::default(),
         })
     }
 
-    pub fn find(&self, path: &Path) -> io::Result<Found> {
-        let Some(name) = path.file_name() else {
-            return Ok(Found::Folder);
+    /// Opens the folder with this path.
+    pub fn folder(&self, path: &Path) -> io::Result<Folder<'_>> {
+        let mut folder = Folder {
+            root: self,
+            opened: None,
+            key: self.regular.key(path.as_os_str()),
         };
-        let folder = self.folder(path.parent())?;
-        let file = File::from(self.open_at(folder.as_fd(), name, OFlags::empty())?);
-        let metadata = file.metadata()?;
-        match metadata.file_type() {
-            kind if kind.is_file() => Ok(Found::File(file, metadata)),
-            kind if kind.is_dir() => Ok(Found::Folder),
-            _ => Err(ErrorKind::PermissionDenied.into()),
+        if path.as_os_str().is_empty() {
+            return Ok(folder);
         }
-    }
-
-    pub fn list(&self, path: &Path) -> io::Result<Listing> {
-        let folder = match self.folder(Some(path))? {
-            Folder::Below(folder) => folder,
-            // The position of a reader belongs to a description of its own.
-            Folder::Root(root) => self.open_at(root, OsStr::new("."), OFlags::DIRECTORY)?,
-        };
-        Ok(Listing {
-            names: Dir::new(folder)?,
-            follow_symlinks: self.follow_symlinks,
-        })
+        if let Some(opened) = open_at_once(self.folder.as_fd(), path, self.follow_symlinks) {
+            folder.opened = Some(opened?);
+            return Ok(folder);
+        }
+        for name in path {
+            folder.opened = Some(folder.open(name, READ | OFlags::DIRECTORY)?);
+        }
+        Ok(folder)
     }
 
     /// Creates the part of an upload, which will replace the file with this path, or become a new one.
     pub fn create(&self, path: &Path, part: &OsStr) -> io::Result<Pending> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
         let mode = replaceable(folder.as_fd(), name, self.follow_symlinks)?;
         self.searched.remove_abandoned(folder.as_fd());
@@ -86,7 +83,7 @@ impl Root {
     }
 
     pub fn remove(&self, path: &Path) -> io::Result<()> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
         Ok(rustix::fs::unlinkat(
             folder.as_fd(),
@@ -96,10 +93,13 @@ impl Root {
     }
 
     pub fn open_for_writing(&self, path: &Path) -> io::Result<File> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
+        if folder.kind(name)? == FileType::Directory {
+            return Err(ErrorKind::IsADirectory.into());
+        }
         let flags = READ.difference(OFlags::RDONLY).union(OFlags::WRONLY);
-        let file = File::from(self.open_as(folder.as_fd(), name, flags)?);
+        let file = File::from(folder.open(name, flags)?);
         if !file.metadata()?.is_file() {
             return Err(ErrorKind::PermissionDenied.into());
         }
@@ -108,14 +108,14 @@ impl Root {
     }
 
     pub fn create_folder(&self, path: &Path) -> io::Result<()> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
         let mode = Mode::from_raw_mode(0o777);
         Ok(rustix::fs::mkdirat(folder.as_fd(), name, mode)?)
     }
 
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
         let remove = || rustix::fs::unlinkat(folder.as_fd(), name, AtFlags::REMOVEDIR);
         match remove() {
@@ -133,7 +133,7 @@ impl Root {
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (old, new) = (self.folder(from.parent())?, self.folder(to.parent())?);
+        let (old, new) = (self.folder(parent(from))?, self.folder(parent(to))?);
         let (from, to) = (from.file_name(), to.file_name());
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
         replace(old.as_fd(), from, new.as_fd(), to)
@@ -141,7 +141,7 @@ impl Root {
 
     /// See [`replaceable`].
     pub fn check_replaceable(&self, path: &Path) -> io::Result<()> {
-        let folder = self.folder(path.parent())?;
+        let folder = self.folder(parent(path))?;
         let name = path.file_name().unwrap_or_default();
         replaceable(folder.as_fd(), name, self.follow_symlinks).map(drop)
     }
@@ -150,33 +150,127 @@ impl Root {
     pub fn is_replaced(file: &File) -> io::Result<bool> {
         Ok(file.metadata()?.nlink() == 0)
     }
+}
 
-    fn folder(&self, path: Option<&Path>) -> io::Result<Folder<'_>> {
-        let mut folder = Folder::Root(self.folder.as_fd());
-        for name in path.unwrap_or(Path::new("")) {
-            folder = Folder::Below(self.open_at(folder.as_fd(), name, OFlags::DIRECTORY)?);
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+/// Opens a folder by its whole path: one system call, however many names it has. `None` if the system cannot do this, or
+/// not for this path. Then the folders are opened one in the other.
+fn open_at_once(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    follow_symlinks: bool,
+) -> Option<io::Result<OwnedFd>> {
+    let opened = match follow_symlinks {
+        true => rustix::fs::openat(root, path, READ | OFlags::DIRECTORY, Mode::empty()),
+        false => open_without_links(root, path),
+    };
+    match opened {
+        // NOSYS: Linux before 5.6. PERM: some containers. NAMETOOLONG: the path, or one of the names.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN | Errno::NAMETOOLONG) => None,
+        // Linux follows 40 links in a path.
+        Err(Errno::LOOP) if follow_symlinks => None,
+        outcome => Some(outcome.map_err(error_of_open)),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn open_without_links(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    use rustix::fs::ResolveFlags;
+
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let flags = READ | OFlags::DIRECTORY;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_without_links(_: BorrowedFd<'_>, _: &Path) -> rustix::io::Result<OwnedFd> {
+    Err(Errno::NOSYS)
+}
+
+fn error_of_open(error: Errno) -> io::Error {
+    match error {
+        // It is a symbolic link (FreeBSD says EMLINK), or a file that is used as a folder, or too long a name.
+        Errno::LOOP | Errno::MLINK | Errno::NOTDIR | Errno::NAMETOOLONG => {
+            ErrorKind::NotFound.into()
         }
-        Ok(folder)
+        // A socket or a device without a driver.
+        Errno::NXIO | Errno::OPNOTSUPP => ErrorKind::PermissionDenied.into(),
+        error => error.into(),
+    }
+}
+
+/// A folder that is open.
+pub struct Folder<'r> {
+    root: &'r Root,
+    /// `None` for the shared folder.
+    opened: Option<OwnedFd>,
+    key: Key,
+}
+
+impl<'r> Folder<'r> {
+    /// Opens a file or a folder in this one, for reading.
+    pub fn find(&self, name: &OsStr) -> io::Result<Found<'r>> {
+        let (root, regular) = (self.root, &self.root.regular);
+        let key = regular.key_in(self.key, name);
+        if !regular.has(key) {
+            self.kind(name)?;
+        }
+        let file = File::from(self.open(name, READ)?);
+        let metadata = file.metadata()?;
+        match metadata.file_type() {
+            kind if kind.is_file() => {
+                regular.add(key);
+                Ok(Found::File(file, metadata))
+            }
+            kind if kind.is_dir() => Ok(Found::Folder(Folder {
+                root,
+                opened: Some(file.into()),
+                key,
+            })),
+            _ => Err(ErrorKind::PermissionDenied.into()),
+        }
     }
 
-    fn open_at(&self, folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-        self.open_as(folder, name, READ | flags)
+    pub fn list(self) -> io::Result<Listing> {
+        let follow_symlinks = self.root.follow_symlinks;
+        let folder = match self.opened {
+            Some(folder) => folder,
+            // The position of a reader belongs to a description of its own.
+            None => self.open(OsStr::new("."), READ | OFlags::DIRECTORY)?,
+        };
+        Ok(Listing {
+            names: Dir::new(folder)?,
+            follow_symlinks,
+        })
     }
 
-    fn open_as(&self, folder: BorrowedFd<'_>, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
-        let follow = match self.follow_symlinks {
+    /// A file or a folder. Anything else is refused before it is opened: the program at the other end of a pipe would notice
+    /// that, and a device may act on it.
+    fn kind(&self, name: &OsStr) -> io::Result<FileType> {
+        let flags = flags_of_stat(self.root.follow_symlinks);
+        let found = rustix::fs::statat(self.as_fd(), name, flags).map_err(error_of_open)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            kind @ (FileType::RegularFile | FileType::Directory) => Ok(kind),
+            FileType::Symlink => Err(ErrorKind::NotFound.into()),
+            _ => Err(ErrorKind::PermissionDenied.into()),
+        }
+    }
+
+    fn open(&self, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+        let follow = match self.root.follow_symlinks {
             true => OFlags::empty(),
             false => OFlags::NOFOLLOW,
         };
-        match rustix::fs::openat(folder, name, flags | follow, Mode::empty()) {
-            Ok(file) => Ok(file),
-            // It is a symbolic link (FreeBSD says EMLINK), or a file that is used as a folder, or too long a name.
-            Err(Errno::LOOP | Errno::MLINK | Errno::NOTDIR | Errno::NAMETOOLONG) => {
-                Err(ErrorKind::NotFound.into())
-            }
-            // A socket or a device without a driver.
-            Err(Errno::NXIO | Errno::OPNOTSUPP) => Err(ErrorKind::PermissionDenied.into()),
-            Err(error) => Err(error.into()),
+        rustix::fs::openat(self.as_fd(), name, flags | follow, Mode::empty()).map_err(error_of_open)
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.opened {
+            Some(folder) => folder.as_fd(),
+            None => self.root.folder.as_fd(),
         }
     }
 }
@@ -228,20 +322,6 @@ fn flags_of_stat(follow_symlinks: bool) -> AtFlags {
     match follow_symlinks {
         true => AtFlags::empty(),
         false => AtFlags::SYMLINK_NOFOLLOW,
-    }
-}
-
-enum Folder<'r> {
-    Root(BorrowedFd<'r>),
-    Below(OwnedFd),
-}
-
-impl Folder<'_> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Folder::Root(folder) => *folder,
-            Folder::Below(folder) => folder.as_fd(),
-        }
     }
 }
 

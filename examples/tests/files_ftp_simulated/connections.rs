@@ -237,6 +237,29 @@ fn one_client_has_at_most_half_of_the_ports() -> Result {
     Ok(())
 }
 
+/// Two clients with many sessions leave a port for the next one.
+#[test]
+fn a_client_has_half_of_the_ports_that_the_others_leave() -> Result {
+    let site = Site::ann_with(Options {
+        ports: Some(50_000..=50_007),
+        ..options()
+    })?;
+    let mut sessions = vec![];
+    let mut counts = vec![];
+    for client in ["192.0.2.8:0", "192.0.2.9:0", "192.0.2.10:0"] {
+        let mut replies = vec![];
+        for _ in 0..8 {
+            let control = site.connect(client, ADDR.parse()?)?;
+            let reply = site.ask(&control, "USER ftp\r\nPASS x\r\nEPSV\r\n")?;
+            replies.push(codes_of(&reply).ends_with("229"));
+            sessions.push(control);
+        }
+        counts.push(replies.iter().filter(|has_port| **has_port).count());
+    }
+    assert_eq!(counts, [4, 2, 1]);
+    site.expect("EPSV", "229")
+}
+
 #[test]
 fn a_session_can_replace_its_own_port() -> Result {
     // Its client has as many ports as it may have.

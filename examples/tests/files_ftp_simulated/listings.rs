@@ -99,10 +99,12 @@ fn what_is_no_pattern_has_to_exist() -> Result {
             site.expect(&format!("{command} {path}"), "550")?;
         }
     }
-    // RFC 3659 section 7: the path is that of a folder. And no other command takes a pattern.
+    // RFC 3659 section 2.2.2: a path is literal. And no other command takes a pattern.
     for command in ["MLSD", "MLST", "RETR", "DELE", "SIZE", "CWD", "RNFR"] {
         site.expect(&format!("{command} *"), "550")?;
     }
+    let why = site.command("MLSD *.txt")?;
+    assert!(why.contains("a pattern is not possible"), "{why}");
     // No name is as long.
     site.expect(&format!("NLST {}", "*".repeat(256)), "550")?;
     assert_eq!(

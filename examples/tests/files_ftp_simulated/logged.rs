@@ -90,6 +90,43 @@ fn each_transfer_is_logged_and_counted() -> Result {
     Ok(())
 }
 
+/// The client has read why, so it is not an upload that was cut.
+#[test]
+fn a_refused_upload_is_counted_with_the_code_of_its_refusal() -> Result {
+    for then in ["finish", "reset", "leave", "quit", "silence", "NOOP"] {
+        let status = Status::new(Path::new("/srv"), now);
+        let site = Site::ann_with(Options {
+            status: status.clone(),
+            max_upload: 100,
+            ..options()
+        })?;
+        let data = site.begin_upload("new")?;
+        data.send("x".repeat(100));
+        assert!(site.replies()?.starts_with("552 "));
+        match then {
+            "finish" => data.finish(),
+            "reset" => data.reset(),
+            "leave" => site.control.reset(),
+            "quit" => {
+                site.control.send("QUIT\r\n");
+                site.control.finish();
+            }
+            "silence" => site.advance(Duration::from_secs(121))?,
+            command => site.expect(command, "200")?,
+        }
+        site.settle()?;
+        let figures = status.json();
+        let expected = "\"requests\":[[\"ftp\",\"STOR\",552,1]]";
+        assert!(figures.contains(expected), "{then} {figures}");
+        // The status page shows this as one that the server has cut.
+        let stats = site.event_loop.stats();
+        let dropped = stats.closes.iter().find(|(why, _)| *why == "dropped");
+        let expected = u64::from(then == "leave");
+        assert_eq!(dropped, Some(("dropped", expected)), "{then}");
+    }
+    Ok(())
+}
+
 /// Either name can be the cause of the error.
 #[test]
 fn an_error_of_a_rename_is_logged_with_both_names() -> Result {

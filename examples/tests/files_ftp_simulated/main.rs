@@ -6,6 +6,7 @@
     reason = "only the command line of `files` uses the rest"
 )]
 
+mod abor;
 #[path = "../../files/access_log.rs"]
 mod access_log;
 #[path = "../../files/author.rs"]
@@ -38,6 +39,10 @@ mod logged;
 mod logins;
 #[path = "../../files/names.rs"]
 mod names;
+mod open_files;
+#[cfg(target_os = "linux")]
+#[path = "../common/opened.rs"]
+mod opened;
 mod refused;
 #[path = "../common/scene.rs"]
 mod scene;

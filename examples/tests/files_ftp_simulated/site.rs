@@ -168,6 +168,15 @@ impl Site {
         Ok(data)
     }
 
+    /// An upload of another session.
+    pub(crate) fn begin_upload_of(&self, control: &Peer, name: &str) -> Result<Peer> {
+        let reply = self.ask(control, "EPSV\r\n")?;
+        let data = self.connect(CLIENT, extended(&reply))?;
+        let codes = codes_of(&self.ask(control, format!("STOR {name}\r\n"))?);
+        assert_eq!(codes, "150");
+        Ok(data)
+    }
+
     /// An upload of which the server has a part.
     pub(crate) fn begin_upload(&self, name: &str) -> Result<Peer> {
         let data = self.data()?;

@@ -36,6 +36,10 @@ mod linger;
 mod messages;
 #[path = "../../files/names.rs"]
 mod names;
+mod open_files;
+#[cfg(target_os = "linux")]
+#[path = "../common/opened.rs"]
+mod opened;
 mod reading;
 #[path = "../common/scene.rs"]
 mod scene;

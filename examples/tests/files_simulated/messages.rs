@@ -363,6 +363,46 @@ fn slow_requests_have_a_last_reply() -> Result {
     Ok(())
 }
 
+/// They are no request. A client that sends nothing else would have its connection for ever.
+#[test]
+fn empty_lines_do_not_prolong_the_time_of_a_request() -> Result {
+    let seconds = Duration::from_secs;
+    for lines in ["\r\n", "\r\n\r\n"] {
+        let site = Site::new()?;
+        let client = site.client()?;
+        site.ask(&client, request("GET", "/a.txt", "", ""))?;
+        site.advance(seconds(70))?;
+        for _ in 0..31 {
+            client.send(lines);
+            site.advance(seconds(1))?;
+        }
+        assert!(client.has_ended());
+        assert_eq!(client.take_received(), b"");
+        // There may be some.
+        let client = site.client()?;
+        for _ in 0..25 {
+            client.send(lines);
+            site.advance(seconds(1))?;
+        }
+        let input = request("GET", "/a.txt", "", "");
+        assert!(site.ask(&client, &input)?.starts_with("HTTP/1.1 200 "));
+        // And a request after them has the time that is left.
+        client.send(lines);
+        site.advance(seconds(20))?;
+        client.send("GET / HTTP/1.1\r\n");
+        site.advance(seconds(11))?;
+        assert_eq!(statuses(&parse(&client.take_received())), [408]);
+        // A client that leaves after them has sent no request.
+        let client = site.client()?;
+        client.send(lines);
+        client.finish();
+        site.settle()?;
+        assert_eq!(client.ended(), Some(Ended::Finished));
+        assert_eq!(client.take_received(), b"");
+    }
+    Ok(())
+}
+
 #[test]
 fn each_request_is_logged() -> Result {
     let dir = TempDir::new()?;
