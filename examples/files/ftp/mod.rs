@@ -121,7 +121,7 @@ impl Default for Options {
             // The deadline of a record would end the session without a reply. Half a command does not prolong `idle`.
             deadlines: Deadlines::default().drain(minute),
             wait: minute,
-            upload_wait: Duration::from_millis(5),
+            upload_wait: Duration::from_millis(20),
             data_deadlines: Deadlines::default()
                 .idle(minute)
                 .input(minute)
