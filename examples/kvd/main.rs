@@ -23,10 +23,15 @@
 //! The changes of a turn of a loop, or a part of many, are appended to a log (`kvd.log.1` and `kvd.log.2`), and then the
 //! replies that acknowledge or show them are sent. While there are changes that are not in the log, all replies wait for
 //! it, so nobody reads what the end of the process, or with `always` that of the system, can still undo. Only messages of
-//! PUBLISH do not wait. A change of 500 MB delays the replies to all clients until it is written. From time to time the
-//! log is put into `kvd.redb`, which has all keys. A server locks `kvd.lock`, so that no other one uses the folder. Stop
-//! the server before you copy these files, or copy a snapshot of their file system: a copy of a file that is being
-//! written is damaged.
+//! PUBLISH do not wait. From time to time the log is put into `kvd.redb`, which has all keys. A server locks `kvd.lock`,
+//! so that no other one uses the folder. Stop the server before you copy these files, or copy a snapshot of their file
+//! system: a copy of a file that is being written is damaged.
+//!
+//! A large change delays the replies to all clients until it is in the log: by about 30 ms for 300,000 elements and
+//! 150 ms for a string of 100 MB, and with `always` as long as the disk needs for so many bytes, too. Of a client that
+//! makes many such changes, others wait for one at a time: its next command waits until the last change is in the log. But
+//! a transaction is one change, and so is a command with many keys. Nothing but the disk limits the size of a transaction:
+//! one with 1,000 times COPY of a large key is small to send.
 //!
 //! The server does not start, and names the file, if one is missing, if a checksum in `kvd.redb` is wrong, or it has the
 //! format of another version, and if the log begins behind `kvd.redb` or lacks changes that were on disk before those
@@ -50,8 +55,13 @@
 //! replies. With `always` a reply says that the change is on disk, so they get a MISCONF error, which says that the command
 //! was executed: a client that repeats it does it twice. The error takes the place of the whole reply, of EXEC as well.
 //! But the reply of a command that removes what it replies with (LPOP, BLPOP, LMPOP, SPOP, ZPOPMIN, GETDEL, SET with GET and
-//! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in `kvd.redb` for what is only in the log. If a thread that writes ends, the
-//! server ends with an error. Clients that write wait while 64 MB are not in `kvd.redb`.
+//! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in
+//! `kvd.redb` for what is only in the log. If a thread that writes ends, the server ends with an error.
+//!
+//! Clients that write wait while 64 MB of small changes are not in `kvd.redb`. Values of 65,000 bytes and more, and
+//! collections that are written as a whole, count apart: while 64 MB of these are not in `kvd.redb`, a client waits that
+//! has written such a value, and the others are served. To put a million elements there takes some ten seconds. Above 1 GB
+//! all clients that write wait.
 //!
 //! With `--workers 4` four threads serve the clients. For a client they are one server: all that is shared is behind one
 //! lock, which a worker has while it executes the requests of one read. It gives the lock back when a millisecond has

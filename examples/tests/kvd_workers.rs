@@ -27,7 +27,9 @@ use std::time::Duration;
 
 use asynchat::{Addr, Remotes, Result, Workers};
 use disk::journal::AppendFsync;
-use disk::writer::Writer;
+use disk::loader::Loader;
+use disk::rows::Op;
+use disk::writer::{Files, Writer};
 use server::config::Config;
 use server::shared::Shared;
 use server::{Options, Server};
@@ -334,6 +336,45 @@ fn what_any_worker_has_acknowledged_is_there_after_a_restart() -> Result {
     assert_eq!(client.ask("GET n\nLLEN from\nLPOP to", 5)?, "$2 80 :0 $1 x");
     drop(client);
     running.end()
+}
+
+/// Who waits for one of them does not wait for all.
+#[test]
+fn a_frame_of_the_log_has_one_large_change_however_many_clients_make_them() -> Result {
+    const COPIES: usize = 8;
+    let (sender, frames) = mpsc::channel();
+    let files = Files {
+        append: Box::new(move |ops, _| {
+            let large = |op: &&Op| matches!(op, Op::PutElements(..));
+            Ok(sender.send(ops.iter().filter(large).count()).map(|()| 1)?)
+        }),
+        save: Box::new(|_, _| Ok(false)),
+        last: 0,
+        interval: Duration::ZERO,
+        is_synced: true,
+    };
+    let keyspace = Loader::default().finish()?;
+    let running = Running::start(Options {
+        disk: Some((Writer::start(files, || {})?, keyspace)),
+        ..Options::default()
+    })?;
+    let mut clients = running.clients()?;
+    let elements = " x".repeat(20_000);
+    assert_eq!(clients[0].ask(&format!("RPUSH l{elements}"), 1)?, ":20000");
+    for (number, client) in clients.iter_mut().enumerate() {
+        let copies = (0..COPIES).map(|copy| format!("COPY l {number}:{copy}\nINCR n\n"));
+        client.send(&copies.collect::<String>())?;
+    }
+    for client in &mut clients {
+        client.receive(2 * COPIES)?;
+    }
+    let copies = clients.len() * COPIES;
+    drop(clients);
+    running.end()?;
+    let frames: Vec<usize> = frames.iter().collect();
+    assert!(frames.iter().all(|large| *large <= 1), "{frames:?}");
+    assert_eq!(frames.iter().sum::<usize>(), copies + 1);
+    Ok(())
 }
 
 /// INFO adds up what the workers have counted until then.

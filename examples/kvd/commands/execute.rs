@@ -57,12 +57,20 @@ fn may_have_taken_long(context: &Context<'_>, command: &Command, args: Args<'_>)
 /// Executes a command whose request is checked.
 #[inline]
 pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
-    if command.flags & flag::WRITE != 0 && !only_reads(command, args) {
-        context.server.note_write();
-        context.reply.has_written = true;
-        context.reply.has_taken |= command.flags & flag::TAKES != 0;
+    if command.flags & flag::WRITE == 0 || only_reads(command, args) {
+        return (command.run)(context, args);
     }
-    (command.run)(context, args)
+    context.server.note_write();
+    context.reply.has_written = true;
+    context.reply.has_taken |= command.flags & flag::TAKES != 0;
+    let outcome = (command.run)(context, args);
+    if context.server.is_durable() {
+        // The value may be one of the arguments.
+        let arguments = args.from(1).map(<[u8]>::len).sum();
+        let written = context.data.keyspace.take_written().max(arguments);
+        context.reply.written += written;
+    }
+    outcome
 }
 
 /// SORT without STORE has the flags of a command that writes.

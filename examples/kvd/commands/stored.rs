@@ -263,6 +263,7 @@ where
         server.serve_ready(&self.request.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
+        reply.written = data.keyspace.take_written();
         drop(locked);
         self.end(outcome, reply);
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use asynchat::bytes::Bytes;
 
 use super::names::{KEY, ORDER, head_of, name_of, numbered, prefix};
-use super::rows::{Op, content, each_row, key_content, part_of_string, size_of_elements};
+use super::rows::{Op, content, each_row, key_content, part_of_string};
 use crate::store::change::{Change, PART};
 use crate::store::database::Database;
 use crate::store::dropper::MANY;
@@ -118,7 +118,7 @@ fn add_whole(ops: &mut Vec<Op>, database: &mut Database, key: &[u8]) {
         }));
         return;
     }
-    let size = size_of_elements(&entry.value);
+    let size = entry.value.size();
     if entry.value.len() > MANY || size > MANY_BYTES {
         ops.push(Op::PutElements(prefix, entry.value.clone(), size));
         return;

@@ -9,6 +9,7 @@ use asynchat::bytes::Bytes;
 use asynchat::{Chat, Promise};
 
 use super::later::Later;
+use super::size::Size;
 use super::status::Status;
 use crate::resp::reply::{Part, Reply};
 use crate::server::client::Client;
@@ -87,8 +88,8 @@ impl Delayed {
     }
 
     /// The bytes of memory, as far as they are known.
-    pub fn size(&self) -> usize {
-        self.size.load(Relaxed)
+    pub fn size(&self) -> Size {
+        Size::of(self.size.load(Relaxed))
     }
 
     /// Sends the replies.

@@ -10,7 +10,7 @@
 //! have written frames with OLD_BEGIN, and without `durable`.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 
 use asynchat::bytes::Bytes;
@@ -25,13 +25,14 @@ const PUT: u8 = b'P';
 const DELETE: u8 = b'D';
 const END: u8 = b'E';
 
-/// Changes of so many bytes are written with one call.
+/// So many bytes are hashed and written with one call.
 const BUFFER: usize = 64 * 1024;
 
 /// Returns the number of bytes.
 pub fn write_frame(file: &File, number: u64, durable: u64, ops: &[Op]) -> io::Result<u64> {
     let mut frame = Output {
-        file: BufWriter::with_capacity(BUFFER, file),
+        file,
+        buffer: Vec::with_capacity(BUFFER),
         digest: Context::new(&SHA256),
         len: 0,
     };
@@ -56,15 +57,15 @@ pub fn write_frame(file: &File, number: u64, durable: u64, ops: &[Op]) -> io::Re
         }
     }
     frame.write(&[END])?;
-    let digest = frame.digest.clone().finish();
-    frame.write(&digest.as_ref()[..8])?;
-    frame.file.flush()?;
-    Ok(frame.len)
+    frame.finish()
 }
 
 struct Output<'a> {
-    file: BufWriter<&'a File>,
+    file: &'a File,
+    /// What is neither hashed nor written yet.
+    buffer: Vec<u8>,
     digest: Context,
+    /// The bytes that are written.
     len: u64,
 }
 
@@ -79,9 +80,33 @@ impl Output<'_> {
     }
 
     fn write(&mut self, data: &[u8]) -> io::Result<()> {
-        self.digest.update(data);
-        self.len += data.len() as u64;
-        self.file.write_all(data)
+        if self.buffer.len() + data.len() > BUFFER {
+            self.digest.update(&self.buffer);
+            self.put_buffer()?;
+        }
+        if data.len() > BUFFER {
+            self.digest.update(data);
+            self.len += data.len() as u64;
+            return self.file.write_all(data);
+        }
+        self.buffer.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn put_buffer(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.len += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Adds the digest. A small frame is written with one call.
+    fn finish(mut self) -> io::Result<u64> {
+        self.digest.update(&self.buffer);
+        let digest = self.digest.clone().finish();
+        self.buffer.extend_from_slice(&digest.as_ref()[..8]);
+        self.put_buffer()?;
+        Ok(self.len)
     }
 }
 

@@ -9,9 +9,10 @@ use asynchat::Chat;
 
 use super::changes::take_changes;
 use super::delayed::{Delayed, not_written};
-use super::writer::{Batch, Writer};
+use super::writer::{Batch, MUCH, Writer};
 use crate::resp::reply::Reply;
 use crate::server::client::Client;
+use crate::store::change::PART;
 use crate::store::keyspace::Keyspace;
 
 /// `--appendfsync`: when changes are on disk. In each case a change is in the log before its reply.
@@ -42,6 +43,16 @@ const MANY_CHANGES: usize = 1000;
 /// next request. It is the high-water mark of output, too.
 const MOST_DELAYED: usize = 64 * 1024;
 
+/// A client that has written more bytes than this with one command has to wait if the disk is slower.
+const LARGE: usize = PART / 2;
+
+/// What a client waits for before its next request.
+#[derive(Clone, Copy)]
+struct Waits {
+    for_log: bool,
+    for_database: bool,
+}
+
 /// The part of a worker: it collects the changes, and knows which replies of its clients wait for them.
 ///
 /// A worker collects the changes of all workers, and sends them before it unlocks the keyspace. So whatever its replies
@@ -51,6 +62,8 @@ pub struct Journal {
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
     delayed: RefCell<Vec<Delayed>>,
+    /// The bytes of its large changes that were not sent yet.
+    written: Cell<usize>,
 }
 
 impl Journal {
@@ -59,6 +72,7 @@ impl Journal {
             writer: Arc::clone(writer),
             is_scheduled: Cell::new(false),
             delayed: RefCell::default(),
+            written: Cell::default(),
         }
     }
 
@@ -78,13 +92,23 @@ impl Journal {
         let status = &self.writer.status;
         let has_written = mem::take(&mut reply.has_written);
         let has_taken = mem::take(&mut reply.has_taken);
-        // The answer is read once: the thread that writes may change it.
-        let has_to_wait = has_written && status.is_behind();
+        let written = mem::take(&mut reply.written);
+        let is_pending = status.is_pending();
+        let is_large = written > LARGE;
+        // What was made in parts may be in the log already.
+        if is_large && is_pending {
+            self.written.set(self.written.get() + written);
+        }
+        let waits = Waits {
+            // What the others write meanwhile is before its next change.
+            for_log: has_written && self.has_written_much(),
+            // The answer is read once: the thread that writes may change it.
+            for_database: has_written && status.is_behind(is_large),
+        };
         // A client that wants no replies waits for a slow disk, too.
-        if reply.is_empty() && !has_to_wait {
+        if reply.is_empty() && !waits.for_log && !waits.for_database {
             return false;
         }
-        let is_pending = status.is_pending();
         let failure = if is_pending {
             status.log.failure()
         } else {
@@ -98,8 +122,8 @@ impl Journal {
                     reply.error(&not_written(&why));
                 }
             }
-            None if !is_pending && !has_to_wait => {}
-            _ => return self.delay(client, chat, reply, (has_written, has_taken), has_to_wait),
+            None if !is_pending && !waits.for_database => {}
+            _ => return self.delay(client, chat, reply, (has_written, has_taken), waits),
         }
         client.delays_replies.store(false);
         reply.flush(chat);
@@ -112,7 +136,7 @@ impl Journal {
         chat: &Chat,
         reply: &mut Reply,
         (has_written, has_taken): (bool, bool),
-        waits_for_database: bool,
+        waits: Waits,
     ) -> bool {
         let mut delayed = self.delayed.borrow_mut();
         // A long reply is sent a part at a time, behind an empty promise. One to a command that has written may
@@ -135,8 +159,8 @@ impl Journal {
         };
         last.add(reply, has_written);
         last.has_taken |= has_taken;
-        last.waits_for_database |= waits_for_database;
-        waits_for_database || client.promised.load() > MOST_DELAYED
+        last.waits_for_database |= waits.for_database;
+        waits.for_log || waits.for_database || client.promised.load() > MOST_DELAYED
     }
 
     /// Whether replies wait that nothing was scheduled for.
@@ -150,15 +174,21 @@ impl Journal {
         self.send(keyspace);
     }
 
-    /// Sends the changes if they are many.
+    /// Sends the changes if they are many, or large.
     #[inline]
     pub fn collect_many(&self, keyspace: &mut Keyspace) {
-        if keyspace.change_count() > MANY_CHANGES {
+        if keyspace.change_count() > MANY_CHANGES || self.has_written_much() {
             self.send(keyspace);
         }
     }
 
+    /// Whether there are large changes that go to the log before those of the next commands.
+    fn has_written_much(&self) -> bool {
+        self.written.get() > MUCH
+    }
+
     fn send(&self, keyspace: &mut Keyspace) {
+        self.written.set(0);
         self.writer.send(Batch {
             ops: take_changes(keyspace),
             executed: self.writer.status.executed(),

@@ -22,6 +22,7 @@ mod retry;
 pub mod rows;
 mod saved;
 pub mod saver;
+mod size;
 pub mod status;
 mod syncer;
 mod table;

@@ -29,6 +29,12 @@ pub const ORDER: &[u8] = &[KEY, u8::MAX];
 
 /// The name of a row.
 pub fn name_of(mut prefix: Vec<u8>, text: &[u8]) -> Vec<u8> {
+    push_name(&mut prefix, text);
+    prefix
+}
+
+/// Makes a name of a prefix.
+pub fn push_name(prefix: &mut Vec<u8>, text: &[u8]) {
     if text.len() <= LONG {
         prefix.push(PLAIN);
         prefix.extend_from_slice(text);
@@ -36,7 +42,6 @@ pub fn name_of(mut prefix: Vec<u8>, text: &[u8]) -> Vec<u8> {
         prefix.push(HASHED);
         prefix.extend_from_slice(digest(&SHA256, text).as_ref());
     }
-    prefix
 }
 
 /// The head of the content of a row: empty unless the key or element is long.

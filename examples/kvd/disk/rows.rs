@@ -12,10 +12,9 @@ use std::ops::Range;
 
 use asynchat::bytes::Bytes;
 
-use super::names::{element_number, head_of, name_of};
+use super::names::{element_number, head_of, push_name};
 use crate::store::change::{PART, element_name};
 use crate::store::database::Entry;
-use crate::store::dropper::MANY;
 use crate::store::number::Digits;
 use crate::store::value::Value;
 
@@ -96,19 +95,6 @@ pub(super) fn key_content(head: Vec<u8>, entry: &Entry) -> Bytes {
     content.into()
 }
 
-/// The bytes of the elements of a collection. About that many if they are many: these are shared with the keyspace until
-/// they change.
-pub(super) fn size_of_elements(value: &Value) -> usize {
-    if value.len() > MANY {
-        return 64 * value.len();
-    }
-    let mut size = 0;
-    each_element(value, &mut |name, content| {
-        size += name.len() + content.len();
-    });
-    size
-}
-
 /// The content of the row of an element or a part, if that is there.
 pub(super) fn content(value: &Value, element: &[u8]) -> Option<Bytes> {
     Some(match value {
@@ -137,8 +123,11 @@ pub(super) fn part_of_string(len: usize, element: &[u8]) -> Option<Range<usize>>
 
 /// The rows of all elements of a collection, with this prefix: the name, and the content in two parts.
 pub fn each_row(prefix: &[u8], value: &Value, mut visit: impl FnMut(&[u8], &[u8], &[u8])) {
-    each_element(value, &mut |name, content| {
-        visit(&name_of(prefix.to_vec(), name), &head_of(name), content);
+    let mut name = prefix.to_vec();
+    each_element(value, &mut |element, content| {
+        name.truncate(prefix.len());
+        push_name(&mut name, element);
+        visit(&name, &head_of(element), content);
     });
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::Error;
 use super::delayed::Delayed;
 use super::rows::Op;
+use super::size::Size;
 use super::status::Status;
 use super::unsaved::Unsaved;
 use super::writer::Save;
@@ -27,7 +28,7 @@ pub struct Logged {
     pub ops: Vec<Op>,
     /// The number of the last frame.
     pub number: u64,
-    pub size: usize,
+    pub size: Size,
     /// Replies that wait until it is in the database.
     pub delayed: Vec<Delayed>,
 }
@@ -42,7 +43,7 @@ pub fn save_batches(
     let mut unsaved = Unsaved::default();
     let mut delayed: Vec<Delayed> = Vec::new();
     let mut number = status.saved.load(Ordering::Acquire);
-    let mut size = 0;
+    let mut size = Size::default();
     let mut due: Option<Instant> = None;
     let mut retry = RETRY;
     // Whether there may be rows of removed values, which are removed while there is nothing else to do.
@@ -68,7 +69,7 @@ pub fn save_batches(
             // What is not in the database is in the log.
             delayed.drain(..).for_each(|it| it.send(status));
         }
-        let is_much = size > MANY_BYTES || !delayed.is_empty();
+        let is_much = size.total() > MANY_BYTES || !delayed.is_empty();
         let is_due =
             is_over || *due.get_or_insert(now + interval) <= now || (is_much && !has_failed);
         if !is_due && (has_failed || !has_dead) {

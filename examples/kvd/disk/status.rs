@@ -4,9 +4,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
+use super::size::Size;
 
-/// How many bytes wait for the database before clients that write have to wait.
-const MOST_WAITING: usize = 64 << 20;
+/// Clients that write have to wait while more bytes of small changes than this wait for the database.
+const MOST_SMALL: usize = 64 << 20;
+
+/// A client that has written a large value has to wait while more bytes of large changes than this do. The others do not
+/// wait for it: to put 64 MB into the database takes seconds.
+const MOST_LARGE: usize = 64 << 20;
+
+/// All clients that write have to wait while more bytes of large changes than this do. Two values may have so many bytes.
+const MOST_OF_ALL: usize = 1 << 30;
 
 #[derive(Default)]
 pub struct Status {
@@ -20,8 +28,10 @@ pub struct Status {
     logged: AtomicU64,
     /// The number of the last frame of the log that is in the database, durably.
     pub saved: AtomicU64,
-    /// The bytes of the changes that are not in the database yet, and of the replies that wait.
-    waiting: AtomicUsize,
+    /// The bytes of the changes that are not in the database yet, and of the replies that wait: small ones, and large
+    /// ones.
+    small: AtomicUsize,
+    large: AtomicUsize,
 }
 
 impl Status {
@@ -59,17 +69,22 @@ impl Status {
         Some(format!("MISCONF Errors writing to the AOF file: {why}"))
     }
 
-    /// Whether so much waits for the database that clients which write have to wait, too.
-    pub fn is_behind(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > MOST_WAITING
+    /// Whether so much waits for the database that a client which has written has to wait, too. `is_large`: it has
+    /// written much.
+    pub fn is_behind(&self, is_large: bool) -> bool {
+        let most_large = if is_large { MOST_LARGE } else { MOST_OF_ALL };
+        self.small.load(Ordering::Relaxed) > MOST_SMALL
+            || self.large.load(Ordering::Relaxed) > most_large
     }
 
-    pub fn add_waiting(&self, size: usize) {
-        self.waiting.fetch_add(size, Ordering::Relaxed);
+    pub fn add_waiting(&self, size: Size) {
+        self.small.fetch_add(size.small, Ordering::Relaxed);
+        self.large.fetch_add(size.large, Ordering::Relaxed);
     }
 
-    pub fn remove_waiting(&self, size: usize) {
-        self.waiting.fetch_sub(size, Ordering::Relaxed);
+    pub fn remove_waiting(&self, size: Size) {
+        self.small.fetch_sub(size.small, Ordering::Relaxed);
+        self.large.fetch_sub(size.large, Ordering::Relaxed);
     }
 }
 
@@ -143,5 +158,28 @@ impl Drop for Alive {
                 .set::<()>("database", &Err(DIED.into()));
             (self.on_death)();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_changes_that_wait_concern_only_those_who_write_such_unless_they_are_very_many() {
+        let status = Status::default();
+        let is_behind = || [true, false].map(|is_large| status.is_behind(is_large));
+        let large = Size::of(MOST_LARGE + 1);
+        status.add_waiting(large);
+        assert_eq!(is_behind(), [true, false]);
+        let more = Size::of(MOST_OF_ALL);
+        status.add_waiting(more);
+        assert_eq!(is_behind(), [true, true]);
+        status.remove_waiting(large + more);
+        assert_eq!(is_behind(), [false, false]);
+        for _ in 0..=MOST_SMALL / 1_000 {
+            status.add_waiting(Size::of(1_000));
+        }
+        assert_eq!(is_behind(), [true, true]);
     }
 }

@@ -1,14 +1,15 @@
 //! The thread that appends to the log.
 //!
-//! It takes all batches that wait, and appends them as one frame. Only then it sends the replies that wait for them. If
-//! the disk is full, the thread keeps the changes, and tries again after some time (`retry.rs`), whatever comes meanwhile:
-//! keys that expire are changes, too. New commands that write are refused. Commands that were executed have their
-//! replies, as in Redis: these promise nothing about the last second. With `always` they promise that the change is on
-//! disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
+//! It takes the batches that wait, up to a large one, and appends them as one frame. Only then it sends the replies that
+//! wait for them. If the disk is full, the thread keeps the changes, and tries again after some time (`retry.rs`), whatever
+//! comes meanwhile: keys that expire are changes, too. New commands that write are refused. Commands that were executed
+//! have their replies, as in Redis: these promise nothing about the last second. With `always` they promise that the change
+//! is on disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
 //! command has removed waits until there is room, because nobody else has that any more.
 
 use std::fs::File;
 use std::mem;
+use std::ops::Add;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -25,6 +26,7 @@ use super::retry::Retry;
 use super::rows::Op;
 use super::saved::Saved;
 use super::saver::{Logged, save_batches};
+use super::size::Size;
 use super::status::{Alive, DIED, Status};
 use super::syncer::Syncer;
 use super::unsaved::Unsaved;
@@ -32,6 +34,10 @@ use crate::store::keyspace::Keyspace;
 
 /// How long changes may be given to the system only, with `everysec`.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Batches of more bytes than this are not appended together with what comes later. Who waits for one of several large
+/// changes does not wait for all of them.
+pub const MUCH: usize = 1 << 20;
 
 /// What was changed since the last batch, on all workers, and the replies of one of them.
 pub struct Batch {
@@ -43,13 +49,15 @@ pub struct Batch {
 
 impl Batch {
     /// The bytes of memory of the changes.
-    pub fn size(&self) -> usize {
-        self.ops.iter().map(Op::size).sum()
+    pub fn size(&self) -> Size {
+        let sizes = self.ops.iter().map(|it| Size::of(it.size()));
+        sizes.fold(Size::default(), Size::add)
     }
 
     /// Those of the replies.
-    fn size_of_replies(&self) -> usize {
-        self.delayed.iter().map(Delayed::size).sum()
+    fn size_of_replies(&self) -> Size {
+        let sizes = self.delayed.iter().map(Delayed::size);
+        sizes.fold(Size::default(), Size::add)
     }
 }
 
@@ -244,7 +252,7 @@ fn log_batches(
     let mut ops: Vec<Op> = Vec::new();
     // The replies that wait for it.
     let mut delayed: Vec<Delayed> = Vec::new();
-    let (mut size, mut executed) = (0, 0);
+    let (mut size, mut executed) = (Size::default(), 0);
     let mut retry = Retry::default();
     loop {
         let first = match retry.has_failed() {
@@ -257,6 +265,10 @@ fn log_batches(
             executed = batch.executed;
             ops.extend(batch.ops);
             delayed.extend(batch.delayed);
+            // What is behind a large change goes into the next frame.
+            if size.total() > MUCH && !retry.has_failed() {
+                break;
+            }
         }
         if !is_over && retry.left(clock()) > Duration::ZERO {
             let why = status.log.failure().unwrap_or_default();
@@ -327,6 +339,35 @@ mod tests {
             delayed: Vec::new(),
         };
         batches.send(batch).unwrap();
+    }
+
+    #[test]
+    fn what_comes_behind_a_large_change_is_in_the_next_frame() {
+        let (batches, waiting) = mpsc::channel();
+        let (logged, _saver) = mpsc::channel();
+        send(&batches);
+        for _ in 0..2 {
+            let large = Batch {
+                ops: vec![Op::Put(b"k".to_vec(), vec![b'x'; MUCH].into())],
+                executed: 1,
+                delayed: Vec::new(),
+            };
+            batches.send(large).unwrap();
+        }
+        send(&batches);
+        send(&batches);
+        drop(batches);
+        let mut number = 0;
+        let (sender, written) = mpsc::channel();
+        let mut append = move |ops: &[Op], _| {
+            sender.send(ops.len()).unwrap();
+            number += 1;
+            Ok(number)
+        };
+        let status = Status::default();
+        log_batches(&mut append, 0, &waiting, &logged, &status, Instant::now).unwrap();
+        drop(append);
+        assert_eq!(written.iter().collect::<Vec<_>>(), [2, 1, 2]);
     }
 
     /// Each expired key is a batch.

@@ -50,6 +50,7 @@ pub enum Outcome {
 struct End {
     reply: Vec<Part>,
     has_written: bool,
+    written: usize,
     has_taken: bool,
     timer: Option<TimerId>,
 }
@@ -133,6 +134,7 @@ pub fn end_wait(client: &Client, mut reply: Reply, timer: Option<TimerId>) {
     let end = End {
         reply: reply.take_parts(),
         has_written: reply.has_written,
+        written: reply.written,
         has_taken: reply.has_taken,
         timer,
     };
@@ -226,6 +228,7 @@ impl Session {
         let mut reply = Reply {
             parts: end.reply,
             has_written: end.has_written,
+            written: end.written,
             has_taken: end.has_taken,
             ..Reply::default()
         };

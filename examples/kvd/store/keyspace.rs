@@ -87,6 +87,12 @@ impl Keyspace {
         self.databases.iter().map(|it| it.change_count).sum()
     }
 
+    /// How many bytes of values that are new as a whole, and of parts of strings, were written since the last call.
+    pub fn take_written(&mut self) -> usize {
+        let written = self.databases.iter_mut();
+        written.map(|it| std::mem::take(&mut it.written)).sum()
+    }
+
     /// Takes one of the awaited keys that have received elements.
     pub fn take_ready(&mut self) -> Option<(usize, Text)> {
         let mut databases = self.databases.iter_mut().enumerate();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
+use super::dropper::MANY;
 use super::hash::Hash;
 use super::list::List;
 use super::number::{Digits, decimal, integer};
@@ -149,6 +150,28 @@ impl Value {
             Value::Set(set) => set.len(),
             Value::Sorted(set) => set.len(),
             _ => 0,
+        }
+    }
+
+    /// The bytes of a string, or of all elements. About that many if the elements are many.
+    pub fn size(&self) -> usize {
+        match self {
+            Value::Int(_) => size_of::<i64>(),
+            Value::Text(text) => text.as_bytes().len(),
+            Value::Growing(data) => data.len(),
+            Value::Shared(data) => data.len(),
+            collection if collection.len() > MANY => 64 * collection.len(),
+            Value::List(list) => list.iter().map(|it| 8 + it.as_bytes().len()).sum(),
+            Value::Hash(hash) => hash
+                .iter()
+                .map(|it| it.name.as_bytes().len() + it.value.as_bytes().len())
+                .sum(),
+            Value::Set(set) => set.iter().map(|it| it.as_bytes().len()).sum(),
+            Value::Sorted(set) => set
+                .ranked
+                .from(0)
+                .map(|it| it.member.as_bytes().len() + 8)
+                .sum(),
         }
     }
 

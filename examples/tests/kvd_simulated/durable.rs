@@ -284,16 +284,36 @@ fn nothing_is_acknowledged_after_the_thread_that_writes_has_died() -> Result {
     Ok(())
 }
 
+/// A request of RESP.
+fn request(args: &[&str]) -> String {
+    let args = args.iter().map(|it| format!("${}\r\n{it}\r\n", it.len()));
+    let args: Vec<String> = args.collect();
+    format!("*{}\r\n{}", args.len(), args.concat())
+}
+
+/// Writes small values until as much of them waits for the database as may.
+fn fill_with_small_values(disk: &Disk, client: &Peer) -> Result {
+    let value = "x".repeat(1_000);
+    let keys: Vec<String> = (0..100).map(|number| number.to_string()).collect();
+    let mut args = vec!["MSET"];
+    for key in &keys {
+        args.extend([key.as_str(), value.as_str()]);
+    }
+    let mset = request(&args);
+    let writer = disk.scene.shared.disk.as_ref();
+    let status = &writer.ok_or("it has no disk")?.status;
+    while !status.is_behind(false) {
+        client.send(mset.as_str());
+        disk.expect(client, "+OK ")?;
+    }
+    Ok(())
+}
+
 #[test]
-fn clients_that_write_wait_while_much_is_not_in_the_database() -> Result {
+fn clients_that_write_wait_while_many_small_changes_are_not_in_the_database() -> Result {
     let disk = Disk::database()?;
     let client = disk.scene.client()?;
-    let value = "x".repeat(8 << 20);
-    for number in 0..8 {
-        let request = format!("*3\n$3\nSET\n$1\n{number}\n${}\n{value}\n", value.len());
-        client.send(request.replace('\n', "\r\n"));
-    }
-    disk.expect(&client, &"+OK ".repeat(8))?;
+    fill_with_small_values(&disk, &client)?;
     // Each of them waits, and what is behind it is not read any more.
     let other = disk.scene.client()?;
     assert_eq!(disk.scene.ask(&other, "INCR n\nINCR n\n")?, "");
@@ -311,6 +331,94 @@ fn clients_that_write_wait_while_much_is_not_in_the_database() -> Result {
     disk.until(|| Ok(disk.scene.ask(&fourth, "GET s\n")?.ends_with("$1 2 ")))
 }
 
+#[test]
+fn while_large_changes_are_not_in_the_database_only_clients_that_write_such_wait() -> Result {
+    let disk = Disk::database()?;
+    let (client, author, other) = (
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    );
+    let value = "x".repeat(8 << 20);
+    for number in 0..8 {
+        client.send(request(&["SET", &number.to_string(), &value]));
+    }
+    disk.expect(&client, &"+OK ".repeat(8))?;
+    // A large argument, a copy of a large value, and a transaction with one.
+    client.send(request(&["APPEND", "a", &"x".repeat(100_000)]) + "INCR n\r\n");
+    author.send("COPY 1 b\r\nINCR n\r\n");
+    let third = disk.scene.client()?;
+    third.send("MULTI\r\nCOPY 1 c\r\nEXEC\r\nINCR n\r\n");
+    for number in 1..=100 {
+        other.send("INCR m\r\n");
+        disk.expect(&other, &format!(":{number} "))?;
+    }
+    other.send("GET n\r\nEXISTS a b c\r\n");
+    disk.expect(&other, "$-1 :3 ")?;
+    let mut replies = [&client, &author, &third].map(|it| (it, received(it)));
+    for (_, reply) in &replies {
+        assert!(!reply.contains(':'), "{reply}");
+    }
+    let disk = disk.works();
+    disk.until(|| {
+        for (client, reply) in &mut replies {
+            *reply += &received(client);
+        }
+        Ok(replies
+            .iter()
+            .all(|(_, reply)| reply.matches(':').count() >= 2))
+    })?;
+    assert!(replies[0].1.starts_with(":100000 :"), "{}", replies[0].1);
+    assert!(replies[1].1.starts_with(":1 :"), "{}", replies[1].1);
+    assert!(replies[2].1.contains("*1 :1 :"), "{}", replies[2].1);
+    Ok(())
+}
+
+/// Otherwise the frame with a neighbour's change would come behind those of all requests of a pipeline.
+#[test]
+fn the_next_request_of_a_client_waits_until_its_large_change_is_in_the_log() -> Result {
+    let (frames, written) = mpsc::channel();
+    let disk = Disk::new(|mut next| Files {
+        append: Box::new(move |ops, _| {
+            frames.send(ops.len())?;
+            next().map(|()| 1)
+        }),
+        ..files()
+    })?;
+    let (client, other) = (disk.scene.client()?, disk.scene.client()?);
+    let members: Vec<String> = (0..20_000).map(|it| it.to_string()).collect();
+    let mut sadd = vec!["SADD", "s"];
+    sadd.extend(members.iter().map(String::as_str));
+    disk.outcomes.send(Ok(()))?;
+    client.send(request(&sadd));
+    disk.expect(&client, ":20000 ")?;
+    disk.until_logged()?;
+    while written.try_recv().is_ok() {}
+    let copies: String = (0..8).map(|it| format!("COPY s {it}\r\n")).collect();
+    client.send(copies);
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    for number in 1..=8 {
+        let copied = written.recv_timeout(Duration::from_secs(60))?;
+        assert_eq!(copied, 2, "the row of one key, and its elements");
+        assert_eq!(
+            disk.scene.ask(&other, "EXISTS 0 1 2 3 4 5 6 7\nINCR n\n")?,
+            ""
+        );
+        assert_eq!(
+            disk.scene.shared.lock().keyspace.database(0).len(),
+            2 + number
+        );
+        // That of the copy, and that of the other client.
+        disk.outcomes.send(Ok(()))?;
+        let small = written.recv_timeout(Duration::from_secs(60))?;
+        assert_eq!(small, 1, "it is not behind the next copy");
+        disk.outcomes.send(Ok(()))?;
+        disk.expect(&client, ":1 ")?;
+        disk.expect(&other, &format!(":{number} :{number} "))?;
+    }
+    Ok(())
+}
+
 /// Replies to commands that have waited do not come from a read, so nothing else may be sent to the disk in that turn.
 #[test]
 fn commands_that_have_waited_do_not_wait_for_the_next_timer_while_much_is_not_on_disk() -> Result {
@@ -318,11 +426,9 @@ fn commands_that_have_waited_do_not_wait_for_the_next_timer_while_much_is_not_on
     let (waiter, client) = (disk.scene.client()?, disk.scene.client()?);
     assert_eq!(disk.scene.ask(&waiter, "BLPOP l 0\n")?, "");
     let elements: String = (0..3_000).map(|number| format!(" {number}")).collect();
-    let value = "x".repeat(70 << 20);
-    let set = format!("*3\n$3\nSET\n$1\nk\n${}\n{value}\n", value.len());
-    let script = format!("SADD s{elements}\n{set}");
-    client.send(script.replace('\n', "\r\n"));
-    disk.expect(&client, ":3000 +OK ")?;
+    client.send(format!("SADD s{elements}\r\n"));
+    disk.expect(&client, ":3000 ")?;
+    fill_with_small_values(&disk, &client)?;
     assert_eq!(disk.scene.ask(&client, "SORT s STORE l\n")?, "");
     assert_eq!(received(&waiter), "");
     let disk = disk.works();

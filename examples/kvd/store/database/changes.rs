@@ -50,6 +50,9 @@ impl Database {
 
     /// These bytes of a string have changed, and perhaps its length, which only grows.
     pub fn touch_part_of_string(&mut self, key: &[u8], bytes: Range<usize>) {
+        if self.changes.is_some() {
+            self.written += bytes.len();
+        }
         self.touch_part(key, |elements| {
             elements.is_key_changed = true;
             let parts = bytes.start / PART..bytes.end.div_ceil(PART);

@@ -57,6 +57,8 @@ pub struct Database {
     pub changes: Option<HashMap<Text, Change>>,
     /// How many changes there were since the last commit, some of them of the same key or element.
     pub change_count: usize,
+    /// How many bytes of values and of parts of strings were written: see `Keyspace::take_written`.
+    pub written: usize,
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
     /// The number of the database in the names of its rows.
@@ -183,6 +185,7 @@ impl Database {
     /// Sets the value of a key, and when it expires: 0 for never.
     #[inline]
     pub fn set(&mut self, key: &[u8], value: Value, expires: i64) {
+        self.note_written(&value);
         match self.table.find_mut(key) {
             Some(entry) => {
                 dropper::drop_later(std::mem::replace(&mut entry.value, value));
@@ -202,6 +205,13 @@ impl Database {
             self.expiries.insert((expires, key.into()));
         }
         self.touch(key);
+    }
+
+    #[inline]
+    fn note_written(&mut self, value: &Value) {
+        if self.changes.is_some() {
+            self.written += value.size();
+        }
     }
 
     /// Sets a key as it is on disk.
@@ -241,6 +251,7 @@ impl Database {
 
     /// Changes the value of a key that is there, but not when it expires.
     pub fn replace(&mut self, key: &[u8], value: Value) {
+        self.note_written(&value);
         if let Some(old) = self.find_mut(key) {
             dropper::drop_later(std::mem::replace(old, value));
             self.touch(key);
