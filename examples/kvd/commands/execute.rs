@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
+use super::{
+    Command, Context, Failure, Outcome, fail, flag, shown, table, transactions, wrong_arity,
+};
 use crate::resp::request::Args;
 use crate::server::client::Queued;
 use crate::server::shared::lock;
@@ -94,7 +96,7 @@ fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
     };
     let help = wanted.eq_ignore_ascii_case(b"help").then_some(&HELP);
     subcommands.find(is_wanted).or(help).ok_or_else(|| {
-        let wanted = String::from_utf8_lossy(&wanted[..wanted.len().min(128)]);
+        let wanted = shown(wanted);
         let name = command.name.to_ascii_uppercase();
         format!("ERR unknown subcommand '{wanted}'. Try {name} HELP.").into()
     })
@@ -132,18 +134,15 @@ fn help(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 #[cold]
 fn unknown(args: Args<'_>) -> Failure {
-    let shown = |text: &[u8], most: usize| {
-        String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
-    };
     let mut beginning = String::new();
     for arg in args.from(1) {
         if beginning.len() >= 128 {
             break;
         }
         let room = 128 - beginning.len();
-        beginning += &format!("'{}' ", shown(arg, room));
+        beginning += &format!("'{}' ", shown(&arg[..arg.len().min(room)]));
     }
-    let name = shown(args.get(0), 128);
+    let name = shown(args.get(0));
     format!("ERR unknown command '{name}', with args beginning with: {beginning}").into()
 }
 

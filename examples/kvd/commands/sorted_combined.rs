@@ -82,8 +82,13 @@ impl Source {
                 Some(members.map(|it| (it.clone(), 1.0)).collect())
             }
             Source::Sorted(set) => {
-                let members = set.scores.segment(at)?;
-                Some(members.map(|it| (it.member.clone(), it.score)).collect())
+                let members = set.ranked.block(at)?;
+                Some(
+                    members
+                        .iter()
+                        .map(|it| (it.member.clone(), it.score))
+                        .collect(),
+                )
             }
         }
     }

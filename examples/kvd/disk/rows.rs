@@ -154,8 +154,8 @@ fn each_element(value: &Value, visit: &mut dyn FnMut(&[u8], &[u8])) {
             .for_each(|it| visit(it.name.as_bytes(), it.value.as_bytes())),
         Value::Set(set) => set.iter().for_each(|it| visit(it.as_bytes(), &[])),
         Value::Sorted(set) => {
-            set.scores
-                .iter()
+            set.ranked
+                .from(0)
                 .for_each(|it| visit(it.member.as_bytes(), &it.score.to_le_bytes()));
         }
         _ => {}

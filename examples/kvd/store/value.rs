@@ -210,8 +210,9 @@ impl Value {
                 COUNTS + size_of::<Set>() + set.heap() + texts
             }
             Value::Sorted(set) => {
-                let mut sizes = set.scores.iter().map(|it| 32 + 2 * it.member.heap());
-                COUNTS + size_of::<SortedSet>() + set.scores.heap() + of_all(&mut sizes)
+                let members = set.ranked.from(0);
+                let mut sizes = members.map(|it| 32 + 2 * it.member.heap());
+                COUNTS + size_of::<SortedSet>() + set.heap() + of_all(&mut sizes)
             }
         }
     }

@@ -128,7 +128,7 @@ impl Job {
             Source::List(list) => are_many(list.len(), list.iter().map(size)),
             Source::Set(set) => are_many(set.len(), set.iter().map(size)),
             Source::Sorted(set) => {
-                are_many(set.len(), set.scores.iter().map(|it| size(&it.member)))
+                are_many(set.len(), set.ranked.from(0).map(|it| size(&it.member)))
             }
         }
     }
