@@ -79,6 +79,7 @@
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
 //!
+//! * An argument has at most 8 MB, unless it is a value: a string, an element of a list, the value of a field, or a message.
 //! * A pattern has at most 1024 bytes, the name of a channel 256 KB, a command that waits 10,000 keys, and CLIENT LIST and
 //!   CLIENT KILL 10,000 IDs and 32 filters. Above that the reply is an error.
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.

@@ -160,6 +160,9 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
     if !client.is_admitted(&context.data.config) && command.flags & flag::NO_AUTH == 0 {
         return Err(fail("NOAUTH Authentication required."));
     }
+    if args.has_large() {
+        check_lengths(command, args)?;
+    }
     if command.flags & flag::WRITE != 0 {
         context.server.check_writable()?;
     }
@@ -173,6 +176,38 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         .into());
     }
     Ok(())
+}
+
+/// The longest argument that is no value. To look up a key, a field or a member takes time for each of its bytes.
+const LONGEST_NAME: usize = 8 << 20;
+
+#[cold]
+fn check_lengths(command: &Command, args: Args<'_>) -> Outcome {
+    let mut long = (1..args.len()).filter(|at| args.get(*at).len() > LONGEST_NAME);
+    match long.all(|at| may_be_value(command, at, args.len())) {
+        true => Ok(()),
+        false => Err(fail(
+            "ERR an argument is too long (8 MB at most, unless it is a value)",
+        )),
+    }
+}
+
+/// Whether this argument of a request can be a string, an element of a list, the value of a field, or a message.
+fn may_be_value(command: &Command, index: usize, number: usize) -> bool {
+    let (first, last, step) = command.keys;
+    let last = if last < 0 { number as i32 + last } else { last };
+    let is_key = first > 0
+        && (first..=last)
+            .step_by(step.max(1) as usize)
+            .any(|at| at as usize == index);
+    !is_key
+        && match command.group {
+            "string" | "list" => command.flags & flag::MOVABLEKEYS == 0,
+            "hash" => matches!(command.name, "hset" | "hmset" | "hsetnx") && index % 2 == 1,
+            "pubsub" => command.name == "publish" && index == 2,
+            "connection" => matches!(command.name, "echo" | "ping"),
+            _ => false,
+        }
 }
 
 /// The name of a subcommand with its command. HELP is the same command for all.

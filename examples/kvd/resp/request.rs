@@ -87,6 +87,12 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// Whether an argument was collected by itself.
+    #[inline]
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
+    }
+
     /// The arguments from this index on.
     pub fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let args = *self;

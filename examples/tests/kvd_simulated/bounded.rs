@@ -167,6 +167,44 @@ fn a_large_argument_is_stored_and_returned_without_a_copy() -> Result {
 }
 
 #[test]
+fn only_a_value_may_be_very_long() -> Result {
+    let long = "x".repeat((8 << 20) + 1);
+    let refused = "-ERR an argument is too long (8 MB at most, unless it is a value) ";
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    client.start_reading(usize::MAX);
+    for (command, wanted) in [
+        ("SET k X", "+OK "),
+        ("SETEX k 100 X", "+OK "),
+        ("MSET a 1 b X", "+OK "),
+        ("LPUSH l X", ":1 "),
+        ("HSET h f 1 g X", ":2 "),
+        ("PUBLISH c X", ":0 "),
+        ("SET X v", refused),
+        ("MSET a 1 X v", refused),
+        ("MGET a X", refused),
+        ("LPUSH X v", refused),
+        ("LMPOP 1 X LEFT", refused),
+        ("BLPOP a X 0", refused),
+        ("HSET h X v", refused),
+        ("HGET h X", refused),
+        ("SADD s X", refused),
+        ("ZADD z 1 X", refused),
+        ("KEYS X", refused),
+        ("CLIENT SETNAME X", refused),
+        ("PUBLISH X m", refused),
+    ] {
+        let words = command
+            .split(' ')
+            .map(|it| if it == "X" { &long } else { it });
+        client.send(request(&words.collect::<Vec<_>>()));
+        scene.network.settle(&scene.event_loop)?;
+        assert_eq!(received(&client), wanted, "{command}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_pattern_has_a_longest_length() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;
