@@ -70,12 +70,15 @@
 //! it is one lock.
 //!
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
-//! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
-//! count, APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
-//! that of the command at its end. These have the lock for as long as they take: commands in a transaction, one with many
-//! arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose key has changed during each of three
-//! attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by
-//! a thread of their own. INFO waits for the figures of all workers, so one that is busy delays it.
+//! LPOS, SRANDMEMBER, CLIENT LIST), or a value that is stored when it is complete (SUNIONSTORE, LREM, SPOP with a count,
+//! APPEND to a large string that a reply contains). The values for one key are made one after another. The result is that
+//! of the command at its end. PUBLISH compares the channel with many patterns a part at a time, too. Many members of a
+//! sorted set are removed at once (ZREMRANGEBYSCORE, ZPOPMIN and their kind), and their memory is given back later, a part
+//! at a time. A large argument is stored as it was received, without a copy. These have the lock for as long as they take:
+//! commands in a transaction, one with many arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose
+//! key has changed during each of three attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is
+//! any key. Large values are dropped by a thread of their own. INFO waits for the figures of all workers, so one that is
+//! busy delays it.
 //!
 //! SORT, KEYS, LPOS and the commands that combine sets make their result as a whole before they send it. All results
 //! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
@@ -86,6 +89,9 @@
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
 //!
+//! * An argument has at most 8 MB, unless it is a value: a string, an element of a list, the value of a field, or a message.
+//! * A pattern has at most 1024 bytes, the name of a channel 256 KB, a command that waits 10,000 keys, and CLIENT LIST and
+//!   CLIENT KILL 10,000 IDs and 32 filters. Above that the reply is an error.
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
 //! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
 //! * Numbers are decimal. INCRBYFLOAT rounds both numbers to 17 decimal places and adds them exactly, up to
@@ -125,6 +131,10 @@
 //! * `commands/mod.rs`: the table of commands, `commands/execute.rs`: from a request to its reply; then any other
 //!   file there. `commands/long.rs` is about replies that take long, `commands/stored.rs` about values that do.
 
+#![allow(
+    clippy::mutable_key_type,
+    reason = "a long text remembers its hash, which does not change"
+)]
 #![allow(
     unreachable_pub,
     reason = "in a program, `pub` items are visible to the other modules only"

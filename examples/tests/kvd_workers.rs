@@ -1,6 +1,10 @@
 //! The `kvd` example on several workers: for its clients they are one server.
 
 #![allow(
+    clippy::mutable_key_type,
+    reason = "a long text remembers its hash, which does not change"
+)]
+#![allow(
     unreachable_pub,
     dead_code,
     reason = "only the command line of `kvd` uses the rest"

@@ -1,11 +1,19 @@
 //! CLIENT: what a client says about itself, and what it can learn of the others and do to them.
 
+use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
+use std::vec;
+
+use asynchat::bytes::Bytes;
+use asynchat::{More, Producer};
 
 use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer, shown};
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode};
+use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::server::waiting::Outcome as WaitOutcome;
 
@@ -150,7 +158,7 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         Ok(true) => library.0 = value,
         Ok(false) => library.1 = value,
         Err(_) => {
-            let option = String::from_utf8_lossy(args.get(2));
+            let option = shown(args.get(2));
             return Err(format!("ERR Unrecognized option '{option}'").into());
         }
     }
@@ -159,7 +167,7 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let mode = match args.get(2).to_ascii_lowercase().as_slice() {
+    let mode = match args.option(2).as_slice() {
         b"on" => ReplyMode::On,
         b"off" => ReplyMode::Off,
         // All replies are off, also behind the next one.
@@ -178,6 +186,12 @@ fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
 }
 
+/// How many filters and ids a request may have: each takes time, whatever it finds.
+const MOST_FILTERS: usize = 32;
+const MOST_IDS: usize = 10_000;
+
+const TOO_MANY_IDS: Failure = fail("ERR too many client IDs (10000 at most)");
+
 const INVALID_ID: Failure = fail("ERR Invalid client ID");
 
 /// The clients that match the filters from this argument on.
@@ -189,22 +203,31 @@ fn filtered(
     let mut found: Vec<Arc<Client>> = context.data.clients.values().cloned().collect();
     let mut skips_self = false;
     let mut at = from;
+    let mut filters = 0;
     while at < args.len() {
+        filters += 1;
+        if filters > MOST_FILTERS {
+            return Err(fail("ERR too many filters (32 at most)"));
+        }
         let value = if at + 1 < args.len() {
             args.get(at + 1)
         } else {
             return Err(SYNTAX);
         };
-        let text = String::from_utf8_lossy(value).into_owned();
-        match args.get(at).to_ascii_lowercase().as_slice() {
+        // No address is as long as what is shown.
+        let text = shown(value);
+        match args.option(at).as_slice() {
             b"id" => {
-                let mut ids = Vec::new();
+                let mut ids = HashSet::new();
                 while at + 1 < args.len()
                     && let Ok(id) = integer(args.get(at + 1))
                     && (id > 0 || !args.is(1, "kill"))
                 {
-                    ids.push(id as u64);
+                    ids.insert(id as u64);
                     at += 1;
+                    if ids.len() > MOST_IDS {
+                        return Err(TOO_MANY_IDS);
+                    }
                 }
                 if ids.is_empty() {
                     return Err(match args.is(1, "kill") {
@@ -243,6 +266,9 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         2 => {}
         4 if args.is(2, "type") => {}
         4.. if args.is(2, "id") => {
+            if args.len() - 3 > MOST_IDS {
+                return Err(TOO_MANY_IDS);
+            }
             if args.from(3).any(|id| integer(id).is_err()) {
                 return Err(INVALID_ID);
             }
@@ -251,15 +277,68 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let now = context.data.keyspace.now();
     let found = filtered(context, args, 2)?;
-    let lines: String = found.iter().map(|it| it.describe(now) + "\n").collect();
-    context.reply.verbatim(&lines);
+    let mut listing = Listing {
+        memory: context.result_memory(),
+        clients: found.into_iter(),
+        now,
+        resp3: context.reply.resp3,
+        text: String::new(),
+        output: None,
+    };
+    match listing.advance() {
+        true => context.reply.produce(listing),
+        false => context.reply.verbatim(&listing.text),
+    }
     Ok(())
+}
+
+/// How many clients are described at a time.
+const PART: usize = 100;
+
+/// The lines of CLIENT LIST. Their length comes before them in the reply, so they are complete before it begins.
+struct Listing {
+    memory: ResultMemory,
+    clients: vec::IntoIter<Arc<Client>>,
+    now: i64,
+    resp3: bool,
+    text: String,
+    /// What is still to be sent of them.
+    output: Option<Bytes>,
+}
+
+impl Listing {
+    /// Describes some more clients. Returns whether there are more.
+    fn advance(&mut self) -> bool {
+        for client in self.clients.by_ref().take(PART) {
+            self.text += &client.describe(self.now);
+            self.text.push('\n');
+        }
+        self.clients.len() > 0
+    }
+}
+
+impl Producer for Listing {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(output) = &mut self.output {
+            return output.more(budget);
+        }
+        self.memory.note_use(self.text.capacity())?;
+        if !self.advance() {
+            let mut reply = Reply {
+                resp3: self.resp3,
+                ..Reply::default()
+            };
+            reply.verbatim(&std::mem::take(&mut self.text));
+            self.output = Some(reply.buffer.into());
+        }
+        Ok(More::Chunk(Bytes::new()))
+    }
 }
 
 fn kill(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     // The form of old: CLIENT KILL addr.
     if args.len() == 3 {
-        let addr = String::from_utf8_lossy(args.get(2)).into_owned();
+        let addr = shown(args.get(2));
         let mut clients = context.data.clients.values();
         let found = clients.find(|it| it.addr == addr).cloned();
         let found = found.ok_or(fail("ERR No such client"))?;

@@ -3,8 +3,9 @@
 use super::flag::{FAST, LOADING, NO_AUTH, NOSCRIPT, STALE};
 use super::{
     Command, Context, Failure, Outcome, REDIS_VERSION, SYNTAX, clients, command, container, fail,
-    keys, transactions, wrong_arity,
+    keys, shown, transactions, wrong_arity,
 };
+use crate::resp::arg::Arg;
 use crate::resp::request::Args;
 use crate::server::client::ReplyMode;
 use crate::server::shared::lock;
@@ -33,7 +34,7 @@ pub(super) const TABLE: &[Command] = &[
         "connection",
         "Returns the given string.",
         |it, args| {
-            it.reply.bulk(args.get(1));
+            it.reply.arg(args.arg(1));
             Ok(())
         },
     ),
@@ -88,15 +89,15 @@ fn ping(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 2 {
         return Err(wrong_arity("ping"));
     }
-    let message = (args.len() == 2).then(|| args.get(1));
+    let message = (args.len() == 2).then(|| args.arg(1));
     if context.client.subscription_count.load() > 0 && !context.reply.resp3 {
         context.reply.array(2);
         context.reply.bulk(b"pong");
-        context.reply.bulk(message.unwrap_or_default());
+        context.reply.arg(message.unwrap_or(Arg::InInput(b"")));
         return Ok(());
     }
     match message {
-        Some(message) => context.reply.bulk(message),
+        Some(message) => context.reply.arg(message),
         None => context.reply.simple("PONG"),
     }
     Ok(())
@@ -173,7 +174,7 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
                 at += 2;
             }
             () => {
-                let option = String::from_utf8_lossy(args.get(at));
+                let option = shown(args.get(at));
                 return Err(format!("ERR Syntax error in HELLO option '{option}'").into());
             }
         }

@@ -2,7 +2,7 @@
 
 use super::docs::document;
 use super::flag::{self, BLOCKING, FAST, LOADING, MOVABLEKEYS, READONLY, STALE, WRITE};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, table};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, pattern, table};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::{glob, number};
@@ -196,7 +196,7 @@ fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let pattern: Option<&[u8]> = match args.len() {
         2 => None,
-        5 if args.is(2, "filterby") && args.is(3, "pattern") => Some(args.get(4)),
+        5 if args.is(2, "filterby") && args.is(3, "pattern") => Some(pattern(args.get(4))?),
         _ => return Err(SYNTAX),
     };
     let mut names = sorted();

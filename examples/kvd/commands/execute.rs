@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Command, Context, Failure, Outcome, fail, flag, table, transactions, wrong_arity};
+use super::{
+    Command, Context, Failure, Outcome, fail, flag, shown, table, transactions, wrong_arity,
+};
 use crate::resp::request::Args;
 use crate::server::client::Queued;
 use crate::server::shared::lock;
@@ -102,7 +104,7 @@ fn find(args: Args<'_>) -> Result<&'static Command, Failure> {
     };
     let help = wanted.eq_ignore_ascii_case(b"help").then_some(&HELP);
     subcommands.find(is_wanted).or(help).ok_or_else(|| {
-        let wanted = String::from_utf8_lossy(&wanted[..wanted.len().min(128)]);
+        let wanted = shown(wanted);
         let name = command.name.to_ascii_uppercase();
         format!("ERR unknown subcommand '{wanted}'. Try {name} HELP.").into()
     })
@@ -140,18 +142,15 @@ fn help(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 #[cold]
 fn unknown(args: Args<'_>) -> Failure {
-    let shown = |text: &[u8], most: usize| {
-        String::from_utf8_lossy(&text[..text.len().min(most)]).into_owned()
-    };
     let mut beginning = String::new();
     for arg in args.from(1) {
         if beginning.len() >= 128 {
             break;
         }
         let room = 128 - beginning.len();
-        beginning += &format!("'{}' ", shown(arg, room));
+        beginning += &format!("'{}' ", shown(&arg[..arg.len().min(room)]));
     }
-    let name = shown(args.get(0), 128);
+    let name = shown(args.get(0));
     format!("ERR unknown command '{name}', with args beginning with: {beginning}").into()
 }
 
@@ -169,6 +168,9 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
     if !client.is_admitted(&context.data.config) && command.flags & flag::NO_AUTH == 0 {
         return Err(fail("NOAUTH Authentication required."));
     }
+    if args.has_large() {
+        check_lengths(command, args)?;
+    }
     if command.flags & flag::WRITE != 0 {
         context.server.check_writable()?;
     }
@@ -182,6 +184,38 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
         .into());
     }
     Ok(())
+}
+
+/// The longest argument that is no value. To look up a key, a field or a member takes time for each of its bytes.
+const LONGEST_NAME: usize = 8 << 20;
+
+#[cold]
+fn check_lengths(command: &Command, args: Args<'_>) -> Outcome {
+    let mut long = (1..args.len()).filter(|at| args.get(*at).len() > LONGEST_NAME);
+    match long.all(|at| may_be_value(command, at, args.len())) {
+        true => Ok(()),
+        false => Err(fail(
+            "ERR an argument is too long (8 MB at most, unless it is a value)",
+        )),
+    }
+}
+
+/// Whether this argument of a request can be a string, an element of a list, the value of a field, or a message.
+fn may_be_value(command: &Command, index: usize, number: usize) -> bool {
+    let (first, last, step) = command.keys;
+    let last = if last < 0 { number as i32 + last } else { last };
+    let is_key = first > 0
+        && (first..=last)
+            .step_by(step.max(1) as usize)
+            .any(|at| at as usize == index);
+    !is_key
+        && match command.group {
+            "string" | "list" => command.flags & flag::MOVABLEKEYS == 0,
+            "hash" => matches!(command.name, "hset" | "hmset" | "hsetnx") && index % 2 == 1,
+            "pubsub" => command.name == "publish" && index == 2,
+            "connection" => matches!(command.name, "echo" | "ping"),
+            _ => false,
+        }
 }
 
 /// The name of a subcommand with its command. HELP is the same command for all.

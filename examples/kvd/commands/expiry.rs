@@ -1,7 +1,7 @@
 //! When keys expire.
 
 use super::flag::{FAST, READONLY, WRITE};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, shown};
 use crate::resp::request::Args;
 use crate::store::database::Database;
 
@@ -111,12 +111,13 @@ pub(super) struct Unit {
 impl Unit {
     /// The unit of this option. `None` if it is another option.
     pub(super) fn of(option: &[u8]) -> Option<Unit> {
-        let (millis, is_absolute) = match option.to_ascii_lowercase().as_slice() {
-            b"ex" => (1000, false),
-            b"px" => (1, false),
-            b"exat" => (1000, true),
-            b"pxat" => (1, true),
-            _ => return None,
+        let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
+        let (millis, is_absolute) = match () {
+            () if is("ex") => (1000, false),
+            () if is("px") => (1, false),
+            () if is("exat") => (1000, true),
+            () if is("pxat") => (1, true),
+            () => return None,
         };
         Some(Unit {
             millis,
@@ -153,16 +154,13 @@ fn expire(
     };
     let (mut only_without, mut only_with, mut only_later, mut only_earlier) =
         (false, false, false, false);
-    for option in args.from(3) {
-        match option.to_ascii_lowercase().as_slice() {
+    for at in 3..args.len() {
+        match args.option(at).as_slice() {
             b"nx" => only_without = true,
             b"xx" => only_with = true,
             b"gt" => only_later = true,
             b"lt" => only_earlier = true,
-            _ => {
-                let option = String::from_utf8_lossy(option);
-                return Err(format!("ERR Unsupported option {option}").into());
-            }
+            _ => return Err(format!("ERR Unsupported option {}", shown(args.get(at))).into()),
         }
     }
     if only_without && (only_with || only_later || only_earlier) {

@@ -161,9 +161,9 @@ fn hset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let pairs = (2..args.len()).step_by(2);
     let added = pairs
         .clone()
-        .filter(|at| hash.insert(args.get(*at), args.get(*at + 1).into()));
+        .filter(|at| hash.insert(args.arg(*at), args.text(*at + 1)));
     let added = added.count();
-    db.touch_elements(key, pairs.map(|at| args.get(at).into()));
+    db.touch_elements(key, pairs.map(|at| args.text(at)));
     match is_hmset {
         true => context.reply.ok(),
         false => context.reply.count(added),
@@ -176,8 +176,8 @@ fn hsetnx(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let is_new = db.hash(key)?.is_none_or(|hash| hash.find(name).is_none());
     if is_new {
-        db.hash_or_new(key)?.insert(name, args.get(3).into());
-        db.touch_element(key, || name.into());
+        db.hash_or_new(key)?.insert(args.arg(2), args.text(3));
+        db.touch_element(key, || args.text(2));
     }
     context.reply.boolean(is_new);
     Ok(())
@@ -248,9 +248,9 @@ fn hdel(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let mut removed = Vec::new();
     if let Some(hash) = db.hash_mut(key)? {
-        removed.extend(args.from(2).filter(|name| hash.remove(name)));
+        removed.extend((2..args.len()).filter(|at| hash.remove(args.get(*at))));
     }
-    db.touch_elements(key, removed.iter().map(|name| (*name).into()));
+    db.touch_elements(key, removed.iter().map(|at| args.text(*at)));
     db.remove_if_empty(key);
     context.reply.count(removed.len());
     Ok(())

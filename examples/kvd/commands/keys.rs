@@ -291,6 +291,7 @@ fn move_key(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         && context.db().remove(key).is_some_and(|entry| {
             let db = context.data.keyspace.database(to);
             db.set(key, entry.value, entry.expires);
+            db.note_stale(key);
             db.signal(key);
             true
         });
@@ -327,6 +328,7 @@ fn copy(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let is_copied = match found {
         Some((value, expires)) if replaces || !db.contains(args.get(2)) => {
             db.set(args.get(2), value, expires);
+            db.note_stale(args.get(2));
             db.signal(args.get(2));
             true
         }

@@ -95,6 +95,18 @@ pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
     }
 }
 
+/// A client waits for so many keys at most: its place in the queue of each is taken at once.
+const MOST_KEYS: usize = 10_000;
+
+pub(super) fn check_number(keys: &std::ops::Range<usize>) -> Outcome {
+    match keys.len() <= MOST_KEYS {
+        true => Ok(()),
+        false => Err(fail(
+            "ERR too many keys for a command that waits (10000 at most)",
+        )),
+    }
+}
+
 /// The keys from which a command takes an element: if it has waited for one, the one that has received some.
 pub(super) fn awaited<'a>(
     mode: Mode<'a>,
@@ -129,7 +141,7 @@ pub(super) fn wait(
                 command,
                 args: args.to_owned(),
                 database: context.client.database.load(),
-                keys: keys.map(|at| args.get(at).into()).collect(),
+                keys: keys.map(|at| args.text(at)).collect(),
                 timer: None,
             };
             context
@@ -143,6 +155,7 @@ pub(super) fn wait(
 fn block_pop(context: &mut Context<'_>, args: Args<'_>, end: End) -> Outcome {
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
+    check_number(&(1..last))?;
     let db = context.data.keyspace.database(number_of(context));
     for key in awaited(context.mode, args, 1..last) {
         if let Some((item, number)) = db.list_mut(key)?.and_then(|list| list.pop(end)) {

@@ -112,7 +112,7 @@ impl Making for Removal {
 
 fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, wanted) = (args.get(1), integer(args.get(2))?);
-    let (source, item) = (Text::from(key), Text::from(args.get(3)));
+    let (source, item) = (Text::from(key), args.text(3));
     stored::store(context, key, Some(vec![source.clone()]), move |db| {
         Ok(Removal {
             list: List::clone(&*snapshot(db, source.as_bytes())?),
@@ -213,7 +213,7 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let key = args.get(1);
     let source = Text::from(key);
-    let (pivot, item) = (Text::from(args.get(3)), Text::from(args.get(4)));
+    let (pivot, item) = (args.text(3), args.text(4));
     stored::store(context, key, Some(vec![source.clone()]), move |db| {
         Ok(Insertion {
             search: Search {
@@ -312,7 +312,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             return Err(SYNTAX);
         }
         let value = args.get(at + 1);
-        match args.get(at).to_ascii_lowercase().as_slice() {
+        match args.option(at).as_slice() {
             b"rank" => {
                 rank = integer(value)?;
                 if rank == 0 {
@@ -332,12 +332,13 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut positions = Positions {
         search: Search {
             list: Snapshot(snapshot(context.db(), args.get(1))?),
-            item: args.get(2).into(),
+            item: args.text(2),
             from: if rank < 0 { End::Right } else { End::Left },
             passed: 0,
             longest: if longest == 0 { usize::MAX } else { longest },
         },
-        skipped: rank.unsigned_abs() as usize - 1,
+        // As in Redis 7.0, where the amount of the lowest number is too high, that is the same as -1.
+        skipped: rank.checked_abs().unwrap_or(1) as usize - 1,
         wanted: match most {
             None => 1,
             Some(0) => usize::MAX,

@@ -128,8 +128,8 @@ fn push(context: &mut Context<'_>, args: Args<'_>, end: End, only_old: bool) -> 
     }
     let list = db.list_or_new(key)?;
     let mut first = None;
-    for item in args.from(2) {
-        let number = list.push(end, item.into());
+    for at in 2..args.len() {
+        let number = list.push(end, args.text(at));
         first.get_or_insert(number);
     }
     let len = list.len();
@@ -254,7 +254,7 @@ fn lset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let list = db.list_mut(key)?.ok_or(NO_SUCH_KEY)?;
     let index = index_in(list, integer(args.get(2))?).ok_or(fail("ERR index out of range"))?;
     if let Some(item) = list.get_mut(index) {
-        *item = args.get(3).into();
+        *item = args.text(3);
     }
     let number = list.number(index);
     db.touch_element(key, || row(number));

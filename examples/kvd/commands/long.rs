@@ -37,8 +37,9 @@ pub(super) fn is_long(reply: &Reply) -> bool {
     reply.len() > MANY_BYTES || reply.parts.len() > MANY
 }
 
-/// How many segments KEYS searches at a time: some thousand keys.
-const SEGMENTS_AT_ONCE: usize = 8;
+/// How many bytes of keys KEYS searches at a time. A key counts as so many more: a few thousand short ones are a part.
+const SEARCHED_AT_ONCE: usize = 128 * 1024;
+const OVERHEAD: usize = 64;
 
 /// Replies with elements that `next`, which has a snapshot, encodes one by one until it returns false. The client gets
 /// them as it takes them.
@@ -114,18 +115,18 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut search = Search {
         memory,
         table: Snapshot(db.table().clone()),
-        pattern: args.get(1).to_vec(),
+        pattern: super::pattern(args.get(1))?.to_vec(),
         now,
         segment: 0,
+        within: 0,
         count: 0,
         found: Reply::default(),
         output: None,
     };
-    if search.table.len() > MANY {
+    if search.table.len() > MANY || search.advance() {
         context.reply.produce(search);
         return Ok(());
     }
-    while search.advance() {}
     context.reply.array(search.count);
     context.reply.buffer.extend_from_slice(&search.found.buffer);
     Ok(())
@@ -138,7 +139,9 @@ struct Search {
     table: Snapshot<Table<Entry>>,
     pattern: Vec<u8>,
     now: i64,
+    /// The segment that is searched, and how many of its entries are done.
     segment: usize,
+    within: usize,
     count: usize,
     found: Reply,
     /// What is still to be sent of them, and the memory of all: a slice keeps the whole buffer.
@@ -146,20 +149,26 @@ struct Search {
 }
 
 impl Search {
-    /// Searches one more segment. Returns false if there is none.
+    /// Searches one more part. Returns whether there are more.
     fn advance(&mut self) -> bool {
-        let Some(entries) = self.table.segment(self.segment) else {
-            return false;
-        };
-        self.segment += 1;
-        for entry in entries {
-            let is_there = entry.expires == 0 || entry.expires > self.now;
-            if is_there && glob::matches(&self.pattern, entry.key.as_bytes()) {
-                self.found.bulk(entry.key.as_bytes());
-                self.count += 1;
+        let mut searched = 0;
+        while let Some(entries) = self.table.segment(self.segment) {
+            for entry in entries.skip(self.within) {
+                if searched > SEARCHED_AT_ONCE {
+                    return true;
+                }
+                searched += OVERHEAD + entry.key.as_bytes().len();
+                self.within += 1;
+                let is_there = entry.expires == 0 || entry.expires > self.now;
+                if is_there && glob::matches(&self.pattern, entry.key.as_bytes()) {
+                    self.found.bulk(entry.key.as_bytes());
+                    self.count += 1;
+                }
             }
+            self.segment += 1;
+            self.within = 0;
         }
-        true
+        false
     }
 }
 
@@ -170,16 +179,14 @@ impl Producer for Search {
             return output.more(budget);
         }
         self.memory.note_use(self.found.buffer.capacity())?;
-        for _ in 0..SEGMENTS_AT_ONCE {
-            if !self.advance() {
-                let mut head = Reply::default();
-                head.array(self.count);
-                let found = std::mem::take(&mut self.found.buffer);
-                let size = found.capacity();
-                self.output = Some((found.into(), size));
-                return Ok(More::Chunk(head.buffer.into()));
-            }
+        if self.advance() {
+            return Ok(More::Chunk(Bytes::new()));
         }
-        Ok(More::Chunk(Bytes::new()))
+        let mut head = Reply::default();
+        head.array(self.count);
+        let found = std::mem::take(&mut self.found.buffer);
+        let size = found.capacity();
+        self.output = Some((found.into(), size));
+        Ok(More::Chunk(head.buffer.into()))
     }
 }

@@ -273,6 +273,9 @@ const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
 pub const PANICKED: Failure = fail("ERR the command has failed");
 const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
+/// The longest pattern.
+const LONGEST_PATTERN: usize = 1024;
+
 fn wrong_arity(name: &str) -> Failure {
     format!("ERR wrong number of arguments for '{name}' command").into()
 }
@@ -280,10 +283,14 @@ fn wrong_arity(name: &str) -> Failure {
 /// Too many arguments of a subcommand that has optional ones.
 fn too_many(args: Args<'_>) -> Failure {
     let command = String::from_utf8_lossy(args.get(0)).to_ascii_uppercase();
-    let subcommand = args.get(1);
-    // As the client has sent it. No more than Redis shows.
-    let subcommand = String::from_utf8_lossy(&subcommand[..subcommand.len().min(128)]);
+    // As the client has sent it.
+    let subcommand = shown(args.get(1));
     format!("ERR unknown subcommand or wrong number of arguments for '{subcommand}'. Try {command} HELP.").into()
+}
+
+/// The beginning of an argument for an error: as much as Redis shows of the name of a command.
+fn shown(text: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(&text[..text.len().min(128)])
 }
 
 fn integer(text: &[u8]) -> Result<i64, Failure> {
@@ -292,6 +299,14 @@ fn integer(text: &[u8]) -> Result<i64, Failure> {
 
 fn float(text: &[u8]) -> Result<f64, Failure> {
     number::float(text).ok_or(NOT_FLOAT)
+}
+
+/// A pattern. The time of a comparison grows with its length, so this has a limit.
+fn pattern(text: &[u8]) -> Result<&[u8], Failure> {
+    match text.len() <= LONGEST_PATTERN {
+        true => Ok(text),
+        false => Err(fail("ERR the pattern is too long (1024 bytes at most)")),
+    }
 }
 
 /// A count that must not be negative.

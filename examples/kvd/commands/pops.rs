@@ -1,7 +1,7 @@
 //! LMPOP, BLMPOP, ZMPOP and BZMPOP: elements of the first of several keys that has some.
 
 use super::flag::{BLOCKING, MOVABLEKEYS, TAKES, WRITE};
-use super::list_moves::{awaited, number_of, timeout, wait};
+use super::list_moves::{awaited, check_number, number_of, timeout, wait};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, lists, sorted_sets};
 use crate::resp::request::Args;
 use crate::store::list::End;
@@ -81,7 +81,10 @@ impl Request {
         // The last error, as in Redis.
         let seconds = match at {
             1 => None,
-            _ => Some(timeout(args.get(1))?),
+            _ => {
+                check_number(&(at + 1..end))?;
+                Some(timeout(args.get(1))?)
+            }
         };
         Ok(Request {
             keys: at + 1..end,

@@ -1,12 +1,17 @@
 //! Publish and subscribe.
 
+use std::rc::Rc;
+
 use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
-use super::{Command, Context, Mode, Outcome, command, container};
+use super::stored::Waiter;
+use super::{Command, Context, Mode, Outcome, command, container, fail, pattern};
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::Server;
 use crate::server::client::ReplyMode;
-use crate::server::pubsub::{Counts, Kind};
+use crate::server::pubsub::{Counts, Kind, Search};
 use crate::store::glob;
 
 const FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
@@ -99,29 +104,94 @@ const INTROSPECTION: &[Command] = &[
     ),
 ];
 
+/// The longest name of a channel. The time of a comparison with a pattern grows with it.
+const LONGEST_NAME: usize = 256 * 1024;
+
+fn check_name(name: &[u8]) -> Outcome {
+    match name.len() <= LONGEST_NAME {
+        true => Ok(()),
+        false => Err(fail(
+            "ERR the name of the channel is too long (256 KB at most)",
+        )),
+    }
+}
+
 fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    check_name(args.get(1))?;
+    if context.data.subscribers.is_empty() {
+        context.reply.count(0);
+        return Ok(());
+    }
+    let mut search = Search::new(args.bytes(1), &context.data.subscribers);
+    search.compare();
+    while search.advance(&context.data.subscribers) {
+        if context.mode == Mode::Request {
+            publish_later(context, search, args.bytes(2));
+            return Ok(());
+        }
+        search.compare();
+    }
     let count = match context.client.subscription_count.load() {
         0 => {
-            let count = context.server.publish(context.data, args);
+            let content = || args.bytes(2);
+            let count = context.server.publish(context.data, search, content);
             context.server.deliver_many(context.data);
             count
         }
-        _ => publish_to_itself(context, args),
+        _ => publish_to_itself(context, search, args),
     };
     context.reply.count(count);
     Ok(())
 }
 
+/// Compares the channel with the other patterns while the client waits and others are served. Who subscribes meanwhile may
+/// get the message.
+fn publish_later(context: &mut Context<'_>, search: Search, content: Bytes) {
+    let publication = Publication {
+        server: Rc::clone(context.server),
+        waiter: Waiter::begin(context),
+        search,
+        content,
+    };
+    asynchat::call_soon(move || publication.turn());
+}
+
+struct Publication {
+    server: Rc<Server>,
+    waiter: Waiter,
+    search: Search,
+    content: Bytes,
+}
+
+impl Publication {
+    fn turn(mut self) {
+        self.search.compare();
+        let server = Rc::clone(&self.server);
+        let mut locked = server.shared.lock();
+        if self.search.advance(&locked.subscribers) {
+            drop(locked);
+            return asynchat::call_soon(move || self.turn());
+        }
+        let content = self.content;
+        let count = server.publish(&mut locked, self.search, || content);
+        drop(locked);
+        server.deliver();
+        let mut reply = Reply::default();
+        reply.count(count);
+        self.waiter.end(reply);
+    }
+}
+
 /// A client that is itself a subscriber gets its earlier replies before the message, but the message is not an element
 /// of the reply of EXEC.
-fn publish_to_itself(context: &mut Context<'_>, args: Args<'_>) -> usize {
+fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) -> usize {
     let (server, own, reply) = (context.server, context.client.id, &mut *context.reply);
     let is_in_exec = context.mode == Mode::Exec;
     server.deliver();
     if !is_in_exec {
         server.push(context.client, context.chat, reply);
     }
-    let count = server.publish(context.data, args);
+    let count = server.publish(context.data, search, || args.bytes(2));
     server.deliver_with(
         &mut |client, chat, message| match is_in_exec && client.id == own {
             true => reply.behind.push(message),
@@ -133,6 +203,14 @@ fn publish_to_itself(context: &mut Context<'_>, args: Args<'_>) -> usize {
 
 fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
     let (client, chat) = (context.client, context.chat);
+    for name in args.from(1) {
+        match kind {
+            Kind::Channel => check_name(name)?,
+            Kind::Pattern => {
+                pattern(name)?;
+            }
+        }
+    }
     let name_of_event = match kind {
         Kind::Channel => b"subscribe".as_slice(),
         Kind::Pattern => b"psubscribe",
@@ -187,7 +265,10 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
         return Err(super::too_many(args));
     }
-    let pattern = if args.len() == 3 { args.get(2) } else { b"*" };
+    let pattern = match args.len() {
+        3 => pattern(args.get(2))?,
+        _ => b"*",
+    };
     let subscribers = &context.data.subscribers;
     let found: Vec<&Bytes> = subscribers
         .channels

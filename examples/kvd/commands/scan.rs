@@ -51,9 +51,13 @@ pub(super) const TABLE: &[Command] = &[
 /// No call visits more than this many elements, whatever COUNT is: others are served in between.
 const MOST: usize = 10_000;
 
+/// Nor does it compare more bytes of names with a pattern, apart from the last one.
+const MOST_BYTES: usize = 128 * 1024;
+
 struct Options<'a> {
     pattern: Option<&'a [u8]>,
     count: usize,
+    bytes: usize,
     type_name: Option<String>,
 }
 
@@ -80,6 +84,7 @@ fn options(args: Args<'_>, from: usize) -> Result<Options<'_>, Failure> {
     let mut options = Options {
         pattern: None,
         count: 10,
+        bytes: usize::MAX,
         type_name: None,
     };
     for at in (from..args.len()).step_by(2) {
@@ -87,14 +92,17 @@ fn options(args: Args<'_>, from: usize) -> Result<Options<'_>, Failure> {
             return Err(SYNTAX);
         }
         let value = args.get(at + 1);
-        match args.get(at).to_ascii_lowercase().as_slice() {
-            b"match" => options.pattern = Some(value),
+        match args.option(at).as_slice() {
+            b"match" => {
+                options.pattern = Some(super::pattern(value)?);
+                options.bytes = MOST_BYTES;
+            }
             b"count" => match integer(value)? {
                 count @ 1.. => options.count = (count as usize).min(MOST),
                 _ => return Err(SYNTAX),
             },
             b"type" if args.is(0, "scan") => {
-                options.type_name = Some(String::from_utf8_lossy(value).to_lowercase());
+                options.type_name = Some(super::shown(value).to_lowercase());
             }
             _ => return Err(SYNTAX),
         }
@@ -128,7 +136,8 @@ fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (cursor, options) = (cursor(args.get(1))?, options(args, 2)?);
     let now = context.data.keyspace.now();
     let mut found = Vec::new();
-    let cursor = context.db().table().scan(cursor, options.count, |entry| {
+    let table = context.db().table();
+    let cursor = table.scan(cursor, options.count, options.bytes, |entry| {
         let is_there = entry.expires == 0 || entry.expires > now;
         let is_type = options
             .type_name
@@ -161,7 +170,7 @@ fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             fields.iter().for_each(|it| visit(&it.name, &it.value));
             0
         }
-        Hash::Large(table) => table.scan(cursor, options.count, |it| {
+        Hash::Large(table) => table.scan(cursor, options.count, options.bytes, |it| {
             visit(&it.name, &it.value);
         }),
     };
@@ -176,7 +185,7 @@ fn sscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return empty(context);
     };
     let options = options(args, 3)?;
-    let cursor = set.scan(cursor, options.count, |member| {
+    let cursor = set.scan(cursor, options.count, options.bytes, |member| {
         if options.wants(member.as_bytes()) {
             found.push(member.clone());
         }
@@ -192,7 +201,7 @@ fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return empty(context);
     };
     let options = options(args, 3)?;
-    let cursor = set.scan(cursor, options.count, |it| {
+    let cursor = set.scan(cursor, (options.count, options.bytes), |it| {
         if options.wants(it.member.as_bytes()) {
             found.push(it.member.clone());
             found.push(float_text(it.score).into_bytes().into());

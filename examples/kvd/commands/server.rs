@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::flag::{ADMIN, DANGEROUS, FAST, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Mode, Outcome, SYNTAX, command, container};
+use super::{Command, Context, Failure, Mode, Outcome, SYNTAX, command, container, pattern};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::info::{Info, Stats, is_wanted};
@@ -106,8 +106,8 @@ fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 
 fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let config = &context.data.config;
-    let patterns: Vec<&[u8]> = args.from(2).collect();
-    let found = config.matching(&patterns);
+    let patterns: Result<Vec<&[u8]>, Failure> = args.from(2).map(pattern).collect();
+    let found = config.matching(&patterns?);
     context.reply.map(found.len());
     for (name, value) in found {
         context.reply.text(name);

@@ -103,13 +103,13 @@ fn sadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let set = db.members_or_new(key)?;
     let mut added = Vec::new();
-    for member in args.from(2) {
-        if !set.contains(member) {
-            set.insert_new(Text::from(member));
-            added.push(member);
+    for at in 2..args.len() {
+        if !set.contains(args.get(at)) {
+            set.insert_new(args.text(at));
+            added.push(at);
         }
     }
-    db.touch_elements(key, added.iter().map(|member| (*member).into()));
+    db.touch_elements(key, added.iter().map(|at| args.text(*at)));
     context.reply.count(added.len());
     Ok(())
 }
@@ -119,9 +119,9 @@ fn srem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let mut removed = Vec::new();
     if let Some(set) = db.members_mut(key)? {
-        removed.extend(args.from(2).filter(|member| set.remove(member).is_some()));
+        removed.extend((2..args.len()).filter(|at| set.remove(args.get(*at)).is_some()));
     }
-    db.touch_elements(key, removed.iter().map(|member| (*member).into()));
+    db.touch_elements(key, removed.iter().map(|at| args.text(*at)));
     db.remove_if_empty(key);
     context.reply.count(removed.len());
     Ok(())
@@ -198,10 +198,10 @@ fn smove(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         if let Some(set) = db.members_mut(from)? {
             set.remove(member);
         }
-        db.touch_element(from, || member.into());
+        db.touch_element(from, || args.text(3));
         db.remove_if_empty(from);
-        db.members_or_new(to)?.insert(Text::from(member));
-        db.touch_element(to, || member.into());
+        db.members_or_new(to)?.insert(args.text(3));
+        db.touch_element(to, || args.text(3));
     }
     context.reply.boolean(is_member);
     Ok(())

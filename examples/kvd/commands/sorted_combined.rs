@@ -82,8 +82,8 @@ impl Source {
                 Some(members.map(|it| (it.clone(), 1.0)).collect())
             }
             Source::Sorted(set) => {
-                let members = set.part(at)?.into_iter();
-                Some(members.map(|it| (it.member, it.score)).collect())
+                let members = set.ranked.block(at)?.iter();
+                Some(members.map(|it| (it.member.clone(), it.score)).collect())
             }
         }
     }

@@ -191,7 +191,7 @@ impl Query {
         let mut at = key + 3;
         while at < args.len() {
             let left = args.len() - at - 1;
-            match args.get(at).to_ascii_lowercase().as_slice() {
+            match args.option(at).as_slice() {
                 b"withscores" if key == 1 => query.with_scores = true,
                 b"limit" if left >= 2 => {
                     query.offset = integer(args.get(at + 1))?;
@@ -425,12 +425,7 @@ fn remove(context: &mut Context<'_>, args: Args<'_>, by: By) -> Outcome {
     };
     let range = bounded(Some(set), by, false, args.get(2), args.get(3))?;
     if range.len() > long::MANY {
-        let args = args.to_owned();
-        let ranks = move |set: &SortedSet| {
-            let args = args.args();
-            bounded(Some(set), by, false, args.get(2), args.get(3))
-        };
-        return sorted_removal::remove(context, key, ranks, false, Replies::Number);
+        return sorted_removal::remove(context, key, range, false, Replies::Number);
     }
     let members: Vec<_> = set
         .ranked

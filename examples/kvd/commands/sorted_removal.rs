@@ -1,19 +1,17 @@
-//! Many members that are removed from a sorted set: a part at a time, from a snapshot.
+//! Many members that are removed from a sorted set at once, however many they are.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::stored::{self, Making};
-use super::{Context, Failure, Outcome, long};
+use super::long::{self, Snapshot};
+use super::{Context, Outcome};
 use crate::resp::reply::Reply;
-use crate::store::database::Database;
+use crate::server::Server;
 use crate::store::ranked::Scored;
-use crate::store::sorted_set::SortedSet;
-use crate::store::text::Text;
-use crate::store::value::Value;
 
-/// How many members are a part.
-const PART: usize = 250;
+/// Between two parts of what is left of them. Other workers get the lock meanwhile: one that gives it back and takes it
+/// again at once is usually faster than those that wait for it.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What the command replies with.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,83 +22,57 @@ pub(super) enum Replies {
     Members { in_pairs: bool, with_key: bool },
 }
 
-/// Removes the members with the ranks that `range` returns. With `from_end` the last one is the first.
+/// Removes the members with these ranks. With `from_end` the last one is the first.
 pub(super) fn remove(
     context: &mut Context<'_>,
     key: &[u8],
-    range: impl Fn(&SortedSet) -> Result<Range<usize>, Failure> + 'static,
-    from_end: bool,
-    replies: Replies,
-) -> Outcome {
-    let source = Text::from(key);
-    stored::store(context, key, Some(vec![source.clone()]), move |db| {
-        let set = db.sorted(source.as_bytes())?;
-        let set = set.map(|set| SortedSet::clone(set)).unwrap_or_default();
-        let ranks = range(&set)?;
-        Ok(Removal {
-            set,
-            ranks,
-            from_end,
-            replies,
-            removed: Vec::new(),
-            count: 0,
-        })
-    })
-}
-
-struct Removal {
-    set: SortedSet,
-    /// The ranks of those that are still to be removed.
     ranks: Range<usize>,
     from_end: bool,
     replies: Replies,
-    /// Those that are in the reply.
-    removed: Vec<Scored>,
-    count: usize,
+) -> Outcome {
+    let db = context
+        .data
+        .keyspace
+        .database(context.client.database.load());
+    let taken = db.sorted_mut(key)?.map(|set| set.take(ranks));
+    let removed = Snapshot(taken.unwrap_or_default());
+    db.touch(key);
+    db.note_stale(key);
+    db.remove_if_empty(key);
+    if context.data.keyspace.begin_to_remove_stale() {
+        asynchat::call_later(PAUSE, remove_stale);
+    }
+    let in_pairs = begin(context.reply, key, removed.len(), replies);
+    if replies == Replies::Number {
+        return Ok(());
+    }
+    let mut blocks = 0..removed.blocks();
+    long::reply_items(context.reply, move |reply| {
+        let next = match from_end {
+            false => blocks.next(),
+            true => blocks.next_back(),
+        };
+        let Some(block) = next.and_then(|at| removed.block(at)) else {
+            return false;
+        };
+        match from_end {
+            false => block.iter().for_each(|it| encode(reply, it, in_pairs)),
+            true => block
+                .iter()
+                .rev()
+                .for_each(|it| encode(reply, it, in_pairs)),
+        }
+        true
+    });
+    Ok(())
 }
 
-impl Making for Removal {
-    fn len(&self) -> usize {
-        self.ranks.len()
-    }
-
-    fn advance(&mut self) -> Result<bool, Failure> {
-        let number = PART.min(self.ranks.len());
-        let (ranked, ranks) = (&self.set.ranked, &self.ranks);
-        let part: Vec<Scored> = match self.from_end {
-            false => ranked.from(ranks.start).take(number).cloned().collect(),
-            true => ranked.before(ranks.end).take(number).cloned().collect(),
-        };
-        for it in &part {
-            self.set.remove(it.member.as_bytes());
-        }
-        self.ranks.end -= number;
-        self.count += number;
-        if self.replies != Replies::Number {
-            self.removed.extend(part);
-        }
-        Ok(!self.ranks.is_empty())
-    }
-
-    fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
-        if self.count > 0 {
-            let left = Value::Sorted(Arc::new(std::mem::take(&mut self.set)));
-            stored::leave(db, target, left);
-        }
-        if self.count == 0 && matches!(self.replies, Replies::Members { with_key: true, .. }) {
-            // Another client has removed the key meanwhile. There is no reply with a key and no member.
-            return reply.null_array();
-        }
-        let in_pairs = begin(reply, target, self.count, self.replies);
-        if self.replies == Replies::Number {
-            return;
-        }
-        reply.has_taken = true;
-        let mut members = std::mem::take(&mut self.removed).into_iter();
-        long::reply_items(reply, move |reply| {
-            let next = members.next();
-            next.map(|it| encode(reply, &it, in_pairs)).is_some()
-        });
+/// Removes the entries that they have left behind, a part at a time.
+fn remove_stale() {
+    if let Some(server) = Server::current()
+        && server.shared.lock().keyspace.remove_stale()
+    {
+        asynchat::call_later(PAUSE, remove_stale);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Sorted sets: members and scores. `sorted_ranges.rs` has the ranges.
 
 use super::flag::{BLOCKING, COUNTED, DENYOOM, FAST, NOSCRIPT, READONLY, TAKES, WRITE};
-use super::list_moves::{awaited, number_of, timeout, wait};
+use super::list_moves::{awaited, check_number, number_of, timeout, wait};
 use super::sorted_removal::{self, Replies};
 use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, long};
+use crate::resp::arg::Arg;
 use crate::resp::request::Args;
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
@@ -136,7 +137,7 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut options = Options::default();
     let mut at = 2;
     while at < args.len() {
-        match args.get(at).to_ascii_lowercase().as_slice() {
+        match args.option(at).as_slice() {
             b"nx" => options.only_new = true,
             b"xx" => options.only_old = true,
             b"gt" => options.greater = true,
@@ -169,7 +170,7 @@ fn zadd(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let mut entries = Vec::with_capacity(pairs / 2);
     for at in (at..args.len()).step_by(2) {
-        entries.push((float(args.get(at))?, args.get(at + 1)));
+        entries.push((float(args.get(at))?, args.arg(at + 1)));
     }
     add(context, args.get(1), &entries, &options)
 }
@@ -180,13 +181,13 @@ fn zincrby(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         ..Options::default()
     };
     let by = float(args.get(2))?;
-    add(context, args.get(1), &[(by, args.get(3))], &options)
+    add(context, args.get(1), &[(by, args.arg(3))], &options)
 }
 
 fn add(
     context: &mut Context<'_>,
     key: &[u8],
-    entries: &[(f64, &[u8])],
+    entries: &[(f64, Arg<'_>)],
     options: &Options,
 ) -> Outcome {
     let db = context.db();
@@ -201,7 +202,7 @@ fn add(
     let mut changed = Vec::new();
     let set = db.sorted_or_new(key)?;
     for (score, member) in entries {
-        let old = set.score(member);
+        let old = set.score(member.as_ref());
         let mut score = *score;
         if let (true, Some(old)) = (options.increment, old) {
             score += old;
@@ -224,7 +225,7 @@ fn add(
         score += 0.0;
         result = Some(score);
         if old != Some(score) {
-            match set.insert(member, score) {
+            match set.insert(*member, score) {
                 true => added += 1,
                 false => updated += 1,
             }
@@ -250,9 +251,9 @@ fn zrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let db = context.db();
     let mut removed = Vec::new();
     if let Some(set) = db.sorted_mut(key)? {
-        removed.extend(args.from(2).filter(|member| set.remove(member)));
+        removed.extend((2..args.len()).filter(|at| set.remove(args.get(*at))));
     }
-    db.touch_elements(key, removed.iter().map(|member| (*member).into()));
+    db.touch_elements(key, removed.iter().map(|at| args.text(*at)));
     db.remove_if_empty(key);
     context.reply.count(removed.len());
     Ok(())
@@ -366,15 +367,12 @@ fn pop_many(
         .data
         .keyspace
         .database(context.client.database.load());
-    let number = most.min(db.sorted(key)?.map_or(0, |set| set.len()));
+    let len = db.sorted(key)?.map_or(0, |set| set.len());
+    let number = most.min(len);
     if number > long::MANY {
-        let ranks = move |set: &SortedSet| {
-            let (len, number) = (set.len(), most.min(set.len()));
-            Ok(if is_lowest {
-                0..number
-            } else {
-                len - number..len
-            })
+        let ranks = match is_lowest {
+            true => 0..number,
+            false => len - number..len,
         };
         return sorted_removal::remove(context, key, ranks, !is_lowest, replies);
     }
@@ -396,6 +394,7 @@ fn pop_many(
 fn block_pop(context: &mut Context<'_>, args: Args<'_>, is_lowest: bool) -> Outcome {
     let last = args.len() - 1;
     let seconds = timeout(args.get(last))?;
+    check_number(&(1..last))?;
     let db = context.data.keyspace.database(number_of(context));
     for key in awaited(context.mode, args, 1..last) {
         if let Some(Scored { score, member }) =

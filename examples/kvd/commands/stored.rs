@@ -63,14 +63,11 @@ pub(super) fn store<M: Making + Send + 'static>(
     // The snapshot is taken when no other command makes a value for this key.
     drop(making);
     let request = Request {
-        waiter: Waiter(Some(Arc::clone(context.client))),
+        waiter: Waiter::begin(context),
         chat: context.chat.clone(),
         sources,
         make,
     };
-    context.client.is_blocked.store(true);
-    let timeout = context.data.config.timeout;
-    context.client.apply_timeout(context.chat, timeout);
     context.server.begin_for(
         context.data,
         context.client.id,
@@ -111,10 +108,18 @@ fn watch(db: &mut Database, keys: Option<&[Text]>) -> Vec<u64> {
 }
 
 /// The client that waits for a reply. Without one, because of a panic, its connection ends.
-struct Waiter(Option<Arc<Client>>);
+pub(super) struct Waiter(Option<Arc<Client>>);
 
 impl Waiter {
-    fn resp3(&self) -> bool {
+    /// Lets the client of this request wait.
+    pub(super) fn begin(context: &mut Context<'_>) -> Waiter {
+        context.client.is_blocked.store(true);
+        let timeout = context.data.config.timeout;
+        context.client.apply_timeout(context.chat, timeout);
+        Waiter(Some(Arc::clone(context.client)))
+    }
+
+    pub(super) fn resp3(&self) -> bool {
         self.0.as_ref().is_some_and(|client| client.resp3.load())
     }
 
@@ -123,7 +128,7 @@ impl Waiter {
         self.0.as_ref().is_some_and(|client| client.closes.load())
     }
 
-    fn end(&mut self, reply: Reply) {
+    pub(super) fn end(&mut self, reply: Reply) {
         if let Some(client) = self.0.take() {
             end_wait(&client, reply, None);
         }

@@ -207,7 +207,7 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mut time: Option<(Unit, usize)> = None;
     let mut at = 3;
     while at < args.len() {
-        match args.get(at).to_ascii_lowercase().as_slice() {
+        match args.option(at).as_slice() {
             b"nx" if !only_old => only_new = true,
             b"xx" if !only_new => only_old = true,
             b"get" => get = true,

@@ -58,7 +58,7 @@ pub(super) const TABLE: &[Command] = &[
 /// A string of more bytes than this that has to be copied is copied a part at a time.
 const LONG: usize = 1 << 20;
 
-/// So are more bytes than this that are added to one which has not.
+/// So are more bytes than this that are added to or written into one which has not.
 const MANY_ADDED: usize = 8 << 20;
 
 /// How many bytes are a part.
@@ -130,7 +130,8 @@ fn write(context: &mut Context<'_>, args: Args<'_>, offset: Option<usize>, part:
     let range = writing.range(len)?;
     // If a snapshot has the key, this copies the entry, which shares the string from then on.
     let is_shared = db.find_mut(key).is_some_and(|it| it.is_shared());
-    if range.end.saturating_sub(len) > MANY_ADDED || (is_shared && len > LONG) {
+    let is_long = writing.part.len() > MANY_ADDED || range.end.saturating_sub(len) > MANY_ADDED;
+    if is_long || (is_shared && len > LONG) {
         let writing = Writing {
             part: args.bytes(part),
             offset,

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use asynchat::bytes::Bytes;
 use asynchat::{Chat, Producer};
 
+use super::arg::Arg;
 use crate::store::number::{Digits, decimal, float_text};
 use crate::store::text::Text;
 
@@ -204,6 +205,14 @@ impl Reply {
         self.head(b'$', data.len() as i64);
         self.add_part(Part::Shared(data.clone()));
         self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// An argument of the request. As a string, it is not copied if it is large.
+    pub fn arg(&mut self, arg: Arg<'_>) {
+        match arg {
+            Arg::InInput(data) => self.bulk(data),
+            Arg::Large(data) => self.bytes(data),
+        }
     }
 
     /// An element of a collection. As a string, it is not copied if it is large.

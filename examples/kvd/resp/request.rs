@@ -2,8 +2,10 @@
 
 use asynchat::bytes::Bytes;
 
+use super::arg::Arg;
 use super::inline;
 use crate::store::number::integer;
+use crate::store::text::Text;
 
 /// An argument of at least this length that has not arrived as a whole is collected by itself, so that it is copied
 /// only once (`PROTO_MBULK_BIG_ARG` of Redis).
@@ -51,6 +53,31 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The argument, which becomes a part of what is stored without a copy if it is large.
+    #[inline]
+    pub fn arg(&self, index: usize) -> Arg<'a> {
+        let Span { start, len } = self.spans[index];
+        match start {
+            LARGE_SPAN => Arg::Large(&self.large[len]),
+            _ => Arg::InInput(&self.base[start..start + len]),
+        }
+    }
+
+    /// The argument as a part of what is stored.
+    #[inline]
+    pub fn text(&self, index: usize) -> Text {
+        self.arg(index).into()
+    }
+
+    /// The argument in lower case, if it may be the name of an option. Otherwise it may be long, and is nothing.
+    pub fn option(&self, index: usize) -> Vec<u8> {
+        const LONGEST: usize = 32;
+        match self.get(index) {
+            text if text.len() <= LONGEST => text.to_ascii_lowercase(),
+            _ => Vec::new(),
+        }
+    }
+
     /// The argument as bytes of its own. A large one is not copied.
     pub fn bytes(&self, index: usize) -> Bytes {
         let Span { start, len } = self.spans[index];
@@ -58,6 +85,12 @@ impl<'a> Args<'a> {
             LARGE_SPAN => self.large[len].clone(),
             _ => Bytes::copy_from_slice(&self.base[start..start + len]),
         }
+    }
+
+    /// Whether an argument was collected by itself.
+    #[inline]
+    pub fn has_large(&self) -> bool {
+        !self.large.is_empty()
     }
 
     /// The arguments from this index on.

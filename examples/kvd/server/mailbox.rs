@@ -4,6 +4,8 @@
 //! together have the limit that the output of one client has. What exceeds it is lost, and ends the clients that would
 //! have received it.
 
+use std::sync::Arc;
+
 use asynchat::bytes::Bytes;
 
 use super::pubsub::Names;
@@ -12,11 +14,14 @@ use super::pubsub::Names;
 pub struct Message {
     pub channel: Bytes,
     pub content: Bytes,
+    /// The patterns that match the channel.
+    pub patterns: Arc<[Bytes]>,
 }
 
 impl Message {
     fn size(&self) -> usize {
-        size_of::<Message>() + self.channel.len() + self.content.len()
+        let patterns = self.patterns.len() * size_of::<Bytes>();
+        size_of::<Message>() + self.channel.len() + self.content.len() + patterns
     }
 }
 

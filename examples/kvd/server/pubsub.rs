@@ -9,6 +9,7 @@
 //! published before.
 
 use std::collections::BTreeMap;
+use std::ops::Bound::{self, Excluded, Unbounded};
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
@@ -19,7 +20,6 @@ use super::client::Client;
 use super::mailbox::{Mailbox, Message};
 use super::shared::{Data, lock};
 use crate::resp::reply::Reply;
-use crate::resp::request::Args;
 use crate::store::glob;
 
 /// What is subscribed to.
@@ -113,30 +113,73 @@ impl Subscribers {
         }
     }
 
-    /// How many subscriptions receive a message on each worker.
-    fn receivers(&self, channel: &[u8]) -> Counts {
-        let mut receivers = Counts::default();
-        let matching = self.matching(channel).map(|(_, counts)| counts);
-        let all = self.channels.get(channel).into_iter().chain(matching);
-        all.for_each(|counts| receivers.add(counts));
-        receivers
-    }
-
-    /// The patterns that match a channel.
-    fn matching(&self, channel: &[u8]) -> impl Iterator<Item = (&Bytes, &Counts)> {
-        let patterns = self.patterns.iter();
-        patterns.filter(move |(pattern, _)| glob::matches(pattern, channel))
-    }
-
-    /// Adds what the subscribers of a worker to a channel have subscribed to.
-    fn note(&self, channel: &Bytes, worker: usize, names: &mut Names<()>) {
+    /// Adds what the subscribers of a worker to a message have subscribed to.
+    fn note(&self, message: &Message, worker: usize, names: &mut Names<()>) {
+        let channel = &message.channel;
         if self.channels.get(channel).is_some_and(|it| it.has(worker)) {
             names.channels.insert(channel.clone(), ());
         }
-        let matching = self.matching(channel).filter(|(_, it)| it.has(worker));
-        names
-            .patterns
-            .extend(matching.map(|(name, _)| (name.clone(), ())));
+        let has = |name: &Bytes| self.patterns.get(name).is_some_and(|it| it.has(worker));
+        let matching = message.patterns.iter().filter(|name| has(name));
+        names.patterns.extend(matching.map(|it| (it.clone(), ())));
+    }
+}
+
+/// The search for the patterns that match a channel, a part at a time.
+pub struct Search {
+    channel: Bytes,
+    /// The next patterns to be compared.
+    next: Vec<Bytes>,
+    found: Vec<Bytes>,
+}
+
+/// How many bytes of the name of the channel are compared with patterns at a time. A pattern counts as so many more.
+const COMPARED_AT_ONCE: usize = 256 * 1024;
+const OVERHEAD: usize = 64;
+
+impl Search {
+    pub fn new(channel: Bytes, subscribers: &Subscribers) -> Search {
+        let mut search = Search {
+            channel,
+            next: Vec::new(),
+            found: Vec::new(),
+        };
+        search.take_next(subscribers, Unbounded);
+        search
+    }
+
+    /// Takes the patterns behind those that are compared. Returns whether there are any.
+    pub fn advance(&mut self, subscribers: &Subscribers) -> bool {
+        let Some(last) = self.next.last().cloned() else {
+            return false;
+        };
+        self.take_next(subscribers, Excluded(&last))
+    }
+
+    fn take_next(&mut self, subscribers: &Subscribers, start: Bound<&Bytes>) -> bool {
+        let number = COMPARED_AT_ONCE / (OVERHEAD + self.channel.len());
+        let rest = subscribers.patterns.range::<Bytes, _>((start, Unbounded));
+        self.next.clear();
+        let next = rest.take(number.max(1)).map(|(pattern, _)| pattern.clone());
+        self.next.extend(next);
+        !self.next.is_empty()
+    }
+
+    /// Compares these patterns. That takes most of the time, and needs no lock.
+    pub fn compare(&mut self) {
+        let matching = self.next.iter();
+        let matching = matching.filter(|it| glob::matches(it, &self.channel));
+        self.found.extend(matching.cloned());
+    }
+
+    /// How many subscriptions receive the message on each worker.
+    fn receivers(&self, subscribers: &Subscribers) -> Counts {
+        let mut receivers = Counts::default();
+        let patterns = self.found.iter();
+        let matching = patterns.filter_map(|it| subscribers.patterns.get(it));
+        let all = subscribers.channels.get(&self.channel).into_iter();
+        all.chain(matching).for_each(|counts| receivers.add(counts));
+        receivers
     }
 }
 
@@ -146,12 +189,17 @@ pub type Subscriptions = Names<Connections>;
 pub type Connections = BTreeMap<ChannelId, (Arc<Client>, Chat)>;
 
 impl Subscriptions {
-    fn deliver(&self, channel: &[u8], content: &[u8], deliver: &mut Deliver<'_>) {
+    fn deliver(&self, message: &Message, deliver: &mut Deliver<'_>) {
+        let Message {
+            channel,
+            content,
+            patterns,
+        } = message;
         if let Some(connections) = self.channels.get(channel) {
             send(connections, &[b"message", channel, content], deliver);
         }
-        for (pattern, connections) in &self.patterns {
-            if glob::matches(pattern, channel) {
+        for pattern in &**patterns {
+            if let Some(connections) = self.patterns.get(pattern) {
                 let parts: &[&[u8]] = &[b"pmessage", pattern, channel, content];
                 send(connections, parts, deliver);
             }
@@ -195,17 +243,23 @@ fn end_slow(connections: &Connections) {
 }
 
 impl Server {
-    /// Publishes a message. The subscribers of this worker get it with [`deliver`](Server::deliver). Returns how many
-    /// subscriptions receive it.
-    pub fn publish(&self, data: &mut Data, args: Args<'_>) -> usize {
-        let receivers = data.subscribers.receivers(args.get(1));
+    /// Publishes a message to a channel for which the search is complete. The subscribers of this worker get it with
+    /// [`deliver`](Server::deliver). Returns how many subscriptions receive it.
+    pub fn publish(
+        &self,
+        data: &mut Data,
+        search: Search,
+        content: impl FnOnce() -> Bytes,
+    ) -> usize {
+        let receivers = search.receivers(&data.subscribers);
         let total = receivers.total();
         if total == 0 {
             return 0;
         }
         let message = Message {
-            channel: args.bytes(1),
-            content: args.bytes(2),
+            channel: search.channel,
+            content: content(),
+            patterns: search.found.into(),
         };
         self.take_mailbox(data);
         let workers = data.workers.iter_mut().zip(receivers.0).enumerate();
@@ -224,7 +278,7 @@ impl Server {
                 .add(&message, data.config.output.pubsub.most())
             {
                 let lost = &mut worker.mailbox.lost;
-                data.subscribers.note(&message.channel, number, lost);
+                data.subscribers.note(&message, number, lost);
             }
             if is_first {
                 worker.post(Server::deliver_mailbox);
@@ -279,8 +333,8 @@ impl Server {
             let connections = names.filter_map(|name| subscriptions.of(kind).get(name));
             connections.for_each(end_slow);
         }
-        for Message { channel, content } in &messages {
-            subscriptions.deliver(channel, content, deliver);
+        for message in &messages {
+            subscriptions.deliver(message, deliver);
         }
     }
 

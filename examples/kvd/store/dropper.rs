@@ -28,6 +28,7 @@ impl Droppable for Value {
         match self {
             Value::Growing(data) => data.capacity() > MANY_BYTES,
             Value::Shared(data) => data.len() > MANY_BYTES,
+            Value::Sorted(set) => SortedSet::is_long(set),
             _ => self.len() > MANY,
         }
     }
@@ -41,7 +42,7 @@ impl Droppable for List {
 
 impl Droppable for SortedSet {
     fn is_long(&self) -> bool {
-        self.len() > MANY
+        self.is_large(MANY)
     }
 }
 

@@ -15,8 +15,8 @@ pub struct Field {
 }
 
 impl Keyed for Field {
-    fn key(&self) -> &[u8] {
-        self.name.as_bytes()
+    fn name(&self) -> &Text {
+        &self.name
     }
 }
 
@@ -51,19 +51,20 @@ impl Hash {
     }
 
     /// Sets a field. Returns whether it is new.
-    pub fn insert(&mut self, name: &[u8], value: Text) -> bool {
+    pub fn insert(&mut self, name: impl AsRef<[u8]> + Into<Text>, value: Text) -> bool {
+        let bytes = name.as_ref();
         let found = match self {
-            Hash::Small(fields) => fields.iter_mut().find(|it| it.key() == name),
-            Hash::Large(table) => table.find_mut(name),
+            Hash::Small(fields) => fields.iter_mut().find(|it| it.key() == bytes),
+            Hash::Large(table) => table.find_mut(bytes),
         };
-        let is_long = value.as_bytes().len() > SHORT || name.len() > SHORT;
+        let is_long = value.as_bytes().len() > SHORT || bytes.len() > SHORT;
         let is_new = match found {
             Some(field) => {
                 field.value = value;
                 false
             }
             None => {
-                let name = Text::from(name);
+                let name = name.into();
                 match self {
                     Hash::Small(fields) => {
                         grow_by_a_quarter(fields);

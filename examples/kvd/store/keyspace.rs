@@ -14,6 +14,8 @@ pub struct Keyspace {
     used: u16,
     /// Whether databases were exchanged since the last commit.
     pub is_swapped: bool,
+    /// Whether a worker calls [`remove_stale`](Keyspace::remove_stale) until there is no more.
+    removes_stale: bool,
 }
 
 impl Default for Keyspace {
@@ -26,6 +28,7 @@ impl Default for Keyspace {
         Keyspace {
             databases: (0..DATABASES).map(database).collect(),
             is_swapped: false,
+            removes_stale: false,
             now: 0,
             used: 0,
         }
@@ -48,6 +51,17 @@ impl Keyspace {
             database.now = self.now;
         }
         self.databases.iter_mut()
+    }
+
+    /// Whether the caller has to call [`remove_stale`](Keyspace::remove_stale), because nobody else does.
+    pub fn begin_to_remove_stale(&mut self) -> bool {
+        !std::mem::replace(&mut self.removes_stale, true)
+    }
+
+    /// Removes some hundred stale entries of sorted sets. Returns whether there are more.
+    pub fn remove_stale(&mut self) -> bool {
+        self.removes_stale = self.databases.iter_mut().any(Database::remove_stale);
+        self.removes_stale
     }
 
     /// Sets the time, in milliseconds since 1970.

@@ -4,6 +4,7 @@
 //! the rank of a member is the sum of the lengths of the blocks before it. A clone shares the blocks.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::growth::grow_by_a_quarter;
@@ -105,6 +106,63 @@ impl Ranked {
         Some(removed)
     }
 
+    /// Whether this entry is there.
+    pub fn contains(&self, entry: &Scored) -> bool {
+        let (score, member) = (entry.score, entry.member.as_bytes());
+        let (block, within) = self.place(|it| it.cmp_to(score, member).is_lt());
+        let found = self.blocks.get(block).and_then(|it| it.get(within));
+        found == Some(entry)
+    }
+
+    /// Removes the entries with these ranks, and returns them. The time depends on the number of blocks only.
+    pub fn take(&mut self, ranks: Range<usize>) -> Ranked {
+        let mut taken = self.split_off(ranks.start);
+        let mut behind = taken.split_off(ranks.len());
+        self.len += behind.len;
+        self.blocks.append(&mut behind.blocks);
+        taken
+    }
+
+    /// Removes the entries from this rank on, and returns them.
+    fn split_off(&mut self, rank: usize) -> Ranked {
+        let (block, within) = self.locate(rank);
+        let mut behind = Ranked {
+            blocks: self.blocks.split_off(block),
+            len: self.len.saturating_sub(rank),
+        };
+        self.len -= behind.len;
+        if within > 0
+            && let Some(divided) = behind.blocks.first_mut()
+        {
+            let after = Arc::make_mut(divided).split_off(within);
+            let before = std::mem::replace(divided, Arc::new(after));
+            self.blocks.push(before);
+        }
+        behind
+    }
+
+    /// The block of the entry with this rank, and its place in it. Behind the last entry, there is no such block.
+    fn locate(&self, rank: usize) -> (usize, usize) {
+        let (mut block, mut within) = (0, rank);
+        while let Some(entries) = self.blocks.get(block)
+            && within >= entries.len()
+        {
+            within -= entries.len();
+            block += 1;
+        }
+        (block, within)
+    }
+
+    /// How many blocks there are, each of a few hundred entries at most.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The entries of a block, in order.
+    pub fn block(&self, index: usize) -> Option<&[Scored]> {
+        self.blocks.get(index).map(|it| it.as_slice())
+    }
+
     /// How many bytes it has allocated for itself.
     pub fn heap(&self) -> usize {
         let entries: usize = self.blocks.iter().map(|it| it.capacity()).sum();
@@ -113,13 +171,7 @@ impl Ranked {
 
     /// The entries from this rank on.
     pub fn from(&self, rank: usize) -> impl Iterator<Item = &Scored> {
-        let (mut block, mut within) = (0, rank);
-        while let Some(entries) = self.blocks.get(block)
-            && within >= entries.len()
-        {
-            within -= entries.len();
-            block += 1;
-        }
+        let (block, within) = self.locate(rank);
         let blocks = self.blocks[block..].iter().flat_map(|block| block.iter());
         blocks.skip(within)
     }
@@ -143,6 +195,44 @@ impl Ranked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_that_is_taken_is_not_there_any_more() {
+        let scored = |rank: usize| Scored {
+            score: rank as f64,
+            member: rank.to_string().as_bytes().into(),
+        };
+        for ranks in [
+            0..0,
+            0..1,
+            0..1_000,
+            100..900,
+            256..512,
+            999..1_000,
+            1_000..1_000,
+        ] {
+            let mut ranked = Ranked::default();
+            let entries = (0..1_000).map(scored);
+            entries.for_each(|it| ranked.insert(it));
+            let snapshot = ranked.clone();
+            let taken = ranked.take(ranks.clone());
+            assert_eq!(
+                (taken.len(), ranked.len()),
+                (ranks.len(), 1_000 - ranks.len())
+            );
+            assert!(taken.from(0).cloned().eq(ranks.clone().map(scored)));
+            let left = (0..1_000).filter(|rank| !ranks.contains(rank));
+            assert!(ranked.from(0).cloned().eq(left.map(scored)), "{ranks:?}");
+            assert!(ranked.blocks.iter().all(|block| !block.is_empty()));
+            assert!(snapshot.from(0).cloned().eq((0..1_000).map(scored)));
+            for rank in 0..1_000 {
+                assert_eq!(ranked.contains(&scored(rank)), !ranks.contains(&rank));
+            }
+            // It goes on as any other.
+            ranks.clone().map(scored).for_each(|it| ranked.insert(it));
+            assert!(ranked.from(0).cloned().eq((0..1_000).map(scored)));
+        }
+    }
 
     #[test]
     fn entries_stay_sorted_and_ranks_are_right() {

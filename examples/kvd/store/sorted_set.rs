@@ -1,8 +1,9 @@
 //! A sorted set: the members in the order of their scores, and the score of each member. A small one has only the first,
 //! where a member is searched one by one.
 
-use std::mem;
+use std::ops::Range;
 
+use super::dropper;
 use super::ranked::{Ranked, Scored};
 use super::table::{Keyed, Table};
 use super::text::Text;
@@ -12,8 +13,8 @@ const SMALL: usize = 128;
 const SHORT: usize = 64;
 
 impl Keyed for Scored {
-    fn key(&self) -> &[u8] {
-        self.member.as_bytes()
+    fn name(&self) -> &Text {
+        &self.member
     }
 }
 
@@ -21,7 +22,17 @@ impl Keyed for Scored {
 pub struct SortedSet {
     pub ranked: Ranked,
     /// `None` while the set is small.
-    scores: Option<Box<Table<Scored>>>,
+    scores: Option<Box<Scores>>,
+}
+
+/// Many members are removed from `ranked` at once. Their entries here are stale until they are removed, a part at a time:
+/// nobody waits for that.
+#[derive(Clone, Default)]
+struct Scores {
+    table: Table<Scored>,
+    /// How many entries are stale, and the first segment that may have some.
+    stale: usize,
+    next_segment: usize,
 }
 
 impl SortedSet {
@@ -35,87 +46,153 @@ impl SortedSet {
 
     pub fn score(&self, member: &[u8]) -> Option<f64> {
         let entry = match &self.scores {
-            Some(scores) => scores.find(member),
+            Some(scores) => scores.find(member, &self.ranked),
             None => self.ranked.from(0).find(|it| it.key() == member),
         };
         entry.map(|it| it.score)
     }
 
     /// Sets the score of a member. Returns whether the member is new.
-    pub fn insert(&mut self, member: &[u8], score: f64) -> bool {
-        let old = match &mut self.scores {
-            Some(scores) => scores
-                .find_mut(member)
-                .map(|it| mem::replace(&mut it.score, score)),
-            None => self.score(member),
-        };
+    pub fn insert(&mut self, member: impl AsRef<[u8]> + Into<Text>, score: f64) -> bool {
+        let old = self.score(member.as_ref());
         match old {
             Some(old) if old == score => {}
             Some(old) => {
-                if let Some(entry) = self.ranked.remove(old, member) {
+                if let Some(entry) = self.ranked.remove(old, member.as_ref()) {
                     self.ranked.insert(Scored { score, ..entry });
                 }
+                let scores = self.scores.as_mut();
+                if let Some(it) = scores.and_then(|it| it.table.find_mut(member.as_ref())) {
+                    it.score = score;
+                }
             }
-            None => self.insert_new(score, member.into()),
+            None => self.insert_new(Scored {
+                score,
+                member: member.into(),
+            }),
         }
         old.is_none()
     }
 
-    fn insert_new(&mut self, score: f64, member: Text) {
-        let is_long = member.as_bytes().len() > SHORT;
-        let entry = Scored { score, member };
+    fn insert_new(&mut self, entry: Scored) {
+        let is_long = entry.key().len() > SHORT;
         if let Some(scores) = &mut self.scores {
-            scores.insert_new(entry.clone());
+            scores.insert(entry.clone());
         }
         self.ranked.insert(entry);
         if self.is_small() && (is_long || self.len() > SMALL) {
-            let mut scores = Table::default();
+            let mut scores = Scores::default();
             let entries = self.ranked.from(0).cloned();
-            entries.for_each(|entry| scores.insert_new(entry));
+            entries.for_each(|it| scores.table.insert_new(it));
             self.scores = Some(scores.into());
         }
     }
 
     pub fn remove(&mut self, member: &[u8]) -> bool {
         let score = match &mut self.scores {
-            Some(scores) => scores.remove(member).map(|it| it.score),
+            Some(scores) => scores.table.remove(member).map(|it| it.score),
             None => self.score(member),
         };
-        score
-            .and_then(|score| self.ranked.remove(score, member))
-            .is_some()
+        let Some(score) = score else {
+            return false;
+        };
+        let is_there = self.ranked.remove(score, member).is_some();
+        if !is_there && let Some(scores) = &mut self.scores {
+            scores.stale -= 1;
+        }
+        is_there
     }
 
-    /// Calls `visit` with about `count` members from the cursor on, or with all of a small set. Returns the next cursor, which
-    /// is 0 at the end.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, visit: impl FnMut(&'a Scored)) -> u64 {
-        match &self.scores {
-            Some(scores) => scores.scan(cursor, count, visit),
-            None => {
-                self.ranked.from(0).for_each(visit);
-                0
+    /// Removes the members with these ranks, and returns them. They leave stale entries behind, unless they are all.
+    pub fn take(&mut self, ranks: Range<usize>) -> Ranked {
+        let taken = self.ranked.take(ranks);
+        if self.ranked.len() == 0 {
+            if let Some(scores) = self.scores.take() {
+                dropper::drop_later(scores.table);
             }
+        } else if let Some(scores) = &mut self.scores {
+            scores.stale += taken.len();
+            scores.next_segment = 0;
         }
+        taken
     }
 
-    /// A part of the members: a few hundred at most. `None` behind the last part.
-    pub fn part(&self, index: usize) -> Option<Vec<Scored>> {
-        match &self.scores {
-            Some(scores) => scores.segment(index).map(|it| it.cloned().collect()),
-            None if index == 0 => Some(self.ranked.from(0).cloned().collect()),
-            None => None,
-        }
+    pub fn has_stale(&self) -> bool {
+        self.scores.as_ref().is_some_and(|it| it.stale > 0)
     }
 
-    /// How many bytes it has allocated for itself.
+    /// Removes some hundred stale entries. Returns whether there are more.
+    pub fn remove_stale(&mut self) -> bool {
+        let scores = self.scores.as_mut();
+        scores.is_some_and(|it| it.remove_stale(&self.ranked))
+    }
+
+    /// [`Table::scan`] of the members. All of a small set are visited.
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        (count, bytes): (usize, usize),
+        mut visit: impl FnMut(&'a Scored),
+    ) -> u64 {
+        let Some(scores) = &self.scores else {
+            self.ranked.from(0).for_each(visit);
+            return 0;
+        };
+        scores.table.scan(cursor, count, bytes, |it| {
+            if scores.is_there(it, &self.ranked) {
+                visit(it);
+            }
+        })
+    }
+
+    /// The bytes of memory for the members in order and for the table of scores.
     pub fn heap(&self) -> usize {
-        let scores = |it: &Table<Scored>| size_of::<Table<Scored>>() + it.heap();
-        self.ranked.heap() + self.scores.as_deref().map_or(0, scores)
+        let scores = self.scores.as_ref();
+        self.ranked.heap() + scores.map_or(0, |it| size_of::<Scores>() + it.table.heap())
+    }
+
+    /// Whether its destructor takes long.
+    pub fn is_large(&self, many: usize) -> bool {
+        let scores = self.scores.as_ref();
+        scores.map_or(self.len(), |it| it.table.len()) > many
     }
 
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
         Some(self.ranked.rank_of(score, member))
+    }
+}
+
+impl Scores {
+    /// Whether an entry of the table is not stale.
+    #[inline]
+    fn is_there(&self, entry: &Scored, ranked: &Ranked) -> bool {
+        self.stale == 0 || ranked.contains(entry)
+    }
+
+    fn find(&self, member: &[u8], ranked: &Ranked) -> Option<&Scored> {
+        let entry = self.table.find(member);
+        entry.filter(|it| self.is_there(it, ranked))
+    }
+
+    /// Inserts a member that is not there. If it has an entry, that is stale.
+    fn insert(&mut self, entry: Scored) {
+        match self.stale {
+            0 => self.table.insert_new(entry),
+            _ => self.stale -= usize::from(self.table.insert(entry).is_some()),
+        }
+    }
+
+    fn remove_stale(&mut self, ranked: &Ranked) -> bool {
+        if self.stale > 0 {
+            // A segment that is split meanwhile has its other half behind the last one.
+            let removed = self
+                .table
+                .retain_in_segment(self.next_segment, |it| ranked.contains(it));
+            self.stale -= removed.unwrap_or(self.stale);
+            self.next_segment += 1;
+        }
+        self.stale > 0
     }
 }
 
@@ -131,7 +208,7 @@ pub enum Bound<T> {
 
 impl SortedSet {
     /// The ranks of the members with scores in this range. The end is exclusive.
-    pub fn by_score(&self, min: Bound<f64>, max: Bound<f64>) -> std::ops::Range<usize> {
+    pub fn by_score(&self, min: Bound<f64>, max: Bound<f64>) -> Range<usize> {
         let start = match min {
             Bound::Inclusive(min) => self.ranked.rank(|it| it.score < min),
             Bound::Exclusive(min) => self.ranked.rank(|it| it.score <= min),
@@ -148,7 +225,7 @@ impl SortedSet {
     }
 
     /// The ranks of the members in this range of bytes, if all scores are equal. The end is exclusive.
-    pub fn by_lex(&self, min: Bound<&[u8]>, max: Bound<&[u8]>) -> std::ops::Range<usize> {
+    pub fn by_lex(&self, min: Bound<&[u8]>, max: Bound<&[u8]>) -> Range<usize> {
         let start = match min {
             Bound::Inclusive(min) => self.ranked.rank(|it| it.member.as_bytes() < min),
             Bound::Exclusive(min) => self.ranked.rank(|it| it.member.as_bytes() <= min),
@@ -193,27 +270,88 @@ mod tests {
             (1, Some(&long[..]), false),
         ] {
             let mut set = SortedSet::default();
-            (0..count).for_each(|number| assert!(set.insert(&name(number), number as f64)));
+            (0..count).for_each(|number| assert!(set.insert(&name(number)[..], number as f64)));
             more.map(|it| set.insert(it, 0.5));
             assert_eq!(set.is_small(), is_small);
             let len = count + usize::from(more.is_some());
-            let parts = (0..).map_while(|index| set.part(index));
+            let parts = (0..).map_while(|index| set.ranked.block(index));
             assert_eq!(parts.map(|it| it.len()).sum::<usize>(), len);
             let (mut seen, mut cursor) = (0, 0);
             loop {
-                cursor = set.scan(cursor, 10, |_| seen += 1);
+                cursor = set.scan(cursor, (10, usize::MAX), |_| seen += 1);
                 if cursor == 0 {
                     break;
                 }
             }
             assert_eq!(seen, len);
-            assert!(!set.insert(b"0", -1.0) && set.insert(b"new", -2.0));
+            assert!(!set.insert(&b"0"[..], -1.0) && set.insert(&b"new"[..], -2.0));
             assert_eq!((set.rank(b"new"), set.rank(b"0")), (Some(0), Some(1)));
             assert!(set.remove(b"0") && !set.remove(b"0") && set.score(b"0").is_none());
             assert_eq!(
                 (set.len(), set.is_small()),
                 (len, is_small && count < SMALL)
             );
+        }
+    }
+
+    /// How many entries the table of scores has, and how many of them are stale.
+    fn entries(set: &SortedSet) -> (usize, usize) {
+        let scores = set.scores.as_ref();
+        scores.map_or((set.len(), 0), |it| (it.table.len(), it.stale))
+    }
+
+    /// Compared with a set whose members are removed one by one.
+    #[test]
+    fn members_that_are_taken_are_not_there_while_their_entries_are_stale() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let name = |number: usize| number.to_string().into_bytes();
+        for _ in 0..20 {
+            let (mut set, mut model) = (SortedSet::default(), SortedSet::default());
+            for number in 0..3_000 {
+                set.insert(&name(number)[..], number as f64);
+                model.insert(&name(number)[..], number as f64);
+            }
+            let mut most_stale = 0;
+            for round in 0..400 {
+                if round % 100 == 0 {
+                    let start = random.usize(0..set.len());
+                    let end = random.usize(start..=set.len());
+                    let expected: Vec<Scored> = model
+                        .ranked
+                        .from(start)
+                        .take(end - start)
+                        .cloned()
+                        .collect();
+                    for it in &expected {
+                        assert!(model.remove(it.member.as_bytes()));
+                    }
+                    assert!(set.take(start..end).from(0).eq(&expected));
+                    most_stale = most_stale.max(entries(&set).1);
+                }
+                let (member, score) = (name(random.usize(0..6_000)), random.f64() * 9.0);
+                let member = &member[..];
+                assert_eq!(set.score(member), model.score(member));
+                assert_eq!(set.rank(member), model.rank(member));
+                match random.bool() {
+                    true => assert_eq!(set.insert(member, score), model.insert(member, score)),
+                    false => assert_eq!(set.remove(member), model.remove(member)),
+                }
+                if random.u8(..) < 20 {
+                    set.remove_stale();
+                }
+                let (number, stale) = entries(&set);
+                assert_eq!(number - stale, set.len());
+            }
+            assert!(set.ranked.from(0).eq(model.ranked.from(0)));
+            let mut scanned = 0;
+            set.scan(0, (usize::MAX, usize::MAX), |_| scanned += 1);
+            assert_eq!(scanned, model.len());
+            while set.remove_stale() {}
+            assert_eq!((entries(&set), set.len()), ((model.len(), 0), model.len()));
+            assert!(most_stale > 0);
+            let all = 0..set.len();
+            set.take(all);
+            assert_eq!((set.len(), set.is_small()), (0, true));
         }
     }
 

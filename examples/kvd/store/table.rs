@@ -21,12 +21,23 @@ use super::text::Text;
 
 /// Something that is found by its key.
 pub trait Keyed: Clone {
-    fn key(&self) -> &[u8];
+    fn name(&self) -> &Text;
+
+    #[inline]
+    fn key(&self) -> &[u8] {
+        self.name().as_bytes()
+    }
+
+    /// The position of the key.
+    #[inline]
+    fn position(&self) -> u64 {
+        self.name().hash_with(position)
+    }
 }
 
 impl Keyed for Text {
-    fn key(&self) -> &[u8] {
-        self.as_bytes()
+    fn name(&self) -> &Text {
+        self
     }
 }
 
@@ -111,7 +122,11 @@ impl<T: Keyed> Table<T> {
 
     #[inline]
     pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut T> {
-        let position = position(key);
+        self.find_mut_at(position(key), key)
+    }
+
+    #[inline]
+    fn find_mut_at(&mut self, position: u64, key: &[u8]) -> Option<&mut T> {
         let index = self.index(position);
         let segment = Arc::make_mut(self.segments.get_mut(index)?);
         segment
@@ -121,7 +136,7 @@ impl<T: Keyed> Table<T> {
 
     /// Inserts an entry. Returns the one with the same key that it has replaced.
     pub fn insert(&mut self, entry: T) -> Option<T> {
-        match self.find_mut(entry.key()) {
+        match self.find_mut_at(entry.position(), entry.key()) {
             Some(old) => Some(std::mem::replace(old, entry)),
             None => {
                 self.insert_new(entry);
@@ -138,7 +153,7 @@ impl<T: Keyed> Table<T> {
                 entries: HashTable::new(),
             }));
         }
-        let position = position(entry.key());
+        let position = entry.position();
         let mut index = self.index(position);
         while self.segments[index].entries.len() >= FULL && self.segments[index].depth < 32 {
             self.split(index, position);
@@ -147,9 +162,7 @@ impl<T: Keyed> Table<T> {
         let segment = Arc::make_mut(&mut self.segments[index]);
         segment
             .entries
-            .insert_unique(slot(position), entry, |entry| {
-                slot(self::position(entry.key()))
-            });
+            .insert_unique(slot(position), entry, |entry| slot(entry.position()));
         self.len += 1;
     }
 
@@ -171,7 +184,7 @@ impl<T: Keyed> Table<T> {
             let room = segment.entries.len() * 2;
             segment
                 .entries
-                .shrink_to(room, |entry| slot(self::position(entry.key())));
+                .shrink_to(room, |entry| slot(entry.position()));
         }
         self.len -= 1;
         Some(removed)
@@ -187,14 +200,12 @@ impl<T: Keyed> Table<T> {
             HashTable::with_capacity(FULL / 2),
         );
         for entry in std::mem::take(&mut segment.entries) {
-            let position = position(entry.key());
+            let position = entry.position();
             let half = match position >> (64 - depth) & 1 {
                 0 => &mut low,
                 _ => &mut high,
             };
-            half.insert_unique(slot(position), entry, |entry| {
-                slot(self::position(entry.key()))
-            });
+            half.insert_unique(slot(position), entry, |entry| slot(entry.position()));
         }
         *segment = Segment {
             depth,
@@ -252,8 +263,15 @@ impl<T: Keyed> Table<T> {
         self.iter().nth(skipped as usize)
     }
 
-    /// Calls `visit` with about `count` entries from the cursor on. Returns the next cursor, which is 0 at the end.
-    pub fn scan<'a>(&'a self, cursor: u64, count: usize, mut visit: impl FnMut(&'a T)) -> u64 {
+    /// Calls `visit` with about `count` entries from the cursor on, and with fewer if their keys have more than `bytes`
+    /// together. Returns the next cursor, which is 0 at the end.
+    pub fn scan<'a>(
+        &'a self,
+        cursor: u64,
+        count: usize,
+        mut bytes: usize,
+        mut visit: impl FnMut(&'a T),
+    ) -> u64 {
         let mut from = cursor & ((1 << CURSOR_BITS) - 1);
         let mut left = count;
         let mut found: Vec<(u64, &T)> = Vec::new();
@@ -268,7 +286,7 @@ impl<T: Keyed> Table<T> {
             let entries = segment.entries.iter();
             found.extend(
                 entries
-                    .map(|entry| (cursor_of(self::position(entry.key())), entry))
+                    .map(|entry| (cursor_of(entry.position()), entry))
                     .filter(|(at, _)| *at >= from),
             );
             found.sort_unstable_by_key(|(at, _)| *at);
@@ -279,7 +297,11 @@ impl<T: Keyed> Table<T> {
                     return *at;
                 }
                 visit(entry);
-                left = left.saturating_sub(1);
+                bytes = bytes.saturating_sub(entry.key().len());
+                left = match bytes {
+                    0 => 0,
+                    _ => left.saturating_sub(1),
+                };
                 last = Some(*at);
             }
             let end = match segment.depth {
@@ -295,6 +317,25 @@ impl<T: Keyed> Table<T> {
             }
         }
         from
+    }
+
+    /// Removes the entries of one segment that are not wanted any more. Returns how many. `None` behind the last segment.
+    pub fn retain_in_segment(
+        &mut self,
+        index: usize,
+        mut is_wanted: impl FnMut(&T) -> bool,
+    ) -> Option<usize> {
+        let segment = Arc::make_mut(self.segments.get_mut(index)?);
+        let before = segment.entries.len();
+        segment.entries.retain(|entry| is_wanted(entry));
+        let left = segment.entries.len();
+        if left * 8 < segment.entries.capacity() {
+            segment
+                .entries
+                .shrink_to(left * 2, |entry| slot(entry.position()));
+        }
+        self.len -= before - left;
+        Some(before - left)
     }
 
     /// How many bytes the table has allocated for itself.
@@ -317,6 +358,8 @@ pub const fn size_of_entry<T>() -> usize {
 mod tests {
     use super::*;
     use std::collections::HashMap;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     fn text(number: usize) -> Text {
         Text::from(format!("key:{number}").into_bytes())
@@ -363,7 +406,7 @@ mod tests {
         let mut seen: HashMap<Vec<u8>, usize> = HashMap::new();
         let (mut cursor, mut next) = (0, 5_000);
         loop {
-            cursor = table.scan(cursor, 10, |entry| {
+            cursor = table.scan(cursor, 10, usize::MAX, |entry| {
                 *seen.entry(entry.as_bytes().to_vec()).or_default() += 1;
             });
             if cursor == 0 {
@@ -381,6 +424,57 @@ mod tests {
         }
     }
 
+    /// A segment may have hundreds of long keys.
+    #[test]
+    fn the_position_of_a_long_key_is_computed_once() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let hash = |bytes: &[u8]| {
+            COUNT.fetch_add(bytes.len(), Relaxed);
+            7
+        };
+        let key = Text::from(vec![b'x'; 200_000]);
+        let other = key.clone();
+        assert_eq!((key.hash_with(hash), other.hash_with(hash)), (7, 7));
+        assert_eq!(COUNT.load(Relaxed), 200_000);
+    }
+
+    #[test]
+    fn a_scan_of_long_keys_visits_fewer() {
+        let mut table = Table::default();
+        for number in 0..300 {
+            let key = format!("{number}:{}", "x".repeat(10_000));
+            table.insert_new(Text::from(key.into_bytes()));
+        }
+        let (mut cursor, mut visited, mut calls) = (0, 0, 0);
+        while calls == 0 || cursor != 0 {
+            let before = visited;
+            cursor = table.scan(cursor, 1_000, 100_000, |_| visited += 1);
+            assert!((1..=10).contains(&(visited - before)));
+            calls += 1;
+        }
+        assert_eq!((visited, calls), (300, 30));
+    }
+
+    #[test]
+    fn entries_that_are_not_wanted_are_removed_a_segment_at_a_time() {
+        let mut table = Table::default();
+        (0..5_000).for_each(|number| table.insert_new(text(number)));
+        let is_wanted = |it: &Text| it.as_bytes().ends_with(b"7");
+        let mut removed = 0;
+        for index in 0.. {
+            let Some(number) = table.retain_in_segment(index, is_wanted) else {
+                break;
+            };
+            assert!(number <= FULL);
+            removed += number;
+        }
+        assert_eq!(
+            (removed, table.len(), table.iter().count()),
+            (4_500, 500, 500)
+        );
+        assert!(table.contains(text(7).as_bytes()) && !table.contains(text(8).as_bytes()));
+    }
+
     #[test]
     fn a_clone_does_not_see_later_changes() {
         let mut table = Table::default();
@@ -388,6 +482,6 @@ mod tests {
         let snapshot = table.clone();
         (0..1_000).for_each(|number| drop(table.remove(text(number).as_bytes())));
         assert_eq!((table.len(), snapshot.iter().count()), (0, 1_000));
-        assert_eq!(table.scan(0, 10, |_| {}), 0);
+        assert_eq!(table.scan(0, 10, usize::MAX, |_| {}), 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use asynchat::bytes::Bytes;
 
@@ -19,7 +19,22 @@ const SHARED: usize = 1024;
 pub enum Text {
     Inline { len: u8, bytes: [u8; INLINE] },
     Boxed(Box<[u8]>),
-    Shared(Arc<[u8]>),
+    Shared(Arc<Long>),
+}
+
+/// Many bytes.
+pub struct Long {
+    bytes: Bytes,
+    hash: OnceLock<u64>,
+}
+
+impl Long {
+    fn new(bytes: Bytes) -> Arc<Long> {
+        Arc::new(Long {
+            bytes,
+            hash: OnceLock::new(),
+        })
+    }
 }
 
 impl Text {
@@ -28,14 +43,24 @@ impl Text {
         match self {
             Text::Inline { len, bytes } => &bytes[..usize::from(*len).min(INLINE)],
             Text::Boxed(bytes) => bytes,
-            Text::Shared(bytes) => bytes,
+            Text::Shared(long) => &long.bytes,
+        }
+    }
+
+    /// What `hash`, which is always the same function, returns for the bytes. It is called once for many bytes: a segment
+    /// of a table may have hundreds of such names, whose hashes a scan and a split need.
+    #[inline]
+    pub fn hash_with(&self, hash: fn(&[u8]) -> u64) -> u64 {
+        match self {
+            Text::Shared(long) => *long.hash.get_or_init(|| hash(&long.bytes)),
+            _ => hash(self.as_bytes()),
         }
     }
 
     /// The bytes, without a copy if they are many.
     pub fn to_bytes(&self) -> Bytes {
         match self {
-            Text::Shared(bytes) => Bytes::from_owner(Arc::clone(bytes)),
+            Text::Shared(long) => long.bytes.clone(),
             _ => Bytes::copy_from_slice(self.as_bytes()),
         }
     }
@@ -57,7 +82,7 @@ impl Text {
         match self {
             Text::Inline { .. } => 0,
             Text::Boxed(bytes) => bytes.len(),
-            Text::Shared(bytes) => 16 + bytes.len(),
+            Text::Shared(long) => 16 + size_of::<Long>() + long.bytes.len(),
         }
     }
 }
@@ -73,7 +98,7 @@ impl From<&[u8]> for Text {
     fn from(data: &[u8]) -> Self {
         if data.len() > INLINE {
             return match data.len() >= SHARED {
-                true => Text::Shared(data.into()),
+                true => Text::Shared(Long::new(Bytes::copy_from_slice(data))),
                 false => Text::Boxed(data.into()),
             };
         }
@@ -89,10 +114,38 @@ impl From<&[u8]> for Text {
 impl From<Vec<u8>> for Text {
     fn from(data: Vec<u8>) -> Self {
         match data.len() {
-            SHARED.. => Text::Shared(data.into()),
+            SHARED.. => Text::Shared(Long::new(data.into_boxed_slice().into())),
             len if len > INLINE => Text::Boxed(data.into()),
             _ => data.as_slice().into(),
         }
+    }
+}
+
+/// Many bytes are not copied. A part of a larger buffer keeps the whole buffer.
+impl From<Bytes> for Text {
+    fn from(data: Bytes) -> Self {
+        match data.len() >= SHARED {
+            true => Text::Shared(Long::new(data)),
+            false => data[..].into(),
+        }
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Text {
+    fn from(data: &[u8; N]) -> Self {
+        data[..].into()
+    }
+}
+
+impl From<&Vec<u8>> for Text {
+    fn from(data: &Vec<u8>) -> Self {
+        data[..].into()
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 

@@ -386,12 +386,6 @@ fn long_commands_take_several_turns_and_have_the_outcome_of_short_ones() -> Resu
         ("LPOS l 900 RANK -1 COUNT 0", "LLEN l", "*1 :900 :20000 "),
         ("LPOS l 19000 MAXLEN 18000", "LLEN l", "$-1 :20000 "),
         (
-            "ZREMRANGEBYSCORE z 10 (19990",
-            "ZCARD z\nZRANK z 19990\nTTL z",
-            ":19980 :20 :10 :100 ",
-        ),
-        ("ZREMRANGEBYRANK z 0 -1", "EXISTS z", ":20000 :0 "),
-        (
             "ZRANGESTORE z2 z 0 14999",
             "ZCARD z2\nZSCORE z2 14999",
             ":15000 :15000 $5 14999 ",
@@ -449,9 +443,7 @@ fn many_arbitrary_members_are_different_and_popped_ones_are_gone() -> Result {
     assert_eq!(distinct([popped, left].concat()), 20_000);
     // The highest scores, as pairs with version 3.
     scene.ask(&client, "HELLO 3\n")?;
-    client.send("ZPOPMAX z 18000\r\nZCARD z\r\n");
-    let (turns, reply) = turns_until_reply(&scene, &client)?;
-    assert!(turns > 3, "{turns}");
+    let reply = scene.ask(&client, "ZPOPMAX z 18000\nZCARD z\n")?;
     assert!(reply.starts_with("*18000 *2 $5 19999 ,19999 *2 $5 19998 "));
     assert!(reply.ends_with(" *2 $4 2000 ,2000 :2000 "));
     Ok(())

@@ -2,11 +2,18 @@
 //! replies that wait for the disk.
 
 #![allow(
+    clippy::mutable_key_type,
+    reason = "a long text remembers its hash, which does not change"
+)]
+#![allow(
     unreachable_pub,
     dead_code,
     reason = "only the command line of `kvd` uses the rest"
 )]
 
+#[path = "../../../tests/common/allocator.rs"]
+mod allocator;
+mod bounded;
 mod clients;
 #[path = "../../kvd/commands/mod.rs"]
 mod commands;

@@ -54,7 +54,7 @@ pub fn parse(args: Args<'_>, may_store: bool) -> Result<(Options, Option<&[u8]>)
     let mut at = 2;
     while at < args.len() {
         let left = args.len() - at - 1;
-        match args.get(at).to_ascii_lowercase().as_slice() {
+        match args.option(at).as_slice() {
             b"asc" => options.descending = false,
             b"desc" => options.descending = true,
             b"alpha" => options.alphabetic = true,

@@ -32,8 +32,8 @@ pub struct Entry {
 }
 
 impl Keyed for Entry {
-    fn key(&self) -> &[u8] {
-        self.key.as_bytes()
+    fn name(&self) -> &Text {
+        &self.key
     }
 }
 
@@ -72,6 +72,8 @@ pub struct Database {
     pub awaited: HashMap<Text, Awaited>,
     /// The awaited keys that have received elements, each once, in this order.
     ready: VecDeque<Text>,
+    /// The sorted sets with stale entries, and other keys.
+    stale: VecDeque<Text>,
     /// The time, in milliseconds since 1970.
     pub now: i64,
     /// How many keys have expired.
@@ -288,6 +290,7 @@ impl Database {
         }
         entry.key = name.into();
         self.table.insert_new(entry);
+        self.note_stale(name);
         self.touch_renamed(key, name);
     }
 
@@ -297,6 +300,30 @@ impl Database {
         removed
             .map(|entry| dropper::drop_later(entry.value))
             .is_some()
+    }
+
+    /// The key may have a sorted set with stale entries, from now on.
+    pub fn note_stale(&mut self, key: &[u8]) {
+        let value = self.table.find(key).map(|it| &it.value);
+        if matches!(value, Some(Value::Sorted(set)) if set.has_stale()) {
+            self.stale.push_back(key.into());
+        }
+    }
+
+    /// Removes some hundred stale entries. Returns whether there are more.
+    pub fn remove_stale(&mut self) -> bool {
+        let Some(key) = self.stale.front() else {
+            return false;
+        };
+        let value = self.table.find_mut(key.as_bytes()).map(|it| &mut it.value);
+        let has_more = match value {
+            Some(Value::Sorted(set)) if set.has_stale() => Arc::make_mut(set).remove_stale(),
+            _ => false,
+        };
+        if !has_more {
+            self.stale.pop_front();
+        }
+        !self.stale.is_empty()
     }
 
     /// Removes a collection that has become empty.
@@ -349,6 +376,7 @@ impl Database {
         std::mem::swap(&mut self.number_on_disk, &mut other.number_on_disk);
         std::mem::swap(&mut self.last_id, &mut other.last_id);
         std::mem::swap(&mut self.dead, &mut other.dead);
+        std::mem::swap(&mut self.stale, &mut other.stale);
         self.notify_all();
         other.notify_all();
     }
