@@ -26,6 +26,7 @@ use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::server::Proxy;
 use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
 use crate::server::failure::Failure;
+use crate::server::places::Place;
 use crate::server::tunnel::{Opens, log_end, open, was_half_closed};
 use crate::server::under_way::Begun;
 
@@ -36,8 +37,9 @@ pub struct Client {
     proxy: Rc<Proxy>,
     /// Bounds the time for a head, for silence between two requests, for a look-up, and for each part of a body.
     timer: TimerId,
-    /// The part of a head that has arrived.
+    /// The part of a head that has arrived. It is the next one if a request is being forwarded.
     head: Vec<u8>,
+    next: Next,
     /// The user of the latest request, set once its password was right. A claimed name may be a password that was typed into
     /// the wrong field, so it is logged at debug level only.
     user: Option<String>,
@@ -48,6 +50,7 @@ pub struct Client {
     is_last: bool,
     /// The connection to the server of the latest request, for more requests to it.
     server: Option<Link>,
+    _place: Place,
 }
 
 enum State {
@@ -58,6 +61,14 @@ enum State {
     Forward(Forwarding),
     /// The connection closes after a reply.
     Ended,
+}
+
+/// The next request, while one is being forwarded.
+enum Next {
+    Incomplete,
+    /// Its head is complete.
+    Complete,
+    Rejected(Rejected),
 }
 
 /// A tunnel, or the way to one.
@@ -105,18 +116,26 @@ struct Link {
 
 impl Client {
     /// `received` is the beginning of the first head. `timer` bounds the time for it.
-    pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId, received: &[u8]) -> Client {
+    pub fn new(
+        chat: Chat,
+        proxy: Rc<Proxy>,
+        timer: TimerId,
+        received: &[u8],
+        place: Place,
+    ) -> Client {
         chat.set_terminator(proxy.head.clone());
         Client {
             chat,
             proxy,
             timer,
             head: received.to_vec(),
+            next: Next::Incomplete,
             user: None,
             state: State::Head,
             own_replies: 0,
             is_last: false,
             server: None,
+            _place: place,
         }
     }
 
@@ -197,6 +216,8 @@ impl Client {
             ),
             request_complete: Cell::new(!has_body),
             is_paused: Cell::new(false),
+            server_is_paused: Cell::new(false),
+            silence: Cell::new(self.proxy.options.idle),
             status: Cell::new(0),
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
@@ -216,7 +237,10 @@ impl Client {
             may_repeat: false,
             _under_way: self.proxy.options.under_way.begin(),
         });
-        self.chat.pause_reading();
+        if has_body {
+            // Until there is a connection to the server.
+            self.chat.pause_reading();
+        }
         self.set_body_terminator();
         self.find_server(is_idempotent(request.method) && !has_body);
     }
@@ -248,12 +272,24 @@ impl Client {
             let exchange = &forwarding.exchange;
             exchange.bytes_before.set(link.chat.stats().bytes_in);
             link.slot.replace(Some(Rc::clone(exchange)));
+            exchange.limit_silence(&link.chat);
             link.chat.push(forwarding.head.clone());
             if !exchange.request_complete.get() {
                 self.receive_body();
             }
         }
         self.server = Some(link);
+    }
+
+    /// Whether a request is being forwarded, and was received to its end.
+    fn is_waiting(&self) -> bool {
+        matches!(&self.state, State::Forward(it) if it.exchange.request_complete.get())
+    }
+
+    /// The next request waits. Nothing more is read before the response is complete.
+    fn set_next(&mut self, next: Next) {
+        self.next = next;
+        self.chat.pause_reading();
     }
 
     /// A call of a server's session may be about an earlier exchange.
@@ -308,31 +344,49 @@ impl Client {
             return self.chat.close_when_done();
         }
         self.state = State::Head;
-        self.chat.set_terminator(self.proxy.head.clone());
         self.set_timer(self.proxy.options.idle);
         self.chat.resume_reading();
+        match mem::replace(&mut self.next, Next::Incomplete) {
+            Next::Incomplete => {}
+            Next::Complete => {
+                let head = mem::take(&mut self.head);
+                self.found_head(&head);
+            }
+            Next::Rejected(rejected) => self.refuse(rejected),
+        }
     }
 }
 
 impl AsyncChat for Client {
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        match self.state {
-            State::Head => {
-                if self.head.is_empty() {
-                    self.set_timer(self.proxy.options.idle);
-                }
-                let start = self.head.len();
-                self.head.extend_from_slice(piece);
-                if http1::has_bare_lf(&self.head, start) {
-                    self.refuse(Rejected::bad("a line ends with CR LF"));
-                }
+        let is_waiting = self.is_waiting();
+        if !is_waiting && !matches!(self.state, State::Head) {
+            self.forward_piece(piece);
+            return Ok(());
+        }
+        if self.head.is_empty() && !is_waiting {
+            self.set_timer(self.proxy.options.idle);
+        }
+        let start = self.head.len();
+        self.head.extend_from_slice(piece);
+        if http1::has_bare_lf(&self.head, start) {
+            let rejected = Rejected::bad("a line ends with CR LF");
+            match is_waiting {
+                true => self.set_next(Next::Rejected(rejected)),
+                false => self.refuse(rejected),
             }
-            _ => self.forward_piece(piece),
         }
         Ok(())
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
+        if self.is_waiting() {
+            match http1::is_empty_line(&self.head) {
+                true => self.head.clear(),
+                false => self.set_next(Next::Complete),
+            }
+            return Ok(());
+        }
         match &mut self.state {
             State::Head => {
                 let head = mem::take(&mut self.head);
@@ -348,26 +402,39 @@ impl AsyncChat for Client {
     }
 
     fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
-        match self.state {
-            State::Head => {
-                let has_line = memchr::memchr(b'\n', &self.head).is_some();
-                let (status, why) = match has_line {
-                    true => (431, "the head of the request is too long"),
-                    false => (414, "the target is too long"),
-                };
-                self.refuse(Rejected { status, why });
-            }
-            _ => self.refuse_body(Rejected::bad("a line of the chunked body is too long")),
+        let is_waiting = self.is_waiting();
+        if !is_waiting && !matches!(self.state, State::Head) {
+            self.refuse_body(Rejected::bad("a line of the chunked body is too long"));
+            return Ok(Overflow::CloseWhenDone);
         }
+        let has_line = memchr::memchr(b'\n', &self.head).is_some();
+        let (status, why) = match has_line {
+            true => (431, "the head of the request is too long"),
+            false => (414, "the target is too long"),
+        };
+        let rejected = Rejected { status, why };
+        if is_waiting {
+            self.set_next(Next::Rejected(rejected));
+            return Ok(Overflow::Discard);
+        }
+        self.refuse(rejected);
         Ok(Overflow::CloseWhenDone)
     }
 
-    /// The request will not be completed. A response in progress must not look complete.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        if let State::Forward(_) = self.state {
+        let State::Forward(forwarding) = &self.state else {
+            return Ok(Eof::CloseWhenDone);
+        };
+        if !self.is_waiting() {
+            // The request will not be completed. A response in progress must not look complete.
             self.chat.abort();
+            return Ok(Eof::CloseWhenDone);
         }
-        Ok(Eof::CloseWhenDone)
+        forwarding.exchange.client_has_finished(&self.proxy);
+        if let Some(link) = &self.server {
+            forwarding.exchange.limit_silence(&link.chat);
+        }
+        Ok(Eof::StayOpen)
     }
 
     /// Of a tunnel.
