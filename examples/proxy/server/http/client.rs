@@ -1,33 +1,31 @@
 //! The session of a client that speaks HTTP: it receives requests, one at a time.
 
+mod dialing;
 mod login;
 mod replies;
 mod upload;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::bytes::Bytes;
 use asynchat::{
-    Addr, AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
-    TimerId,
+    AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result, TimerId,
 };
 
 use self::login::Sender;
 use self::replies::Event;
-use super::exchange::{Exchange, SERVER_HIGH_WATER, Sent, Slot};
+use super::exchange::{Exchange, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
-use super::upstream::Upstream;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::server::Proxy;
-use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
+use crate::server::dial::{Destination, LookUp, look_up};
 use crate::server::failure::Failure;
 use crate::server::places::Place;
-use crate::server::tunnel::{Opens, log_end, open, was_half_closed};
+use crate::server::tunnel::{log_end, was_half_closed};
 use crate::server::under_way::Begun;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
@@ -525,49 +523,5 @@ struct Cut;
 impl Producer for Cut {
     fn more(&mut self, _: usize) -> io::Result<More> {
         Err(io::Error::other("the response of the server is incomplete"))
-    }
-}
-
-impl LooksUp for Client {
-    fn looked_up(&mut self, outcome: Result<Vec<SocketAddr>, Failure>) -> Result {
-        self.chat.cancel(self.timer);
-        match &mut self.state {
-            State::Tunnel(tunnel) => {
-                match outcome.and_then(|addrs| open::<Client>(&self.proxy, &self.chat, addrs)) {
-                    Ok(far) => tunnel.dialing = Dialing::Connecting(far),
-                    Err(why) => self.fail(why),
-                }
-            }
-            State::Forward(forwarding) => {
-                forwarding.look_up = None;
-                let slot: Slot = Rc::new(RefCell::new(None));
-                let limits = self.proxy.options.limits.high_water(SERVER_HIGH_WATER);
-                let of_server = (Rc::clone(&self.proxy), Rc::clone(&slot));
-                let chat = outcome.and_then(|addrs| {
-                    let (proxy, slot) = of_server;
-                    connect(&self.proxy, addrs, limits, |chat| {
-                        Upstream::new(chat, proxy, slot)
-                    })
-                });
-                let to = forwarding.to.clone();
-                match chat {
-                    Ok(chat) => self.send_to(Link { to, chat, slot }),
-                    Err(why) => self.fail(why),
-                }
-            }
-            State::Head | State::LoggingIn | State::Ended => {}
-        }
-        Ok(())
-    }
-}
-
-impl Opens for Client {
-    fn opened(_: Option<Addr>) -> Vec<u8> {
-        b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec()
-    }
-
-    fn failed(&mut self, why: Failure) -> Result {
-        self.fail(why);
-        Ok(())
     }
 }
