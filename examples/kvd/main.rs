@@ -69,13 +69,14 @@
 //! after 16 others. Receiving, sending, long replies and the writing to disk need no lock. docs/performance.md says why
 //! it is one lock.
 //!
-//! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
-//! LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP with a
-//! count, APPEND to a large string that a reply contains). Subscriptions and watches end a part at a time, too. The values for one key are made one after another. The result is
-//! that of the command at its end. These have the lock for as long as they take: commands in a transaction, one with many
-//! arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose key has changed during each of three
-//! attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by
-//! a thread of their own. INFO waits for the figures of all workers, so one that is busy delays it.
+//! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS,
+//! SORT, LPOS, SRANDMEMBER), or a value that is stored when it is complete (SUNIONSTORE, LREM, ZREMRANGEBYSCORE, SPOP
+//! with a count, APPEND to a large string that a reply contains). Subscriptions and watches end a part at a time, too.
+//! The values for one key are made one after another. The result is that of the command at its end. These have the lock
+//! for as long as they take: commands in a transaction, one with many arguments (200,000 of DEL, MSET, SADD or ZADD are
+//! 40 to 60 ms), and one whose key has changed during each of three attempts. For SORT with STORE, and a BY or GET that
+//! refers to other keys, that is any key. Large values are dropped by a thread of their own. INFO waits for the figures
+//! of all workers, so one that is busy delays it.
 //!
 //! SORT, KEYS, LPOS, EXEC and the commands that combine sets make their result as a whole before they send it. All results
 //! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
