@@ -453,6 +453,12 @@ def security():
         path = pathlib.Path(folder, "password")
         path.write_text("secret\nnot this\n")
         guarded("--requirepass-file", path)
+        path.write_bytes(b"secret\xff\r\n")
+        with kvd("--requirepass-file", path) as (port, _):
+            client = Client(port)
+            assert client.call("auth", "secret")[1].startswith(b"WRONGPASS")
+            assert client.call("auth", b"secret\xff") == (b"+", b"OK")
+            client.close()
         path.write_text("\n")
         started = subprocess.run([KVD, "--requirepass-file", path], capture_output=True, text=True, timeout=DEADLINE)
         assert started.returncode == 1 and "its first line is empty" in started.stderr, started
@@ -470,6 +476,29 @@ def command_line():
         assert (b"$", b"77") in client.call("config", "get", "timeout")[1]
         limits = b"normal 1000 0 0 slave 0 0 0 pubsub 33554432 0 0"
         assert (b"$", limits) in client.call("config", "get", "client-output-buffer-limit")[1]
+        client.close()
+    return True
+
+
+def keepalive():
+    """The system asks after 300 seconds of silence whether a client is still there."""
+    table = pathlib.Path("/proc/net/tcp")
+    if not table.exists():
+        print("keepalive: skipped, this system has no /proc/net/tcp")
+        return False
+    with kvd() as (port, _):
+        client = Client(port)
+        ports = [f"0100007F:{number:04X}" for number in (port, client.socket.getsockname()[1])]
+        deadline = time.monotonic() + DEADLINE
+        timer = "00"
+        # Before its reply is acknowledged, the connection has another timer.
+        while timer != "02":
+            assert time.monotonic() < deadline, timer
+            assert client.call("ping") == (b"+", b"PONG")
+            rows = [row.split() for row in table.read_text().splitlines()]
+            timer, ticks = next(row[5].split(":") for row in rows if row[1:3] == ports)
+        ticks = int(ticks, 16) / os.sysconf("SC_CLK_TCK")
+        assert 240 < ticks <= 301, ticks
         client.close()
     return True
 
@@ -1059,6 +1088,7 @@ CHECKS = {
     "large_elements": large_elements,
     "security": security,
     "command_line": command_line,
+    "keepalive": keepalive,
     "blocking": blocking,
     "messages": messages,
     "same_order": same_order,

@@ -71,20 +71,21 @@
 //!
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER, CLIENT LIST), or a value that is stored when it is complete (SUNIONSTORE, LREM, SPOP with a count,
-//! APPEND to a large string that a reply contains). The values for one key are made one after another. The result is that
-//! of the command at its end. PUBLISH compares the channel with many patterns a part at a time, too. Many members of a
-//! sorted set are removed at once (ZREMRANGEBYSCORE, ZPOPMIN and their kind), and their memory is given back later, a part
-//! at a time. A large argument is stored as it was received, without a copy. These have the lock for as long as they take:
-//! commands in a transaction, one with many arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose
-//! key has changed during each of three attempts. For SORT with STORE, and a BY or GET that refers to other keys, that is
-//! any key. Large values are dropped by a thread of their own. INFO waits for the figures of all workers, so one that is
-//! busy delays it.
+//! APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
+//! that of the command at its end. PUBLISH compares the channel with many patterns a part at a time, and subscriptions
+//! and watches end so, too. Many members of a sorted set are removed at once (ZREMRANGEBYSCORE, ZPOPMIN and their kind),
+//! and their memory is given back later, a part at a time. A large argument is stored as it was received, without a
+//! copy. These have the lock for as long as they take: commands in a transaction, one with many arguments (200,000 of
+//! DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose key has changed during each of three attempts. For SORT with
+//! STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of their own.
+//! INFO waits for the figures of all workers, so one that is busy delays it.
 //!
-//! SORT, KEYS, LPOS and the commands that combine sets make their result as a whole before they send it. All results
+//! SORT, KEYS, LPOS, EXEC and the commands that combine sets make their result as a whole before they send it. All results
 //! together have a limit, `maxmemory-clients`: if it is exceeded, the connection ends that has waited longest for its
 //! client to read, or the one whose result has just grown, if that alone has more than half of the limit. In Redis these
 //! replies are in the output of the client, and the client with the most is ended. What a reply shares with a key does
-//! not count, also when the key is changed meanwhile.
+//! not count, also when the key is changed meanwhile: a large string, or more than 1 MB of one. CLIENT NO-EVICT protects a
+//! client.
 //!
 //! `redis-cli command docs` lists the commands. What there is answers as Redis 7.0 does, with the same texts; see
 //! tests/kvd_random.py. There are these differences:
@@ -100,7 +101,8 @@
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
 //! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
-//!   limited. It limits results only, and not what is read of requests.
+//!   limited. It limits results, and as much again of what clients watch, have subscribed to and are named, but not what
+//!   is read of requests: that is the input of a client, as are the keys of a command that waits.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
 //!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option
@@ -235,7 +237,8 @@ struct Arguments {
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
     client_output_buffer_limit: String,
 
-    /// The maximum size of all results whose replies are not complete. 0 for no maximum.
+    /// The maximum size of all results whose replies are not complete, and also of what clients watch, have subscribed to
+    /// and are named. 0 for no maximum.
     #[arg(long, value_name = "BYTES", default_value = "1gb")]
     maxmemory_clients: String,
 }
@@ -349,7 +352,7 @@ fn most_clients(arguments: &Arguments, descriptors: Option<u64>) -> u32 {
 
 fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
     let mut config = Config::default();
-    let password = password(arguments)?;
+    config.change("requirepass", &password(arguments)?)?;
     let timeout = arguments.timeout.to_string();
     let output = &arguments.client_output_buffer_limit;
     let output = match output.contains(' ') {
@@ -357,7 +360,6 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
         false => format!("pubsub {output} 0 0"),
     };
     for (name, value) in [
-        ("requirepass", &password),
         ("protected-mode", &arguments.protected_mode),
         ("timeout", &timeout),
         ("proto-max-bulk-len", &arguments.proto_max_bulk_len),
@@ -368,7 +370,7 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
         ("client-output-buffer-limit", &output),
         ("maxmemory-clients", &arguments.maxmemory_clients),
     ] {
-        if let Err(why) = config.change(name, value) {
+        if let Err(why) = config.change(name, value.as_bytes()) {
             let why = format!("invalid value '{value}' for '--{name}': {why}\n\n{UNITS}");
             Arguments::command()
                 .error(ErrorKind::InvalidValue, why)
@@ -387,19 +389,20 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
     Ok(config)
 }
 
-fn password(arguments: &Arguments) -> Result<String> {
+fn password(arguments: &Arguments) -> Result<Vec<u8>> {
     let Some(path) = &arguments.requirepass_file else {
-        return Ok(arguments.requirepass.clone());
+        return Ok(arguments.requirepass.clone().into());
     };
     let failed = |why: &dyn std::fmt::Display| {
         let path = path.display();
         format!("--requirepass-file {path}: {why}")
     };
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(line.to_owned()),
+    let data = std::fs::read(path).map_err(|error| failed(&error))?;
+    let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    match line.strip_suffix(b"\r").unwrap_or(line) {
         // A server without a password is not what was asked for.
-        None => Err(failed(&"its first line is empty").into()),
+        b"" => Err(failed(&"its first line is empty").into()),
+        line => Ok(line.to_owned()),
     }
 }
 
@@ -438,8 +441,8 @@ mod tests {
             let arguments = Arguments::try_parse_from(options.iter().chain([&limit]))?;
             let config = config(&arguments, 7)?;
             let found = config.matching(&[b"client-output*", b"maxclients", b"timeout"]);
-            let values: Vec<&str> = found.into_iter().map(|(_, value)| value).collect();
-            assert_eq!(values, [wanted, "7", "30"]);
+            let values: Vec<&[u8]> = found.into_iter().map(|(_, value)| value).collect();
+            assert_eq!(values, [wanted.as_bytes(), b"7", b"30"]);
         }
         Ok(())
     }

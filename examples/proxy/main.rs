@@ -26,7 +26,8 @@
 //!   written anew. A response that its server has cut never looks complete to the client.
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
-//!   The host of the proxy is refused by each of its addresses, unless it is listed.
+//!   The host of the proxy is refused by each of its addresses, before a connection is tried, unless it is listed. What
+//!   is behind an address that only a router leads back to it (NAT, a load balancer) is not known: it is not refused.
 //! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. It is
 //!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
@@ -34,7 +35,8 @@
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel, and `--half-closed-idle` that of one of which an end has
 //!   finished sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server.
-//!   A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
+//!   When a client has finished sending, which may mean that it has left, the server of its request may be silent for 10
+//!   seconds at most. A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
 //!   `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
@@ -110,8 +112,9 @@ struct Args {
     #[arg(long, value_name = "NAME", default_value = "asynchat", value_parser = name)]
     name: String,
 
-    /// How many connections are served at a time. Further ones get a 503. Each takes two descriptors, and up to nine
-    /// while the addresses of a name are tried.
+    /// How many connections are served at a time. Further ones are refused in their protocol, with a 503 or by SOCKS; of
+    /// more than 64 that wait for this, some are closed at once. Each takes two descriptors, and up to nine while the
+    /// addresses of a name are tried.
     #[arg(long, value_name = "N", default_value = "500", value_parser = count())]
     max_connections: usize,
 
@@ -176,6 +179,7 @@ fn run(args: Args) -> Result {
         access: Access {
             allow: args.allow,
             ports: args.port,
+            ..Access::default()
         },
         logins: logins.clone(),
         under_way: under_way.clone(),

@@ -33,7 +33,7 @@ use std::net::UdpSocket;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::{Channel, Deadlines, Limits, Result, Server, Socket};
+use asynchat::{Addr, Channel, Deadlines, Limits, Result, Server, Socket};
 use clap::Parser;
 use listenfd::ListenFd;
 
@@ -72,20 +72,17 @@ fn main() -> Result {
     ));
     common::shutdown_on_ctrl_c(Duration::from_secs(1))?;
     let inherited = serve_inherited(&collector)?;
+    let addr = match inherited {
+        0 => Some(serve(&collector, &args.listen)?),
+        _ => None,
+    };
     #[cfg(unix)]
     if let Some(path) = &args.unix {
         collect_datagrams(&collector, unix::bind(path)?)?;
     }
-    if inherited == 0 {
-        // TCP uses the same port as UDP, which the system may have chosen.
-        let udp = UdpSocket::bind(&*args.listen)
-            .map_err(|error| format!("listen on {}: {error}", args.listen))?;
-        let addr = udp.local_addr()?;
-        collect_datagrams(&collector, udp)?;
-        collect_streams(&collector, Server::new(addr))?;
-        common::announce(addr);
-    } else {
-        common::announce(format_args!("{inherited} inherited sockets"));
+    match addr {
+        Some(addr) => common::announce(addr),
+        None => common::announce(format_args!("{inherited} inherited sockets")),
     }
     if args.every > 0 {
         let collector = Rc::clone(&collector);
@@ -105,6 +102,17 @@ fn main() -> Result {
 fn report(collector: &Collector) {
     // If standard error is full or closed, the error cannot be reported anywhere.
     let _ = std::io::stderr().write_all(collector.report().as_bytes());
+}
+
+/// Listens for UDP and TCP on the same port, which the system may have chosen. TCP is first: if its port is taken, the
+/// program ends before it has received a datagram, whose sender would not learn that it is lost.
+fn serve(collector: &Rc<Collector>, listen: &str) -> Result<Addr> {
+    let listener = collect_streams(collector, Server::new(listen))?;
+    let addr = listener.local_addr().ok_or("the listener has no address")?;
+    let inet = addr.inet().ok_or("the listener has no port")?;
+    let udp = UdpSocket::bind(inet).map_err(|error| format!("listen on {inet}: {error}"))?;
+    collect_datagrams(collector, udp)?;
+    Ok(addr)
 }
 
 /// Serves the sockets that a supervisor has opened (LISTEN_FDS), and returns their number.
@@ -129,11 +137,11 @@ fn serve_one(collector: &Rc<Collector>, fds: &mut ListenFd, number: usize) -> Re
     }
     #[cfg(unix)]
     if let Ok(Some(listener)) = fds.take_unix_listener(number) {
-        return collect_streams(collector, Server::adopt(listener));
+        return collect_streams(collector, Server::adopt(listener)).map(drop);
     }
     let tcp = fds.take_tcp_listener(number)?;
     let tcp = tcp.ok_or("it was already used")?;
-    collect_streams(collector, Server::adopt(tcp))
+    collect_streams(collector, Server::adopt(tcp)).map(drop)
 }
 
 fn collect_datagrams(collector: &Rc<Collector>, socket: impl Into<Socket>) -> Result {
@@ -142,11 +150,11 @@ fn collect_datagrams(collector: &Rc<Collector>, socket: impl Into<Socket>) -> Re
     Ok(())
 }
 
-fn collect_streams(collector: &Rc<Collector>, server: Server) -> Result {
+fn collect_streams(collector: &Rc<Collector>, server: Server) -> Result<Channel> {
     let collector = Rc::clone(collector);
-    server
+    let listener = server
         .limits(Limits::default().record(message::MAX_MESSAGE))
         .deadlines(Deadlines::default().record(Duration::from_secs(30)))
         .listen(move |chat| Stream::new(chat, Rc::clone(&collector)))?;
-    Ok(())
+    Ok(listener)
 }

@@ -174,8 +174,8 @@ impl Client {
 fn until_blocked(client: &mut Client, count: usize) -> Result {
     let wanted = format!("blocked_clients:{count} ");
     loop {
-        // The length, the title, five figures, and the line end of the text.
-        if client.ask("INFO clients", 8)?.contains(&wanted) {
+        // The length, the title, seven figures, and the line end of the text.
+        if client.ask("INFO clients", 10)?.contains(&wanted) {
             return Ok(());
         }
     }

@@ -229,6 +229,24 @@ fn datagrams_received_by_the_outer_loop_are_sent_to_clients_of_the_nested_loop()
     }
 }
 
+/// Its datagrams would be lost, and a socket at the path would stay.
+#[cfg(unix)]
+#[test]
+fn syslog_receives_nothing_if_the_port_of_tcp_is_taken() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let ended = Command::new(built("syslog"))
+        .args(["--listen", &addr, "--unix", path.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success());
+    assert!(error.contains(&addr), "{error}");
+    assert!(!path.exists());
+}
+
 /// The servers, with options that they need. `{folder}` is a new one.
 #[cfg(unix)]
 const SERVERS: &[(&str, &[&str])] = &[

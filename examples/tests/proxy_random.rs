@@ -114,6 +114,7 @@ fn run(seed: u64) -> Result {
         access: Access {
             allow: vec![servers],
             ports: vec![],
+            ..Access::default()
         },
         resolver: Resolver::new(0, |_, _| {
             Ok(vec![

@@ -80,7 +80,8 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         "connection",
         "Sets the client eviction mode of the connection.",
         |it, args| {
-            expiry::one_of(args, 2, "on", "off")?;
+            let is_on = expiry::one_of(args, 2, "on", "off")?;
+            it.client.no_evict.store(is_on);
             it.ok()
         },
     ),
@@ -125,15 +126,25 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
     ),
 ];
 
-pub(super) fn set_name(context: &Context<'_>, name: &[u8]) -> Outcome {
+pub(super) fn set_name(context: &mut Context<'_>, name: &[u8]) -> Outcome {
     // The lines of CLIENT LIST have fields with spaces in between.
     if !name.iter().all(u8::is_ascii_graphic) {
         return Err(fail(
             "ERR Client names cannot contain spaces, newlines or special characters.",
         ));
     }
-    *lock(&context.client.name) = String::from_utf8_lossy(name).into();
+    let client = context.client;
+    let name = String::from_utf8_lossy(name).into();
+    replace_text(context, &mut lock(&client.name), name);
+    context.data.limit_retained();
     Ok(())
+}
+
+/// Replaces a text that the client retains.
+fn replace_text(context: &mut Context<'_>, text: &mut Box<str>, new: Box<str>) {
+    context.data.release(context.client, text.len());
+    context.data.retain(context.client, new.len());
+    *text = new;
 }
 
 fn getname(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
@@ -153,16 +164,19 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             "ERR lib-name or lib-ver cannot contain spaces, newlines or special characters.",
         ));
     }
-    let mut library = lock(&context.client.library);
-    match expiry::one_of(args, 2, "lib-name", "lib-ver") {
-        Ok(true) => library.0 = value,
-        Ok(false) => library.1 = value,
-        Err(_) => {
-            let option = shown(args.get(2));
-            return Err(format!("ERR Unrecognized option '{option}'").into());
+    let client = context.client;
+    {
+        let (name, version) = &mut *lock(&client.library);
+        match expiry::one_of(args, 2, "lib-name", "lib-ver") {
+            Ok(true) => replace_text(context, name, value),
+            Ok(false) => replace_text(context, version, value),
+            Err(_) => {
+                let option = shown(args.get(2));
+                return Err(format!("ERR Unrecognized option '{option}'").into());
+            }
         }
     }
-    drop(library);
+    context.data.limit_retained();
     context.ok()
 }
 

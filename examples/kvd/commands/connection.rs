@@ -1,6 +1,7 @@
 //! The connection: PING, HELLO, AUTH, SELECT, RESET, QUIT.
 
 use super::flag::{FAST, LOADING, NO_AUTH, NOSCRIPT, STALE};
+use super::unsubscribing::{Ending, execute_in_parts};
 use super::{
     Command, Context, Failure, Outcome, REDIS_VERSION, SYNTAX, clients, command, container, fail,
     keys, shown, transactions, wrong_arity,
@@ -8,7 +9,7 @@ use super::{
 use crate::resp::arg::Arg;
 use crate::resp::request::Args;
 use crate::server::client::ReplyMode;
-use crate::server::shared::lock;
+use crate::server::pubsub::Kind;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -134,7 +135,7 @@ fn auth(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn log_in(context: &Context<'_>, user: &[u8], password: &[u8]) -> Outcome {
-    let wanted = context.data.config.password.as_bytes();
+    let wanted = &context.data.config.password;
     // The time does not depend on how much of the password is right.
     let is_right = wanted.is_empty()
         || (wanted.len() == password.len()
@@ -214,20 +215,29 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    let (client, chat) = (context.client, context.chat);
+    let client = context.client;
     transactions::discard(context);
-    context.server.unsubscribe_all(context.data, client, chat);
-    client.apply_timeout(chat, context.data.config.timeout);
-    client.resp3.store(false);
-    context.reply.resp3 = false;
     client.database.store(0);
-    *lock(&client.name) = "".into();
+    clients::set_name(context, b"")?;
+    client.no_evict.store(false);
     // CLIENT REPLY SKIP is about this reply, too.
+    let is_wanted = client.reply_mode.load() != ReplyMode::Skip;
     if client.reply_mode.load() == ReplyMode::Off {
         client.reply_mode.store(ReplyMode::On);
     }
     let is_open = context.data.config.password.is_empty();
     client.authenticated.store(is_open);
-    context.reply.simple("RESET");
+    let mut endings = [Kind::Channel, Kind::Pattern].map(|kind| Ending::new(kind, None, false));
+    execute_in_parts(context, move |context| {
+        let is_last = endings.iter_mut().all(|it| it.advance(context));
+        if is_last {
+            context.client.resp3.store(false);
+            context.reply.resp3 = false;
+            if is_wanted {
+                context.reply.simple("RESET");
+            }
+        }
+        is_last
+    });
     Ok(())
 }

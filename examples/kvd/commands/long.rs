@@ -2,14 +2,17 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::{Arc, Mutex, Weak};
 
 use asynchat::bytes::Bytes;
-use asynchat::{More, Producer};
+use asynchat::{Chat, More, Producer};
 
 use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::client::Client;
 use crate::server::results::ResultMemory;
+use crate::server::shared::lock;
 use crate::store::database::Entry;
 pub(super) use crate::store::dropper::{Snapshot, drop_later};
 use crate::store::glob;
@@ -124,7 +127,10 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         output: None,
     };
     if search.table.len() > MANY || search.advance() {
-        context.reply.produce(search);
+        let search = Arc::new(Mutex::new(search));
+        let (client, chat) = (Arc::clone(context.client), context.chat.clone());
+        search_later(Arc::downgrade(&search), client, chat);
+        context.reply.produce(Found(search));
         return Ok(());
     }
     context.reply.array(search.count);
@@ -133,7 +139,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 /// A search for keys in a snapshot of the table. The number of keys comes before them in the reply, so the search
-/// ends before the reply begins.
+/// ends before the reply begins. It does not wait for the client to read: the snapshot may be all that is left of the keys.
 struct Search {
     memory: ResultMemory,
     table: Snapshot<Table<Entry>>,
@@ -144,8 +150,9 @@ struct Search {
     within: usize,
     count: usize,
     found: Reply,
-    /// What is still to be sent of them, and the memory of all: a slice keeps the whole buffer.
-    output: Option<(Bytes, usize)>,
+    /// When the search is complete, what is still to be sent: their number, and the keys, with the memory of all of them:
+    /// a slice keeps the whole buffer.
+    output: Option<(Bytes, Bytes, usize)>,
 }
 
 impl Search {
@@ -170,23 +177,51 @@ impl Search {
         }
         false
     }
-}
 
-impl Producer for Search {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        if let Some((output, size)) = &mut self.output {
-            self.memory.note_use(*size)?;
-            return output.more(budget);
-        }
+    /// Searches one more part. Returns whether the search is complete.
+    fn turn(&mut self) -> io::Result<bool> {
         self.memory.note_use(self.found.buffer.capacity())?;
         if self.advance() {
-            return Ok(More::Chunk(Bytes::new()));
+            return Ok(false);
         }
+        self.table = Snapshot::default();
         let mut head = Reply::default();
         head.array(self.count);
         let found = std::mem::take(&mut self.found.buffer);
         let size = found.capacity();
-        self.output = Some((found.into(), size));
-        Ok(More::Chunk(head.buffer.into()))
+        self.output = Some((head.buffer.into(), found.into(), size));
+        Ok(true)
+    }
+}
+
+/// Searches in the next turns, as long as the reply is wanted.
+fn search_later(search: Weak<Mutex<Search>>, client: Arc<Client>, chat: Chat) {
+    asynchat::call_soon(move || {
+        let Some(wanted) = search.upgrade() else {
+            return;
+        };
+        let outcome = lock(&wanted).turn();
+        match outcome {
+            Ok(false) => search_later(search, client, chat),
+            Ok(true) => chat.resume_producing(),
+            Err(why) => client.post(move |session| session.end_with(&why)),
+        }
+    });
+}
+
+/// The reply to KEYS.
+struct Found(Arc<Mutex<Search>>);
+
+impl Producer for Found {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        let Search { output, memory, .. } = &mut *lock(&self.0);
+        let Some((head, found, size)) = output else {
+            return Ok(More::Pending);
+        };
+        memory.note_use(*size)?;
+        match head.is_empty() {
+            true => found.more(budget),
+            false => Ok(More::Chunk(std::mem::take(head))),
+        }
     }
 }

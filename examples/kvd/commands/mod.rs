@@ -6,6 +6,7 @@
 mod clients;
 mod combined;
 mod connection;
+mod counted;
 mod counters;
 mod describe;
 mod docs;
@@ -34,6 +35,7 @@ mod stored;
 mod strings;
 mod substrings;
 mod transactions;
+mod unsubscribing;
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -6,6 +6,7 @@ use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
 use super::stored::Waiter;
+use super::unsubscribing::{Ending, execute_in_parts};
 use super::{Command, Context, Mode, Outcome, command, container, fail, pattern};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -215,6 +216,9 @@ fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
         Kind::Channel => b"subscribe".as_slice(),
         Kind::Pattern => b"psubscribe",
     };
+    context
+        .server
+        .remove_leftovers(context.data, args.len() - 1);
     for name in args.from(1) {
         context
             .server
@@ -222,33 +226,19 @@ fn subscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
         confirm(context, name_of_event, Some(name));
     }
     client.apply_timeout(chat, context.data.config.timeout);
+    context.data.limit_retained();
     Ok(())
 }
 
 fn unsubscribe(context: &mut Context<'_>, args: Args<'_>, kind: Kind) -> Outcome {
-    let (client, chat) = (context.client, context.chat);
-    let name_of_event = match kind {
-        Kind::Channel => b"unsubscribe".as_slice(),
-        Kind::Pattern => b"punsubscribe",
-    };
-    let names: Vec<Bytes> = match args.len() {
-        1 => client.subscribed(kind),
-        _ => args.from(1).map(Bytes::copy_from_slice).collect(),
-    };
-    if names.is_empty() {
-        confirm(context, name_of_event, None);
-    }
-    for name in names {
-        context
-            .server
-            .unsubscribe(context.data, client, chat, kind, &name);
-        confirm(context, name_of_event, Some(&name));
-    }
-    client.apply_timeout(chat, context.data.config.timeout);
+    let names = args.from(1).map(Bytes::copy_from_slice).collect();
+    let names = (args.len() > 1).then_some(names);
+    let mut ending = Ending::new(kind, names, true);
+    execute_in_parts(context, move |context| ending.advance(context));
     Ok(())
 }
 
-fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
+pub(super) fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]>) {
     let count = context.client.subscription_count.load();
     // A confirmation is a message. CLIENT REPLY does not suppress it.
     let is_kept = context.client.reply_mode.load() != ReplyMode::On;

@@ -111,7 +111,7 @@ fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.map(found.len());
     for (name, value) in found {
         context.reply.text(name);
-        context.reply.text(value);
+        context.reply.bulk(value);
     }
     Ok(())
 }
@@ -120,11 +120,9 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if !args.len().is_multiple_of(2) {
         return Err(SYNTAX);
     }
-    let text = |at| String::from_utf8_lossy(args.get(at)).into_owned();
+    let name = |at| String::from_utf8_lossy(args.get(at)).to_lowercase();
     let pairs = (2..args.len()).step_by(2);
-    let pairs: Vec<(String, String)> = pairs
-        .map(|at| (text(at).to_lowercase(), text(at + 1)))
-        .collect();
+    let pairs: Vec<(String, &[u8])> = pairs.map(|at| (name(at), args.get(at + 1))).collect();
     let outcome = context.data.config.set_all(&pairs);
     outcome.map_err(|why| format!("ERR {why}"))?;
     let config = &context.data.config;

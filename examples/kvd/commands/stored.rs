@@ -22,6 +22,7 @@ use crate::store::database::Database;
 use crate::store::dropper;
 use crate::store::text::Text;
 use crate::store::value::Value;
+use crate::store::watch::Watch;
 
 /// How often a value is made in parts.
 const ATTEMPTS: usize = 3;
@@ -99,11 +100,22 @@ pub(super) fn leave(db: &mut Database, key: &[u8], value: Value) {
     }
 }
 
-/// How often the keys have changed, or all keys together. These watches end with [`Work::unwatch`].
-fn watch(db: &mut Database, keys: Option<&[Text]>) -> Vec<u64> {
-    match keys {
-        Some(keys) => keys.iter().map(|key| db.watch(key.as_bytes())).collect(),
-        None => db.version_of_all().into_iter().collect(),
+/// What tells whether the sources of a value have changed.
+enum Sources {
+    /// It ends with [`Work::unwatch`].
+    Watched(Watch),
+    /// How often any key had changed, unless one was there whose time was over.
+    All(Option<u64>),
+}
+
+impl Sources {
+    fn watch(db: &mut Database, keys: Option<&[Text]>) -> Sources {
+        let Some(keys) = keys else {
+            return Sources::All(db.version_of_all());
+        };
+        let watch = Watch::default();
+        keys.iter().for_each(|key| db.watch(key.as_bytes(), &watch));
+        Sources::Watched(watch)
     }
 }
 
@@ -166,12 +178,12 @@ impl<F> Request<F> {
             self.take_snapshot(keyspace.database(target.database))
         };
         match begun {
-            Ok((making, versions)) => {
+            Ok((making, state)) => {
                 let work = Work {
                     server: Rc::clone(server),
                     request: self,
                     target,
-                    versions,
+                    state,
                     making,
                     attempts_left: ATTEMPTS - 1,
                 };
@@ -185,13 +197,13 @@ impl<F> Request<F> {
         }
     }
 
-    /// Begins to make the value. Returns also how often the sources have changed so far.
-    fn take_snapshot<M>(&self, db: &mut Database) -> Result<(M, Vec<u64>), Failure>
+    /// Begins to make the value.
+    fn take_snapshot<M>(&self, db: &mut Database) -> Result<(M, Sources), Failure>
     where
         F: Fn(&mut Database) -> Result<M, Failure>,
     {
         let making = (self.make)(db)?;
-        Ok((making, watch(db, self.sources.as_deref())))
+        Ok((making, Sources::watch(db, self.sources.as_deref())))
     }
 }
 
@@ -200,8 +212,8 @@ struct Work<M, F> {
     server: Rc<Server>,
     request: Request<F>,
     target: Target,
-    /// How often the sources had changed when the snapshot was taken.
-    versions: Vec<u64>,
+    /// Of the sources, since the snapshot was taken.
+    state: Sources,
     making: M,
     attempts_left: usize,
 }
@@ -246,9 +258,9 @@ where
         if !is_unchanged && self.attempts_left > 0 {
             self.attempts_left -= 1;
             match self.request.take_snapshot(db) {
-                Ok((making, versions)) => {
+                Ok((making, state)) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-                    self.versions = versions;
+                    self.state = state;
                     return asynchat::call_soon(move || self.turn());
                 }
                 Err(failure) => {
@@ -282,15 +294,13 @@ where
 
     /// Ends the watches. Returns whether no source has changed.
     fn unwatch(&self, db: &mut Database) -> bool {
-        let Some(sources) = &self.request.sources else {
-            let before = self.versions.first().copied();
-            return before.is_some() && db.version_of_all() == before;
+        let watch = match &self.state {
+            Sources::Watched(watch) => watch,
+            Sources::All(before) => return before.is_some() && db.version_of_all() == *before,
         };
-        let mut is_unchanged = true;
-        for (key, version) in sources.iter().zip(&self.versions) {
-            is_unchanged &= db.version(key.as_bytes()) == *version;
-            db.unwatch(key.as_bytes());
-        }
+        let is_unchanged = !db.is_broken(watch);
+        let sources = self.request.sources.iter().flatten();
+        sources.for_each(|key| db.unwatch(key.as_bytes(), watch));
         is_unchanged
     }
 

@@ -244,7 +244,9 @@ fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         true => 0..0,
         false => substring(start, end, len),
     };
+    let is_small_part = range.len() <= LONG && range.len() <= len / 2;
     if range.len() >= SHARED
+        && !is_small_part
         && let Some(data) = database.find_mut(args.get(1)).and_then(Value::share)
     {
         context.reply.bytes(&data.slice(range));
@@ -255,7 +257,11 @@ fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let data = found
         .and_then(|it| it.text(&mut digits))
         .unwrap_or_default();
-    context.reply.bulk(&data[range]);
+    match range.len() {
+        0..SHARED => context.reply.bulk(&data[range]),
+        // A reply that shares the string keeps all of it in memory, also when the key is overwritten.
+        _ => context.reply.long_bulk(&data[range]),
+    }
     Ok(())
 }
 

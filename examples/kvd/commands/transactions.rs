@@ -1,10 +1,12 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
+use super::counted::Counted;
 use super::flag::{FAST, LOADING, NOSCRIPT, STALE, WRITE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
-use crate::server::client::{Client, ReplyMode, Transaction};
+use crate::server::client::{Client, ReplyMode, Transaction, Watched};
 use crate::server::shared::lock;
+use crate::store::dropper;
 
 pub(super) const TABLE: &[Command] = &[
     command(
@@ -64,8 +66,8 @@ fn multi(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 
 /// Ends the transaction and the watches.
 pub(super) fn discard(context: &mut Context<'_>) {
-    take(context.client);
-    context.client.unwatch(&mut context.data.keyspace);
+    dropper::drop_later(take(context.client));
+    context.server.unwatch(context.data, context.client);
 }
 
 fn take(client: &Client) -> Option<Box<Transaction>> {
@@ -91,14 +93,8 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let Some(transaction) = take(context.client) else {
         return Err(fail("ERR EXEC without MULTI"));
     };
-    let watches = lock(&context.client.watches);
-    let mut versions = watches.iter();
-    let is_unchanged = versions.all(|((database, key), version)| {
-        let database = context.data.keyspace.database(*database);
-        database.version(key.as_bytes()) == *version
-    });
-    drop(watches);
-    context.client.unwatch(&mut context.data.keyspace);
+    let is_unchanged = are_watches_intact(context);
+    context.server.unwatch(context.data, context.client);
     if transaction.failed {
         return Err(fail(
             "EXECABORT Transaction discarded because of previous errors.",
@@ -117,14 +113,26 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     context.reply.array(transaction.queued.len());
     drop_unwanted(context);
     let mode = std::mem::replace(&mut context.mode, Mode::Exec);
+    let mut counted = Counted::new(context);
     for (command, args) in &transaction.queued {
         if let Err(failure) = execute::run(context, command, args.args()) {
             context.reply.error(&failure.0);
         }
         drop_unwanted(context);
+        counted.note(context);
     }
     context.mode = mode;
+    dropper::drop_later(Some(transaction));
     Ok(())
+}
+
+fn are_watches_intact(context: &mut Context<'_>) -> bool {
+    let watched = lock(&context.client.watched);
+    if watched.keys.is_empty() {
+        return true;
+    }
+    let mut databases = context.data.keyspace.databases();
+    databases.all(|it| !it.is_broken(&watched.watch))
 }
 
 /// CLIENT REPLY OFF applies to the parts of the reply of EXEC.
@@ -139,17 +147,27 @@ fn watch(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Err(fail("ERR WATCH inside MULTI is not allowed"));
     }
     let number = context.client.database.load();
-    let mut watches = lock(&context.client.watches);
-    for key in args.from(1) {
+    context
+        .server
+        .remove_leftovers(context.data, args.len() - 1);
+    let mut added = 0;
+    {
+        let watched = &mut *lock(&context.client.watched);
         let database = context.data.keyspace.database(number);
-        let watch = watches.entry((number, key.into()));
-        watch.or_insert_with(|| database.watch(key));
+        for key in args.from(1) {
+            if watched.keys.insert((number, key.into())) {
+                database.watch(key, &watched.watch);
+                added += Watched::size_of(key);
+            }
+        }
+        watched.size += added;
     }
-    context.reply.ok();
-    Ok(())
+    context.data.retain(context.client, added);
+    context.data.limit_retained();
+    context.ok()
 }
 
 fn unwatch(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
-    context.client.unwatch(&mut context.data.keyspace);
+    context.server.unwatch(context.data, context.client);
     context.ok()
 }

@@ -23,6 +23,14 @@ pub enum Part {
 }
 
 impl Part {
+    /// The bytes that nobody else has.
+    pub fn copied(&self) -> usize {
+        match self {
+            Part::Copied(data) => data.len(),
+            Part::Shared(_) | Part::Made(_) => 0,
+        }
+    }
+
     /// The bytes of memory, as far as they are known.
     pub fn size(&self) -> usize {
         match self {
@@ -121,6 +129,12 @@ impl Reply {
         self.kept = self.parts.len();
     }
 
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        self.kept = 0;
+        self.drop_unwanted();
+    }
+
     /// Drops what the client does not want.
     pub fn drop_unwanted(&mut self) {
         self.parts.truncate(self.kept);
@@ -194,6 +208,13 @@ impl Reply {
     pub fn bulk(&mut self, data: &[u8]) {
         self.head(b'$', data.len() as i64);
         self.buffer.extend_from_slice(data);
+        self.buffer.extend_from_slice(b"\r\n");
+    }
+
+    /// A long string, which is copied once.
+    pub fn long_bulk(&mut self, data: &[u8]) {
+        self.head(b'$', data.len() as i64);
+        self.add_part(Part::Copied(data.to_vec()));
         self.buffer.extend_from_slice(b"\r\n");
     }
 

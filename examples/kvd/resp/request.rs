@@ -312,9 +312,10 @@ impl Parser {
         }
     }
 
-    /// The bytes of the large arguments so far, which are not in the input.
-    pub fn large_len(&self) -> usize {
-        self.large_len
+    /// The memory beside the input: of the large arguments so far, and of the places of all arguments. An empty argument
+    /// has 6 bytes of input, and its place has 16.
+    pub fn size(&self) -> usize {
+        self.large_len + self.spans.capacity() * size_of::<Span>()
     }
 
     /// Begins the next request.

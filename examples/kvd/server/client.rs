@@ -1,7 +1,7 @@
 //! What the server knows of a client. Every worker may look at it; only the worker that has the connection changes it,
 //! except where a field says otherwise.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
@@ -14,13 +14,14 @@ use crossbeam_utils::atomic::AtomicCell;
 use super::Server;
 use super::config::Config;
 use super::output::OutputLimits;
-use super::pubsub::{Kind, Names};
+use super::pubsub::Names;
 use super::session::Session;
 use super::shared::lock;
 use crate::commands::Command;
 use crate::resp::request::OwnedArgs;
-use crate::store::keyspace::Keyspace;
+use crate::store::dropper::{Droppable, MANY};
 use crate::store::text::Text;
+use crate::store::watch::Watch;
 
 /// Which replies the client wants: CLIENT REPLY.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,6 +47,29 @@ pub struct Transaction {
     pub failed: bool,
 }
 
+impl Droppable for Option<Box<Transaction>> {
+    fn is_long(&self) -> bool {
+        self.as_ref().is_some_and(|it| it.queued.len() > MANY)
+    }
+}
+
+/// WATCH.
+#[derive(Default)]
+pub struct Watched {
+    pub watch: Watch,
+    /// With the numbers of their databases.
+    pub keys: HashSet<(usize, Text)>,
+    /// The memory of all that, about.
+    pub size: usize,
+}
+
+impl Watched {
+    /// The memory of a key, about: it is in a table of its client, and of its database.
+    pub fn size_of(key: &[u8]) -> usize {
+        200 + 2 * key.len()
+    }
+}
+
 /// The command that waits for an element.
 pub struct Blocked {
     /// Its place in the queues.
@@ -58,6 +82,13 @@ pub struct Blocked {
     pub timer: Option<TimerId>,
 }
 
+impl Blocked {
+    /// The memory of its arguments and its keys, about.
+    pub fn size(&self) -> usize {
+        2 * self.args.size() + 200 * self.keys.len()
+    }
+}
+
 pub struct Client {
     pub id: u64,
     /// The number of its worker.
@@ -67,6 +98,10 @@ pub struct Client {
     remote: Remote,
     pub addr: String,
     pub local_addr: String,
+    /// The bytes that it retains, which [`Data`](super::shared::Data) counts.
+    pub retained: AtomicCell<usize>,
+    /// CLIENT NO-EVICT: whether `maxmemory-clients` does not end it.
+    pub no_evict: AtomicCell<bool>,
     pub name: Mutex<Box<str>>,
     pub library: Mutex<(Box<str>, Box<str>)>,
     pub database: AtomicCell<usize>,
@@ -78,8 +113,7 @@ pub struct Client {
     pub last_command: AtomicCell<Option<&'static Command>>,
     pub transaction: Mutex<Option<Box<Transaction>>>,
     pub is_in_transaction: AtomicCell<bool>,
-    /// The watched keys of each database, with how often they had changed.
-    pub watches: Mutex<HashMap<(usize, Text), u64>>,
+    pub watched: Mutex<Watched>,
     pub subscriptions: Mutex<Names<()>>,
     pub subscription_count: AtomicCell<usize>,
     /// What it waits for, while it is in a queue. Any worker may take it out.
@@ -126,6 +160,8 @@ impl Client {
             remote: server.remote.clone(),
             addr: text(chat.peer_addr()),
             local_addr: text(chat.local_addr()),
+            retained: AtomicCell::new(0),
+            no_evict: AtomicCell::new(false),
             name: Mutex::default(),
             library: Mutex::default(),
             database: AtomicCell::new(0),
@@ -137,7 +173,7 @@ impl Client {
             last_command: AtomicCell::new(None),
             transaction: Mutex::default(),
             is_in_transaction: AtomicCell::new(false),
-            watches: Mutex::default(),
+            watched: Mutex::default(),
             subscriptions: Mutex::default(),
             subscription_count: AtomicCell::new(0),
             blocked: Mutex::default(),
@@ -175,13 +211,6 @@ impl Client {
     #[inline]
     pub fn is_admitted(&self, config: &Config) -> bool {
         self.authenticated.load() || config.password.is_empty()
-    }
-
-    /// Ends all watches.
-    pub fn unwatch(&self, keyspace: &mut Keyspace) {
-        for ((database, key), _) in std::mem::take(&mut *lock(&self.watches)) {
-            keyspace.database(database).unwatch(key.as_bytes());
-        }
     }
 
     /// Pushes a message that answers no request.
@@ -233,12 +262,6 @@ impl Client {
         }
     }
 
-    /// The channels or the patterns to which it has subscribed.
-    pub fn subscribed(&self, kind: Kind) -> Vec<Bytes> {
-        let all = lock(&self.subscriptions);
-        all.of(kind).keys().cloned().collect()
-    }
-
     /// A line of CLIENT LIST.
     pub fn describe(&self, now: i64) -> String {
         let (channels, patterns) = {
@@ -255,6 +278,7 @@ impl Client {
             (multi >= 0, 'x'),
             (channels + patterns > 0, 'P'),
             (self.closes.load(), 'c'),
+            (self.no_evict.load(), 'e'),
         ] {
             if set {
                 flags.push(flag);

@@ -34,14 +34,14 @@ pub const LEAST_QUERY_BUFFER: usize = 1 << 20;
 
 #[derive(Clone)]
 pub struct Config {
-    values: BTreeMap<&'static str, String>,
+    values: BTreeMap<&'static str, Vec<u8>>,
     /// `proto-max-bulk-len`.
     pub argument: i64,
     /// `client-query-buffer-limit`.
     pub query_buffer: usize,
     pub protected: bool,
-    /// `requirepass`, empty if there is none.
-    pub password: String,
+    /// `requirepass`, any bytes, empty if there is none.
+    pub password: Vec<u8>,
     /// `timeout`: after how many seconds an idle client is closed. 0 for never.
     pub timeout: u64,
     /// `client-output-buffer-limit`.
@@ -75,11 +75,11 @@ impl Default for Config {
             ("timeout", "0"),
         ];
         Config {
-            values: values.map(|(name, value)| (name, value.to_owned())).into(),
+            values: values.map(|(name, value)| (name, value.into())).into(),
             argument: 512 << 20,
             query_buffer: 1 << 30,
             protected: true,
-            password: String::new(),
+            password: Vec::new(),
             timeout: 0,
             output,
             results: 1 << 30,
@@ -89,7 +89,7 @@ impl Default for Config {
 
 impl Config {
     /// The parameters that match one of the patterns.
-    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &str)> {
+    pub fn matching(&self, patterns: &[&[u8]]) -> Vec<(&'static str, &[u8])> {
         let is_wanted = |name: &str| {
             patterns
                 .iter()
@@ -97,17 +97,17 @@ impl Config {
         };
         let all = self.values.iter();
         all.filter(|(name, _)| is_wanted(name))
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (*name, value.as_slice()))
             .collect()
     }
 
     /// Sets what the command line says.
-    pub fn set_initial(&mut self, name: &'static str, value: impl Into<String>) {
+    pub fn set_initial(&mut self, name: &'static str, value: impl Into<Vec<u8>>) {
         self.values.insert(name, value.into());
     }
 
     /// Changes parameters, all or none, or says why not.
-    pub fn set_all(&mut self, pairs: &[(String, String)]) -> Result<(), String> {
+    pub fn set_all<V: AsRef<[u8]>>(&mut self, pairs: &[(String, V)]) -> Result<(), String> {
         for (at, (name, _)) in pairs.iter().enumerate() {
             if !self.values.contains_key(name.as_str()) {
                 return Err(unknown(name));
@@ -125,20 +125,27 @@ impl Config {
     }
 
     /// Changes a parameter, or says why not, in the words of CONFIG SET.
-    pub fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+    pub fn set(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), String> {
         let Some((known, _)) = self.values.get_key_value(name) else {
             return Err(unknown(name));
         };
-        let outcome = self.change(known, value);
+        let outcome = self.change(known, value.as_ref());
         outcome.map_err(|why| failed(name, &why))
     }
 
     /// Changes a parameter that there is, or says why not.
-    pub fn change(&mut self, known: &'static str, value: &str) -> Result<(), String> {
+    pub fn change(&mut self, known: &'static str, value: &[u8]) -> Result<(), String> {
+        if known == "requirepass" {
+            self.password = value.to_owned();
+            self.values.insert(known, value.to_owned());
+            return Ok(());
+        }
         let failed = |why: &str| Err(why.to_owned());
+        // The other parameters are text.
+        let value = &*String::from_utf8_lossy(value);
         if FIXED.contains(&known) {
             // Clients and their tests set what is the case anyway.
-            let only = &self.values[known];
+            let only = &*String::from_utf8_lossy(&self.values[known]);
             let is_same = value.eq_ignore_ascii_case(only)
                 || (memory(value).is_some() && memory(value) == memory(only));
             return match is_same {
@@ -154,7 +161,6 @@ impl Config {
         }
         let mut stored = value.to_owned();
         match known {
-            "requirepass" => self.password = value.to_owned(),
             "timeout" => match value.parse::<i64>() {
                 Ok(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
                 Ok(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
@@ -200,7 +206,7 @@ impl Config {
                 stored = bytes.to_string();
             }
         }
-        self.values.insert(known, stored);
+        self.values.insert(known, stored.into());
         Ok(())
     }
 }
@@ -238,7 +244,7 @@ mod tests {
     fn parameters_are_found_by_pattern_and_checked_when_they_are_set() {
         let mut config = Config::default();
         let found = config.matching(&[b"proto*"]);
-        assert_eq!(found, [("proto-max-bulk-len", "536870912")]);
+        assert_eq!(found, [("proto-max-bulk-len", &b"536870912"[..])]);
         assert!(config.set("proto-max-bulk-len", "1gb").is_ok());
         assert_eq!(config.argument, 1 << 30);
         assert!(config.set("port", "1").unwrap_err().contains("immutable"));
@@ -267,7 +273,7 @@ mod tests {
         let found = config.matching(&[b"client-output*"]);
         assert_eq!(
             found[0].1,
-            "normal 0 0 0 slave 0 0 0 pubsub 8388608 4194304 60"
+            b"normal 0 0 0 slave 0 0 0 pubsub 8388608 4194304 60"
         );
     }
 
@@ -282,7 +288,7 @@ mod tests {
             ),
             ("10xb", "argument must be a memory or percent value"),
         ] {
-            let refusal = config.change("maxmemory-clients", value);
+            let refusal = config.change("maxmemory-clients", value.as_bytes());
             assert_eq!(refusal, Err(why.to_owned()));
         }
         assert_eq!(config.results, 2 << 20);
@@ -292,11 +298,11 @@ mod tests {
     fn several_parameters_are_set_all_or_none() {
         let mut config = Config::default();
         let mut set = |pairs: &[(&str, &str)]| {
-            let pairs = pairs.iter().map(|(a, b)| ((*a).into(), (*b).into()));
+            let pairs = pairs.iter().map(|(a, b)| ((*a).into(), *b));
             let outcome = config.set_all(&pairs.collect::<Vec<_>>());
             (outcome.is_ok(), config.password.clone())
         };
-        let refused = (false, String::new());
+        let refused = (false, vec![]);
         assert_eq!(set(&[("requirepass", "a"), ("port", "1")]), refused);
         assert_eq!(set(&[("requirepass", "a"), ("nosuch", "1")]), refused);
         let twice = [("requirepass", "a"), ("requirepass", "b")];

@@ -18,6 +18,8 @@ pub struct Stats {
     pub commands: u64,
     pub hits: u64,
     pub misses: u64,
+    /// Clients that were ended because of what they retained.
+    pub evicted: u64,
 }
 
 /// What each worker counts for itself.
@@ -230,7 +232,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("arch_bits", &usize::BITS);
             add("process_id", &std::process::id());
             for (name, value) in data.config.matching(&[b"port"]) {
-                add(&format!("tcp_{name}"), &value);
+                add(&format!("tcp_{name}"), &String::from_utf8_lossy(value));
             }
             add("uptime_in_seconds", &uptime);
             add("uptime_in_days", &(uptime / 86_400));
@@ -245,7 +247,10 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("maxclients", &server.shared.most_clients);
             add("blocked_clients", &data.waiting.clients);
             add("pubsub_clients", &subscribers);
+            let watched: usize = data.keyspace.databases().map(|it| it.watched()).sum();
+            add("total_watched_keys", &watched);
             add("client_results_memory", &server.shared.results.total());
+            add("client_retained_memory", &data.retained);
         }
         "persistence" => {
             add("loading", &0);
@@ -268,7 +273,8 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("total_commands_processed", &data.stats.commands);
             add("rejected_connections", &refused);
             add("lazyfreed_objects", &freed);
-            add("evicted_clients", &server.shared.results.evicted());
+            let evicted = data.stats.evicted + server.shared.results.evicted();
+            add("evicted_clients", &evicted);
             add("expired_keys", &expired);
             add("keyspace_hits", &data.stats.hits);
             add("keyspace_misses", &data.stats.misses);

@@ -1,19 +1,22 @@
 //! The server: what the sessions of a worker share, how it starts, and what it does between requests.
 //!
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
-//! there. `results.rs`: the memory of long replies. `client.rs`: what others see of it. `output.rs`: the limits of output.
-//! `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`:
-//! clients that wait for elements. `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and
-//! figures.
+//! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
+//! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
+//! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
+//! `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;
 pub mod config;
 pub mod info;
+pub mod leftovers;
 pub mod mailbox;
 pub mod output;
+pub mod parts;
 pub mod pubsub;
 pub mod rest;
 pub mod results;
+pub mod retained;
 pub mod session;
 pub mod shared;
 pub mod targets;
@@ -30,6 +33,7 @@ use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
 use info::Counts;
+use leftovers::Leftovers;
 use mailbox::Mailbox;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
@@ -40,6 +44,7 @@ use crate::commands::Failure;
 use crate::disk::journal::Journal;
 use crate::disk::writer::Writer;
 use crate::resp::reply::Reply;
+use crate::store::dropper;
 use crate::store::keyspace::Keyspace;
 
 /// How many keys are removed at a time when many expire at once.
@@ -79,6 +84,8 @@ pub struct Server {
     remote: Remote,
     /// The subscribers of this worker.
     subscriptions: RefCell<Subscriptions>,
+    /// Those of clients that have left.
+    leftovers: RefCell<Leftovers>,
     /// Messages for them.
     undelivered: RefCell<Mailbox>,
     /// How many of them the requests of this read have published. A message counts once for each subscription.
@@ -114,6 +121,7 @@ impl Server {
             number,
             remote,
             subscriptions: RefCell::default(),
+            leftovers: RefCell::default(),
             undelivered: RefCell::default(),
             deliveries: Cell::default(),
             waiting_commands: RefCell::default(),
@@ -183,13 +191,14 @@ impl Server {
     fn remove_client(&self, client: &Client, chat: &Chat) {
         let mut data = self.shared.lock();
         data.clients.remove(&client.id);
-        self.unsubscribe_all(&mut data, client, chat);
         data.leave(client);
-        client.unwatch(&mut data.keyspace);
+        data.release_all(client);
+        self.unwatch(&mut data, client);
+        self.leave_subscriptions(&mut data, client, chat);
         drop(data);
         // After a panic there may be messages that its requests have published.
         self.deliver();
-        shared::lock(&client.transaction).take();
+        dropper::drop_later(shared::lock(&client.transaction).take());
     }
 
     /// Why a client is refused, if it is: a server without a password, which listens beyond loopback by mistake,

@@ -159,6 +159,17 @@ impl Client {
         }
     }
 
+    /// Ends the client if it would exceed its hard limit with a reply of so many bytes, which is being made. Returns
+    /// whether it did. The replies of a subscriber have no limit.
+    pub fn ends_for_reply(&self, chat: &Chat, reply: usize) -> bool {
+        let output = self.limited_output(chat.queued()) + reply;
+        let exceeds = self.subscription_count.load() == 0 && output > self.output_limit().most();
+        if exceeds {
+            self.end_for_output(chat, output);
+        }
+        exceeds
+    }
+
     fn output_limit(&self) -> OutputLimit {
         let limits = self.output_limits.load();
         match self.subscription_count.load() {

@@ -207,6 +207,11 @@ impl Subscriptions {
     }
 }
 
+/// The memory of a subscription, about: it is in a tree of its client, of its worker and of all workers.
+fn size_of_subscription(name: &[u8]) -> usize {
+    600 + name.len()
+}
+
 type Deliver<'a> = dyn FnMut(&Arc<Client>, &Chat, Bytes) + 'a;
 
 /// Delivers a message, which is encoded once for each version of the protocol.
@@ -338,7 +343,7 @@ impl Server {
         }
     }
 
-    /// Subscribes a client, unless it has subscribed already.
+    /// Subscribes a client, unless it has subscribed already. The caller ends clients that retain too much.
     pub fn subscribe(
         &self,
         data: &mut Data,
@@ -353,6 +358,7 @@ impl Server {
         let is_new = own.of_mut(kind).insert(name.clone(), ()).is_none();
         client.subscription_count.store(own.len());
         if is_new {
+            data.retain(client, size_of_subscription(&name));
             data.subscribers.add(kind, &name, self.number);
             let mut all = self.subscriptions.borrow_mut();
             let connections = all.of_mut(kind).entry(name).or_default();
@@ -374,23 +380,26 @@ impl Server {
         let was_subscribed = own.of_mut(kind).remove(name).is_some();
         client.subscription_count.store(own.len());
         if was_subscribed {
-            data.subscribers.remove(kind, name, self.number);
-            let mut all = self.subscriptions.borrow_mut();
-            let all = all.of_mut(kind);
-            if let Some(connections) = all.get_mut(name) {
-                connections.remove(&chat.id());
-                if connections.is_empty() {
-                    all.remove(name);
-                }
-            }
+            data.release(client, size_of_subscription(name));
+            self.remove_subscription(data, chat.id(), kind, name);
         }
     }
 
-    /// Ends all subscriptions of a client.
-    pub fn unsubscribe_all(&self, data: &mut Data, client: &Client, chat: &Chat) {
-        for kind in [Kind::Channel, Kind::Pattern] {
-            for name in client.subscribed(kind) {
-                self.unsubscribe(data, client, chat, kind, &name);
+    /// Removes a subscription that a connection of this worker has.
+    pub fn remove_subscription(
+        &self,
+        data: &mut Data,
+        channel: ChannelId,
+        kind: Kind,
+        name: &[u8],
+    ) {
+        data.subscribers.remove(kind, name, self.number);
+        let mut all = self.subscriptions.borrow_mut();
+        let all = all.of_mut(kind);
+        if let Some(connections) = all.get_mut(name) {
+            connections.remove(&channel);
+            if connections.is_empty() {
+                all.remove(name);
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The memory of results whose replies are not complete: `maxmemory-clients`.
 //!
-//! SORT, SUNION, KEYS and their kind make a result as a whole before its reply begins. A client that does not read would
+//! SORT, SUNION, KEYS and their kind, and EXEC, make a result as a whole before its reply begins. A client that does not read would
 //! keep it for ever, and many of them would use a multiple of the memory of the collection. So all results together have
 //! a limit. If it is exceeded, the connection ends whose reply has waited longest for its client: one that reads goes on
 //! while others do not read. But a result that alone has more than half of the limit then ends its own connection, so
-//! that it does not end all others before.
+//! that it does not end all others before. CLIENT NO-EVICT protects a client from both.
 //!
 //! Redis has these replies in the output of the client. It ends the client that has the most when all together exceed
 //! `maxmemory-clients`, and a client that exceeds `client-output-buffer-limit`; by default both are unlimited.
@@ -84,15 +84,15 @@ impl ResultMemory {
         all.sizes.insert(all.last_use, entry);
         self.last_use = Some(all.last_use);
         let limit = self.results.limit.load(Relaxed);
-        if all.total > limit && size > limit / 2 {
+        let may_be_ended = !self.client.no_evict.load();
+        if all.total > limit && size > limit / 2 && may_be_ended {
             all.remove(all.last_use);
             all.evicted += 1;
             return Err(exceeded());
         }
         while all.total > limit
-            && let Some((last_use, (size, client))) = all.sizes.pop_first()
+            && let Some((last_use, client)) = all.pop_first()
         {
-            all.total -= size;
             all.evicted += 1;
             if self.last_use == Some(last_use) {
                 return Err(exceeded());
@@ -112,6 +112,15 @@ impl Drop for ResultMemory {
 }
 
 impl All {
+    /// Removes the one that was used longest ago, of those whose clients may be ended.
+    fn pop_first(&mut self) -> Option<(u64, Arc<Client>)> {
+        let mut all = self.sizes.iter();
+        let (last_use, (_, client)) = all.find(|(_, (_, client))| !client.no_evict.load())?;
+        let (last_use, client) = (*last_use, Arc::clone(client));
+        self.remove(last_use);
+        Some((last_use, client))
+    }
+
     /// Returns false if it is not there any more.
     fn remove(&mut self, last_use: u64) -> bool {
         let found = self.sizes.remove(&last_use);

@@ -148,10 +148,14 @@ impl Session {
         self.client.note_replies(chat, queued);
         if self.client.closes.load() {
             chat.close_when_done();
-        } else if is_made_later || has_to_wait || chat.queued() > MOST_OUTPUT {
+        } else if is_made_later || has_to_wait || self.has_much_output() {
             // One reply that is made while it is sent is enough at a time. So is a promise for a slow disk.
             self.resume_behind_output();
         }
+    }
+
+    pub fn has_much_output(&self) -> bool {
+        self.chat.queued() > MOST_OUTPUT
     }
 
     /// Adds the messages that EXEC has brought. They do not become an error with its reply.
@@ -201,7 +205,7 @@ impl Session {
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
         // The turn may have ended before all its replies were queued, so that nothing waits for these yet.
-        if self.chat.queued() > MOST_OUTPUT {
+        if self.has_much_output() {
             return self.resume_behind_output();
         }
         self.chat.resume_reading();
@@ -267,16 +271,20 @@ impl Session {
         }
     }
 
-    /// The bytes of large arguments and of a transaction.
+    /// The memory of what was parsed: of a request that is not complete, of a transaction, and of a blocked command.
     fn unused_input(&self) -> usize {
-        let large = self.rest.as_ref().map_or(0, |rest| {
-            rest.parser.large_len() + rest.large.as_ref().map_or(0, Large::received)
+        let mut size = self.rest.as_ref().map_or(0, |rest| {
+            rest.parser.size() + rest.large.as_ref().map_or(0, Large::received)
         });
-        if !self.client.is_in_transaction.load() {
-            return large;
+        if self.client.is_in_transaction.load() {
+            let transaction = lock(&self.client.transaction);
+            size += transaction.as_ref().map_or(0, |it| it.size);
         }
-        let transaction = lock(&self.client.transaction);
-        large + transaction.as_ref().map_or(0, |it| it.size)
+        if self.client.is_blocked.load() {
+            let blocked = lock(&self.client.blocked);
+            size += blocked.as_ref().map_or(0, |it| it.size());
+        }
+        size
     }
 
     fn collect_large(&mut self, chunk: &[u8]) {

@@ -48,6 +48,8 @@ pub struct Data {
     pub config: Config,
     pub stats: Stats,
     pub clients: BTreeMap<u64, Arc<Client>>,
+    /// The bytes that they retain.
+    pub retained: usize,
     pub waiting: Waiting,
     pub targets: Targets,
     pub subscribers: Subscribers,

@@ -2,8 +2,8 @@
 //!
 //! `text.rs`: short strings. `table.rs`: the hash table. `ranked.rs`: the order of a sorted set. `growth.rs`: how the
 //! vector of a small collection grows. `value.rs`: what a key can have. `database/`: the keys of one database, with their
-//! expiry. `change.rs`: what has changed of a key. `keyspace.rs`: all databases. `number.rs`, `decimal.rs`: numbers as
-//! text. `dropper.rs`: a thread for destructors that take long.
+//! expiry. `change.rs`: what has changed of a key. `watch.rs`: who watches it. `keyspace.rs`: all databases. `number.rs`,
+//! `decimal.rs`: numbers as text. `dropper.rs`: a thread for destructors that take long.
 //!
 //! Nothing here belongs to a session or to a thread, so that several workers can share it behind a lock.
 
@@ -23,3 +23,4 @@ pub mod sorted_set;
 pub mod table;
 pub mod text;
 pub mod value;
+pub mod watch;

@@ -2,9 +2,9 @@
 //!
 //! Whoever can use a proxy can make it connect to what only the proxy reaches: services on its own host, in its
 //! network, or the metadata of its cloud at 169.254.169.254 (server-side request forgery). So only the public internet
-//! is allowed, and whatever [`Access::allow`] lists. A host that has a public address can be reached by it, too: the
-//! address that the client has connected to is refused, and a connection that turns out to lead to the proxy's own
-//! host is closed.
+//! is allowed, and whatever [`Access::allow`] lists. A host that has a public address can be reached by it, too. Its
+//! addresses are refused before a connection is tried, whose outcome would tell whether the port is open. See
+//! `own_host.rs`. Where the system does not tell them, a connection that turns out to lead to the proxy's own host is closed.
 //!
 //! A name says nothing about the address that it will have a moment later (DNS rebinding). The list is therefore
 //! applied to the addresses that a look-up has found, and exactly these are connected to.
@@ -15,16 +15,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use asynchat::Addr;
 use asynchat::proxy_protocol::Network;
 
+use super::own_host;
+
 /// The port of mail servers. RFC 9110 section 9.3.6: a proxy that connects to it can be used to send spam.
 const SMTP: u16 = 25;
 
 /// The access list.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Access {
     /// These networks are allowed, although they are not public.
     pub allow: Vec<Network>,
     /// Only these ports are allowed. If there is none, every port is, but 25.
     pub ports: Vec<u16>,
+    /// Whether an address is one of the proxy's host. It is called on threads of the resolver, too.
+    pub is_own: fn(IpAddr) -> bool,
+}
+
+impl Default for Access {
+    fn default() -> Access {
+        Access {
+            allow: vec![],
+            ports: vec![],
+            is_own: own_host::is_own,
+        }
+    }
 }
 
 /// The rule that refuses a destination. Its text is for the log: it tells the operator which option permits the
@@ -71,9 +85,18 @@ impl Access {
     /// # Errors
     /// The rule that refuses the address.
     pub fn check(&self, addr: SocketAddr, own: Option<&Addr>) -> Result<(), Rule> {
-        match self.lists(addr) || is_public(addr.ip()) {
-            true => self.check_own(Some(&addr.into()), own),
-            false => Err(Rule::NotPublic(addr.ip())),
+        if self.lists(addr) {
+            return Ok(());
+        }
+        let ip = addr.ip().to_canonical();
+        if !is_public(ip) {
+            return Err(Rule::NotPublic(addr.ip()));
+        }
+        self.check_own(Some(&addr.into()), own)?;
+        let embedded = embedded_v4(ip).map(IpAddr::V4);
+        match [Some(ip), embedded].into_iter().flatten().any(self.is_own) {
+            true => Err(Rule::OwnHost(ip)),
+            false => Ok(()),
         }
     }
 
@@ -133,14 +156,24 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
     !is_special
 }
 
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
+/// The IPv4 address to which a gateway or a tunnel would send.
+fn embedded_v4(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(ip) = ip else {
+        return None;
     };
     match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low), // NAT64 (RFC 6052)
-        [0x2002, high, low, ..] => v4(high, low),               // 6to4 (RFC 3056)
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some((high, low)), // NAT64 (RFC 6052)
+        [0x2002, high, low, ..] => Some((high, low)),               // 6to4 (RFC 3056)
+        _ => None,
+    }
+    .map(|(high, low)| (u32::from(high) << 16 | u32::from(low)).into())
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    if let Some(ip) = embedded_v4(ip.into()) {
+        return is_public_v4(ip);
+    }
+    match ip.segments() {
         [0x2001, 0..=0x1ff, ..] => false, // protocol assignments (RFC 2928), as Teredo
         [0x2001, 0xdb8, ..] => false,     // documentation (RFC 3849)
         [0x3fff, 0..=0xfff, ..] => false, // documentation (RFC 9637)
@@ -245,7 +278,7 @@ mod tests {
         let allow = vec!["127.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let access = Access {
             allow,
-            ports: vec![],
+            ..Access::default()
         };
         for ip in ["127.0.0.1", "::ffff:127.0.0.1", "fd12::1", "1.1.1.1"] {
             assert!(allows(&access, ip), "{ip}");
@@ -276,6 +309,31 @@ mod tests {
         assert_eq!(check(&access, None), Ok(()));
         access.allow = vec!["1.1.1.1/32".parse().unwrap()];
         assert_eq!(check(&access, mapped), Ok(()));
+    }
+
+    #[test]
+    fn each_address_of_the_host_is_refused_in_any_form_unless_listed() {
+        let mut access = Access {
+            is_own: |ip| ["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str()),
+            ..Access::default()
+        };
+        let of_host = [
+            "1.1.1.1",
+            "::ffff:1.1.1.1",
+            "64:ff9b::101:101",
+            "2002:101:101::5",
+            "2a00::1",
+        ];
+        for ip in of_host {
+            assert!(!allows(&access, ip), "{ip}");
+        }
+        for ip in ["1.1.1.2", "64:ff9b::101:102", "2a00::2"] {
+            assert!(allows(&access, ip), "{ip}");
+        }
+        access.allow = vec!["1.1.1.1/32".parse().unwrap(), "2a00::/16".parse().unwrap()];
+        for ip in ["1.1.1.1", "::ffff:1.1.1.1", "2a00::1"] {
+            assert!(allows(&access, ip), "{ip}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod dial;
 mod failure;
 mod first;
 mod http;
+pub mod own_host;
+mod places;
 pub mod resolver;
 mod socks;
 mod tunnel;
@@ -20,6 +22,7 @@ use asynchat::{Channel, Deadlines, Error, Limits, Remote, Result, Server, Target
 
 use access::Access;
 use first::First;
+use places::Places;
 use resolver::Resolver;
 use under_way::UnderWay;
 use users::Logins;
@@ -85,6 +88,7 @@ pub struct Proxy {
     /// The access list of the options, for the threads of the resolver.
     access: Arc<Access>,
     remote: Remote,
+    places: Places,
     /// The terminator of a head, whose pieces the sessions collect. It is cloned, because to make it takes an
     /// allocation.
     head: Terminator,
@@ -97,16 +101,13 @@ impl Proxy {
     /// When the address cannot be bound.
     pub fn serve(listen: impl Into<Target>, options: Options) -> Result<Channel, Error> {
         let server = Server::new(listen)
-            .limits(options.limits)
+            .limits(places::with_refused(options.limits))
             // The sessions have timers for input, and send a last reply when one ends.
-            .deadlines(options.deadlines())
-            // It is sent before the first byte, which would tell the protocol, so a client of SOCKS gets it, too.
-            .refusal(http1::status::refusal(
-                "too many connections, try again later\r\n",
-            ));
+            .deadlines(options.deadlines());
         let proxy = Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
+            places: Places::new(options.limits),
             head: http1::head_terminator().streamed(),
             options,
         });

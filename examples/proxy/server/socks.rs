@@ -12,6 +12,7 @@ use super::Proxy;
 use super::access::Rule;
 use super::dial::{Destination, Host, LookUp, LooksUp, look_up};
 use super::failure::Failure;
+use super::places::Place;
 use super::tunnel::{Opens, log_end, open, was_half_closed};
 use super::under_way::Begun;
 use super::users::{Login, log_wrong_password};
@@ -44,6 +45,7 @@ pub struct Socks {
     to: Option<Destination>,
     /// Of the request.
     under_way: Option<Begun>,
+    _place: Place,
 }
 
 /// What the next record is.
@@ -71,7 +73,7 @@ enum Step {
 
 impl Socks {
     /// The first byte, the version, was received.
-    pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId) -> Socks {
+    pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId, place: Place) -> Socks {
         let mut socks = Socks {
             chat,
             proxy,
@@ -81,6 +83,7 @@ impl Socks {
             user: None,
             to: None,
             under_way: None,
+            _place: place,
         };
         socks.expect(1, Step::MethodCount);
         socks

@@ -471,6 +471,26 @@ fn a_password_is_needed_before_anything_else() -> Result {
 }
 
 #[test]
+fn a_password_has_any_bytes() -> Result {
+    let scene = Scene::new()?;
+    let (open, late) = (scene.client()?, scene.client()?);
+    let password = b"\xff\xc3\r\n\0";
+    open.send(b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$11\r\nrequirepass\r\n$5\r\n\xff\xc3\r\n\0\r\n");
+    assert_eq!(scene.ask(&open, "")?, "+OK ");
+    assert_eq!(scene.shared.lock().config.password, password);
+    scene.ask(&late, "PING\n")?;
+    late.send(b"*2\r\n$4\r\nAUTH\r\n$5\r\n\xff\xc4\r\n\0\r\n");
+    assert!(scene.ask(&late, "")?.starts_with("-WRONGPASS "));
+    late.send(b"*2\r\n$4\r\nAUTH\r\n$5\r\n\xff\xc3\r\n\0\r\n");
+    assert_eq!(scene.ask(&late, "")?, "+OK ");
+    scene.ask(&open, "")?;
+    open.send("CONFIG GET requirepass\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    assert!(open.take_received().ends_with(b"$5\r\n\xff\xc3\r\n\0\r\n"));
+    Ok(())
+}
+
+#[test]
 fn a_password_that_is_removed_is_not_needed_any_more() -> Result {
     let scene = Scene::new()?;
     let open = scene.client()?;

@@ -22,6 +22,7 @@ mod disk;
 mod durable;
 mod full_disk;
 mod large;
+mod leaving;
 mod long;
 mod messages;
 mod output;
@@ -31,6 +32,7 @@ mod replies;
 mod resp;
 mod restarted;
 mod results;
+mod retained;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;

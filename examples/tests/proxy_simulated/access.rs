@@ -7,7 +7,7 @@ use asynchat::sim::{Ended, every_segmentation};
 
 use crate::captured::{captured, warning_calls};
 use crate::server::users::{Logins, Users};
-use crate::world::{LISTEN, SECOND, World, get, socks, status, text};
+use crate::world::{LISTEN, SECOND, World, get, socks, status, text, without_date};
 
 /// The address that the client has connected to is one of the proxy's host, whose services are not for its clients.
 #[test]
@@ -34,6 +34,44 @@ fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
     for request in &requests {
         world.outcome(request)?;
         assert!(service.accept().is_some());
+    }
+    Ok(())
+}
+
+/// Whether a port of the host is open is not told either: no connection is tried.
+#[test]
+fn an_address_of_the_host_is_refused_before_it_is_connected_to() -> Result {
+    let world = World::with(|options| {
+        options.access.is_own = |ip| ["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str());
+    })?;
+    let services = [
+        world.network.listen("1.1.1.1:9000")?,
+        world.network.listen("[2a00::1]:9000")?,
+    ];
+    for host in [
+        "1.1.1.1",
+        "[::ffff:1.1.1.1]",
+        "[2a00::1]",
+        "[64:ff9b::101:101]",
+    ] {
+        let replies = ["9000", "9001"].map(|port| {
+            let client = world.client()?;
+            world.send(
+                &client,
+                format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            )?;
+            let connect = text(&client).replace(port, "");
+            let (reply, _) = world.outcome(get(&format!("{host}:{port}")))?;
+            let address = host.trim_matches(['[', ']']);
+            let socks = world.outcome(socks(address, port.parse()?))?;
+            let replies = [connect, reply, socks.0];
+            Ok(replies.map(|it| without_date(&it).replace(port, "")))
+        });
+        let [open, closed]: [Result<[String; 3]>; 2] = replies;
+        let (open, closed) = (open?, closed?);
+        assert_eq!(status(&open[0]), "403", "{host}");
+        assert_eq!(open, closed, "{host}");
+        assert!(services.iter().all(|it| it.accept().is_none()), "{host}");
     }
     Ok(())
 }
@@ -229,6 +267,40 @@ fn a_client_above_the_limits_gets_a_503() -> Result {
     // The first one is not disturbed.
     world.send(&first, get("www.example"))?;
     assert!(!world.is_untouched());
+    Ok(())
+}
+
+/// The first byte tells in which protocol. Only some wait for it, and not for long.
+#[test]
+fn a_client_above_the_limits_is_refused_in_its_protocol() -> Result {
+    type Set = fn(asynchat::Limits) -> asynchat::Limits;
+    let limits: [Set; 2] = [|it| it.connections(1), |it| it.per_address(1)];
+    for limit in limits {
+        let world = World::with(|options| options.limits = limit(options.limits))?;
+        let first = world.client()?;
+        world.settle()?;
+        for (input, wanted) in [
+            (socks("www.example", 80), &[5, 0xff][..]),
+            (vec![4, 1, 0, 80, 0, 0, 0, 1, 0], &[0, 91, 0, 0, 0, 0, 0, 0]),
+        ] {
+            let client = world.client()?;
+            world.send(&client, input)?;
+            assert_eq!(client.take_received(), wanted);
+            assert_eq!(client.ended(), Some(Ended::Finished));
+        }
+        let silent: Vec<_> = (0..100).map(|_| world.client()).collect::<Result<_>>()?;
+        world.settle()?;
+        let ended = || silent.iter().filter(|it| it.has_ended()).count();
+        assert!((36..=84).contains(&ended()), "{}", ended());
+        world.advance(3 * SECOND)?;
+        assert_eq!(ended(), 100);
+        assert!(silent.iter().all(|it| it.take_received().is_empty()));
+        assert!(!first.has_ended());
+        first.reset();
+        world.settle()?;
+        // Its place is free.
+        world.begin(get("www.example"))?;
+    }
     Ok(())
 }
 

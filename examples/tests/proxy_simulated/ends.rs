@@ -38,6 +38,89 @@ fn a_client_that_leaves_takes_its_connections_with_it() -> Result {
     Ok(())
 }
 
+/// The client may be gone, or wait for the response, as `nc -N` does.
+#[test]
+fn a_client_that_has_finished_sending_has_a_response_in_a_short_time_or_none() -> Result {
+    for method in ["GET", "PUT"] {
+        let request = get("www.example").replace("GET", method);
+        let request = match method {
+            "PUT" => request.replace("Host", "Content-Length: 2\r\nHost") + "ab\r\n",
+            _ => request,
+        };
+        let world = World::new()?;
+        let (client, server) = world.begin(&request)?;
+        client.finish();
+        world.advance(9 * SECOND)?;
+        assert!(!client.has_ended() && !server.has_ended(), "{method}");
+        world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")?;
+        world.advance(9 * SECOND)?;
+        world.send(&server, "bc")?;
+        let response = text(&client);
+        assert!(response.contains("\r\nConnection: close\r\n"));
+        assert!(response.ends_with("\r\n\r\nabc"), "{response}");
+        assert_eq!(client.ended(), Some(Ended::Finished), "{method}");
+
+        let (client, server) = world.begin(&request)?;
+        client.finish();
+        world.advance(11 * SECOND)?;
+        assert!(server.has_ended(), "{method}");
+        assert_eq!(status(&text(&client)), "504");
+        world.advance(3 * SECOND)?; // The connection lingers.
+        assert_eq!(world.network.sockets(), 1, "the listener");
+    }
+    // What the client is slow to read has the time that it has always.
+    let world = World::new()?;
+    let (client, server) = world.begin(get("www.example"))?;
+    client.stop_reading();
+    server.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+    server.send(vec![b'x'; 1_000_000]);
+    world.settle()?;
+    client.finish();
+    let mut received = 0;
+    for _ in 0..5 {
+        world.advance(30 * SECOND)?;
+        client.start_reading(250_000);
+        world.settle()?;
+        received += client.take_received().len();
+    }
+    assert!(received > 1_000_000, "{received}");
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    Ok(())
+}
+
+/// What follows a request is looked at behind its response.
+#[test]
+fn a_request_that_is_refused_waits_for_the_response_to_the_one_before() -> Result {
+    let long = format!("GET http://a/ HTTP/1.1\r\nX: {}", "x".repeat(40_000));
+    for (second, refusal) in [
+        ("GET http://www.example/ HTTP/1.1\nHost: a\n\n", "400"),
+        (&long, "431"),
+        ("\r\nTRACE http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "501"),
+    ] {
+        every_cut(&get("www.example"), second, |first, rest| {
+            let world = World::new()?;
+            let (client, server) = world.begin(first)?;
+            world.send(&client, rest)?;
+            assert_eq!(text(&client), "");
+            world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")?;
+            let replies = text(&client);
+            assert_eq!(status(&replies), "200");
+            let (_, next) = replies.split_once("abc").ok_or("the body")?;
+            assert_eq!(status(next), refusal, "{second:.40}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// The first request, with some of the second one, and the rest.
+fn every_cut(first: &str, second: &str, mut check: impl FnMut(String, &str) -> Result) -> Result {
+    for cut in (0..second.len().min(60)).chain([second.len()]) {
+        check(first.to_owned() + &second[..cut], &second[cut..])?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_shutdown_lets_requests_and_tunnels_finish_within_its_grace() -> Result {
     let world = World::new()?;

@@ -76,6 +76,8 @@ impl World {
         for network in SERVERS {
             options.access.allow.push(network.parse()?);
         }
+        // This world has its own hosts.
+        options.access.is_own = |_| false;
         set(&mut options);
         let scene = Scene::new(network, || Proxy::serve(LISTEN, options))?;
         Ok(World { scene, origin })

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::Database;
 use crate::store::change::{Change, Elements, PART, element_name};
 use crate::store::text::Text;
+use crate::store::watch::Watch;
 
 impl Database {
     /// The value of the key has changed.
@@ -112,8 +113,8 @@ impl Database {
 
     #[cold]
     fn notify(&mut self, key: &[u8]) {
-        if let Some((version, _)) = self.watched.get_mut(key) {
-            *version += 1;
+        for watch in self.watched.remove(key).into_iter().flatten() {
+            watch.break_it();
         }
     }
 
@@ -137,31 +138,47 @@ impl Database {
         Some(key)
     }
 
-    /// Watches a key. Returns how often it has changed so far.
-    pub fn watch(&mut self, key: &[u8]) -> u64 {
-        self.expire(key);
-        let (version, watchers) = self.watched.entry(key.into()).or_default();
-        *watchers += 1;
-        *version
+    /// How many keys are watched.
+    pub fn watched(&self) -> usize {
+        self.watched.len()
     }
 
-    /// Ends a watch. Returns how often the key has changed so far.
-    pub fn unwatch(&mut self, key: &[u8]) -> u64 {
-        let Some((version, watchers)) = self.watched.get_mut(key) else {
-            return 0;
+    /// Watches a key. A change of it breaks the watch.
+    pub fn watch(&mut self, key: &[u8], watch: &Watch) {
+        self.expire(key);
+        match self.watched.get_mut(key) {
+            Some(watches) => watches.push(watch.clone()),
+            // Most keys are watched once.
+            None => drop(self.watched.insert(key.into(), vec![watch.clone()])),
+        }
+    }
+
+    /// Ends the watch of a key. If it is broken, it may have ended already.
+    pub fn unwatch(&mut self, key: &[u8], watch: &Watch) {
+        let Some(watches) = self.watched.get_mut(key) else {
+            return;
         };
-        let version = *version;
-        *watchers -= 1;
-        if *watchers == 0 {
+        if let Some(at) = watches.iter().position(|it| it == watch) {
+            watches.swap_remove(at);
+        }
+        if watches.is_empty() {
             self.watched.remove(key);
         }
-        version
     }
 
-    /// How often a watched key has changed so far.
-    pub fn version(&mut self, key: &[u8]) -> u64 {
-        self.expire(key);
-        self.watched.get(key).map_or(0, |(version, _)| *version)
+    /// Whether a key of this watch has changed. A key whose time is over has changed, too, although it is still there.
+    pub fn is_broken(&self, watch: &Watch) -> bool {
+        if watch.is_broken() || self.watched.is_empty() {
+            return watch.is_broken();
+        }
+        let mut due = self
+            .expiries
+            .iter()
+            .take_while(|(when, _)| *when <= self.now);
+        due.any(|(_, key)| {
+            let watches = self.watched.get(key);
+            watches.is_some_and(|watches| watches.contains(watch))
+        })
     }
 
     /// How many changes there were of any key. `None` while a key is there whose time is over.
@@ -192,19 +209,28 @@ mod tests {
     use crate::store::database::{Awaited, WrongType};
     use crate::store::text::Text;
     use crate::store::value::Value;
+    use crate::store::watch::Watch;
 
     #[test]
-    fn a_watched_key_counts_its_changes() {
+    fn a_change_of_a_watched_key_breaks_all_its_watches() {
         let mut database = database();
-        let version = database.watch(b"a");
-        database.set(b"b", Value::Int(1), 0);
-        assert_eq!(database.version(b"a"), version);
+        let [first, second, late, other] = [(); 4].map(|()| Watch::default());
+        database.watch(b"a", &first);
+        database.watch(b"a", &second);
+        database.watch(b"b", &other);
+        database.set(b"c", Value::Int(1), 0);
+        assert!(!database.is_broken(&first));
+        database.unwatch(b"a", &second);
         database.set(b"a", Value::Int(1), 1_500);
-        let set = database.version(b"a");
-        assert_ne!(set, version);
+        database.watch(b"a", &late);
+        assert!(database.is_broken(&first));
+        database.unwatch(b"a", &first);
+        assert!(!database.is_broken(&second) && !database.is_broken(&late));
         database.now = 1_500;
-        assert_ne!(database.version(b"a"), set, "it has expired");
-        database.unwatch(b"a");
+        assert!(database.is_broken(&late), "it has expired");
+        assert!(!database.is_broken(&other));
+        database.unwatch(b"a", &late);
+        database.unwatch(b"b", &other);
         assert!(database.watched.is_empty());
     }
 
@@ -246,12 +272,13 @@ mod tests {
         let mut database = database();
         let _ = database.members_or_new(b"s");
         database.changes.replace(HashMap::new());
-        let (version, count) = (database.watch(b"s"), database.change_count);
+        let (watch, count) = (Watch::default(), database.change_count);
+        database.watch(b"s", &watch);
         let names = [&b"x"[..], b"y", b"z"];
         database.touch_elements(b"s", [].into_iter());
-        assert_eq!(database.version(b"s"), version, "nothing has changed");
+        assert!(!database.is_broken(&watch), "nothing has changed");
         database.touch_elements(b"s", names.iter().map(|name| (*name).into()));
-        assert_ne!(database.version(b"s"), version);
+        assert!(database.is_broken(&watch));
         assert_eq!(database.change_count, count + 3);
         let changes = database.changes.take().unwrap();
         let Some(Change::Elements(elements)) = changes.get(&b"s"[..]) else {

@@ -16,6 +16,7 @@ use super::sorted_set::SortedSet;
 use super::table::{Keyed, Table};
 use super::text::Text;
 use super::value::{Set, Value};
+use super::watch::Watch;
 
 /// The key has a value of another type.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ pub struct Database {
     expiries: BTreeSet<(i64, Text)>,
     /// How many changes there were.
     version: u64,
-    /// How often each watched key has changed, and how many sessions watch it.
-    watched: HashMap<Text, (u64, usize)>,
+    /// Who watches each key, until it changes.
+    watched: HashMap<Text, Vec<Watch>>,
     /// What has changed since the last commit. `None` without a disk.
     pub changes: Option<HashMap<Text, Change>>,
     /// How many changes there were since the last commit, some of them of the same key or element.
@@ -432,11 +433,12 @@ mod tests {
     fn an_expiry_that_is_not_there_is_removed_without_a_change() {
         let mut database = database();
         database.set(b"a", Value::Int(1), 0);
-        let version = database.watch(b"a");
+        let watch = Watch::default();
+        database.watch(b"a", &watch);
         assert!(database.set_expiry(b"a", 0));
-        assert_eq!(database.version(b"a"), version);
+        assert!(!database.is_broken(&watch));
         assert!(database.set_expiry(b"a", 1_700));
-        assert_ne!(database.version(b"a"), version);
+        assert!(database.is_broken(&watch));
     }
 
     #[test]

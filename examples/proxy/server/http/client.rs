@@ -1,32 +1,31 @@
 //! The session of a client that speaks HTTP: it receives requests, one at a time.
 
+mod dialing;
 mod login;
 mod replies;
 mod upload;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::bytes::Bytes;
 use asynchat::{
-    Addr, AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result,
-    TimerId,
+    AsyncChat, AtShutdown, Chat, Close, Eof, More, Overflow, Producer, RecordLimit, Result, TimerId,
 };
 
 use self::login::Sender;
 use self::replies::Event;
-use super::exchange::{Exchange, SERVER_HIGH_WATER, Sent, Slot};
+use super::exchange::{Exchange, Sent, Slot};
 use super::request::{Absolute, is_idempotent, max_forwards};
-use super::upstream::Upstream;
 use crate::http1::{self, Body, Framing, Rejected, Request, Version};
 use crate::server::Proxy;
-use crate::server::dial::{Destination, LookUp, LooksUp, connect, look_up};
+use crate::server::dial::{Destination, LookUp, look_up};
 use crate::server::failure::Failure;
-use crate::server::tunnel::{Opens, log_end, open, was_half_closed};
+use crate::server::places::Place;
+use crate::server::tunnel::{log_end, was_half_closed};
 use crate::server::under_way::Begun;
 
 /// The session. The next request is not read before the response is complete, so pipelined requests are served in
@@ -36,8 +35,9 @@ pub struct Client {
     proxy: Rc<Proxy>,
     /// Bounds the time for a head, for silence between two requests, for a look-up, and for each part of a body.
     timer: TimerId,
-    /// The part of a head that has arrived.
+    /// The part of a head that has arrived. It is the next one if a request is being forwarded.
     head: Vec<u8>,
+    next: Next,
     /// The user of the latest request, set once its password was right. A claimed name may be a password that was typed into
     /// the wrong field, so it is logged at debug level only.
     user: Option<String>,
@@ -48,6 +48,7 @@ pub struct Client {
     is_last: bool,
     /// The connection to the server of the latest request, for more requests to it.
     server: Option<Link>,
+    _place: Place,
 }
 
 enum State {
@@ -58,6 +59,14 @@ enum State {
     Forward(Forwarding),
     /// The connection closes after a reply.
     Ended,
+}
+
+/// The next request, while one is being forwarded.
+enum Next {
+    Incomplete,
+    /// Its head is complete.
+    Complete,
+    Rejected(Rejected),
 }
 
 /// A tunnel, or the way to one.
@@ -105,18 +114,26 @@ struct Link {
 
 impl Client {
     /// `received` is the beginning of the first head. `timer` bounds the time for it.
-    pub fn new(chat: Chat, proxy: Rc<Proxy>, timer: TimerId, received: &[u8]) -> Client {
+    pub fn new(
+        chat: Chat,
+        proxy: Rc<Proxy>,
+        timer: TimerId,
+        received: &[u8],
+        place: Place,
+    ) -> Client {
         chat.set_terminator(proxy.head.clone());
         Client {
             chat,
             proxy,
             timer,
             head: received.to_vec(),
+            next: Next::Incomplete,
             user: None,
             state: State::Head,
             own_replies: 0,
             is_last: false,
             server: None,
+            _place: place,
         }
     }
 
@@ -197,6 +214,8 @@ impl Client {
             ),
             request_complete: Cell::new(!has_body),
             is_paused: Cell::new(false),
+            server_is_paused: Cell::new(false),
+            silence: Cell::new(self.proxy.options.idle),
             status: Cell::new(0),
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
@@ -216,7 +235,10 @@ impl Client {
             may_repeat: false,
             _under_way: self.proxy.options.under_way.begin(),
         });
-        self.chat.pause_reading();
+        if has_body {
+            // Until there is a connection to the server.
+            self.chat.pause_reading();
+        }
         self.set_body_terminator();
         self.find_server(is_idempotent(request.method) && !has_body);
     }
@@ -248,12 +270,24 @@ impl Client {
             let exchange = &forwarding.exchange;
             exchange.bytes_before.set(link.chat.stats().bytes_in);
             link.slot.replace(Some(Rc::clone(exchange)));
+            exchange.limit_silence(&link.chat);
             link.chat.push(forwarding.head.clone());
             if !exchange.request_complete.get() {
                 self.receive_body();
             }
         }
         self.server = Some(link);
+    }
+
+    /// Whether a request is being forwarded, and was received to its end.
+    fn is_waiting(&self) -> bool {
+        matches!(&self.state, State::Forward(it) if it.exchange.request_complete.get())
+    }
+
+    /// The next request waits. Nothing more is read before the response is complete.
+    fn set_next(&mut self, next: Next) {
+        self.next = next;
+        self.chat.pause_reading();
     }
 
     /// A call of a server's session may be about an earlier exchange.
@@ -308,31 +342,49 @@ impl Client {
             return self.chat.close_when_done();
         }
         self.state = State::Head;
-        self.chat.set_terminator(self.proxy.head.clone());
         self.set_timer(self.proxy.options.idle);
         self.chat.resume_reading();
+        match mem::replace(&mut self.next, Next::Incomplete) {
+            Next::Incomplete => {}
+            Next::Complete => {
+                let head = mem::take(&mut self.head);
+                self.found_head(&head);
+            }
+            Next::Rejected(rejected) => self.refuse(rejected),
+        }
     }
 }
 
 impl AsyncChat for Client {
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
-        match self.state {
-            State::Head => {
-                if self.head.is_empty() {
-                    self.set_timer(self.proxy.options.idle);
-                }
-                let start = self.head.len();
-                self.head.extend_from_slice(piece);
-                if http1::has_bare_lf(&self.head, start) {
-                    self.refuse(Rejected::bad("a line ends with CR LF"));
-                }
+        let is_waiting = self.is_waiting();
+        if !is_waiting && !matches!(self.state, State::Head) {
+            self.forward_piece(piece);
+            return Ok(());
+        }
+        if self.head.is_empty() && !is_waiting {
+            self.set_timer(self.proxy.options.idle);
+        }
+        let start = self.head.len();
+        self.head.extend_from_slice(piece);
+        if http1::has_bare_lf(&self.head, start) {
+            let rejected = Rejected::bad("a line ends with CR LF");
+            match is_waiting {
+                true => self.set_next(Next::Rejected(rejected)),
+                false => self.refuse(rejected),
             }
-            _ => self.forward_piece(piece),
         }
         Ok(())
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
+        if self.is_waiting() {
+            match http1::is_empty_line(&self.head) {
+                true => self.head.clear(),
+                false => self.set_next(Next::Complete),
+            }
+            return Ok(());
+        }
         match &mut self.state {
             State::Head => {
                 let head = mem::take(&mut self.head);
@@ -348,26 +400,39 @@ impl AsyncChat for Client {
     }
 
     fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
-        match self.state {
-            State::Head => {
-                let has_line = memchr::memchr(b'\n', &self.head).is_some();
-                let (status, why) = match has_line {
-                    true => (431, "the head of the request is too long"),
-                    false => (414, "the target is too long"),
-                };
-                self.refuse(Rejected { status, why });
-            }
-            _ => self.refuse_body(Rejected::bad("a line of the chunked body is too long")),
+        let is_waiting = self.is_waiting();
+        if !is_waiting && !matches!(self.state, State::Head) {
+            self.refuse_body(Rejected::bad("a line of the chunked body is too long"));
+            return Ok(Overflow::CloseWhenDone);
         }
+        let has_line = memchr::memchr(b'\n', &self.head).is_some();
+        let (status, why) = match has_line {
+            true => (431, "the head of the request is too long"),
+            false => (414, "the target is too long"),
+        };
+        let rejected = Rejected { status, why };
+        if is_waiting {
+            self.set_next(Next::Rejected(rejected));
+            return Ok(Overflow::Discard);
+        }
+        self.refuse(rejected);
         Ok(Overflow::CloseWhenDone)
     }
 
-    /// The request will not be completed. A response in progress must not look complete.
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        if let State::Forward(_) = self.state {
+        let State::Forward(forwarding) = &self.state else {
+            return Ok(Eof::CloseWhenDone);
+        };
+        if !self.is_waiting() {
+            // The request will not be completed. A response in progress must not look complete.
             self.chat.abort();
+            return Ok(Eof::CloseWhenDone);
         }
-        Ok(Eof::CloseWhenDone)
+        forwarding.exchange.client_has_finished(&self.proxy);
+        if let Some(link) = &self.server {
+            forwarding.exchange.limit_silence(&link.chat);
+        }
+        Ok(Eof::StayOpen)
     }
 
     /// Of a tunnel.
@@ -458,49 +523,5 @@ struct Cut;
 impl Producer for Cut {
     fn more(&mut self, _: usize) -> io::Result<More> {
         Err(io::Error::other("the response of the server is incomplete"))
-    }
-}
-
-impl LooksUp for Client {
-    fn looked_up(&mut self, outcome: Result<Vec<SocketAddr>, Failure>) -> Result {
-        self.chat.cancel(self.timer);
-        match &mut self.state {
-            State::Tunnel(tunnel) => {
-                match outcome.and_then(|addrs| open::<Client>(&self.proxy, &self.chat, addrs)) {
-                    Ok(far) => tunnel.dialing = Dialing::Connecting(far),
-                    Err(why) => self.fail(why),
-                }
-            }
-            State::Forward(forwarding) => {
-                forwarding.look_up = None;
-                let slot: Slot = Rc::new(RefCell::new(None));
-                let limits = self.proxy.options.limits.high_water(SERVER_HIGH_WATER);
-                let of_server = (Rc::clone(&self.proxy), Rc::clone(&slot));
-                let chat = outcome.and_then(|addrs| {
-                    let (proxy, slot) = of_server;
-                    connect(&self.proxy, addrs, limits, |chat| {
-                        Upstream::new(chat, proxy, slot)
-                    })
-                });
-                let to = forwarding.to.clone();
-                match chat {
-                    Ok(chat) => self.send_to(Link { to, chat, slot }),
-                    Err(why) => self.fail(why),
-                }
-            }
-            State::Head | State::LoggingIn | State::Ended => {}
-        }
-        Ok(())
-    }
-}
-
-impl Opens for Client {
-    fn opened(_: Option<Addr>) -> Vec<u8> {
-        b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec()
-    }
-
-    fn failed(&mut self, why: Failure) -> Result {
-        self.fail(why);
-        Ok(())
     }
 }

@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use asynchat::Chat;
 
 use crate::http1::Version;
+use crate::server::Proxy;
 
 /// While more than this is queued for one of the two connections, the other one is not read. A piece of a body has at
 /// most 64 KiB, so twice as much is queued at most, however slow a peer is.
@@ -26,11 +28,36 @@ pub struct Exchange {
     pub request_complete: Cell<bool>,
     /// Whether reading from the client is paused, because the server does not take what is queued.
     pub is_paused: Cell<bool>,
+    /// Whether reading from the server is paused, because the client does not take what is queued.
+    pub server_is_paused: Cell<bool>,
+    /// How long the server may be silent.
+    pub silence: Cell<Duration>,
     /// The status of the response, 0 before it is known.
     pub status: Cell<u16>,
     pub sent: Cell<Sent>,
     /// Bytes that the server's connection had received before.
     pub bytes_before: Cell<u64>,
+}
+
+/// How long the server may be silent when the client has finished sending: before its response, and in it. The client may
+/// have left, and then has no use for a response. nginx and Squid end the request at once
+/// (`proxy_ignore_client_abort off`, `half_closed_clients off`). Others wait for the response (`nc -N`), so HAProxy goes on,
+/// without `option abortonclose`, and has a shorter time for it, `timeout client-fin`. So has this proxy.
+const SILENCE_WITHOUT_CLIENT: Duration = Duration::from_secs(10);
+
+impl Exchange {
+    /// The client has finished sending, behind its request.
+    pub fn client_has_finished(&self, proxy: &Proxy) {
+        self.keep_alive.set(false);
+        let silence = proxy.options.idle.min(SILENCE_WITHOUT_CLIENT);
+        self.silence.set(silence);
+    }
+
+    /// Applies the time for silence to the connection to the server. It has none while it is not read.
+    pub fn limit_silence(&self, server: &Chat) {
+        let silence = self.silence.get();
+        server.set_idle_timeout((!self.server_is_paused.get()).then_some(silence));
+    }
 }
 
 /// What the client has got of the response.

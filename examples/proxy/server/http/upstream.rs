@@ -199,10 +199,12 @@ impl AsyncChat for Upstream {
         if client.queued() > MARK {
             // A slow client does not make the server's connection idle.
             self.chat.pause_reading();
-            self.chat.set_idle_timeout(None);
-            let (chat, idle) = (self.chat.clone(), self.proxy.options.idle);
+            exchange.server_is_paused.set(true);
+            exchange.limit_silence(&self.chat);
+            let (chat, paused) = (self.chat.clone(), Rc::clone(&exchange));
             client.push_hook(move || {
-                chat.set_idle_timeout(idle);
+                paused.server_is_paused.set(false);
+                paused.limit_silence(&chat);
                 chat.resume_reading();
             });
         }

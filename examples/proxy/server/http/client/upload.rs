@@ -18,8 +18,8 @@ impl Client {
         self.chat.resume_reading();
     }
 
-    /// Prepares for the next record of the body. If there is none, the request is complete, and the next one waits for
-    /// the response.
+    /// Prepares for the next record of the body. If there is none, the request is complete. The head of the next one is
+    /// read, so that the end of the client is noticed, and waits for the response.
     pub(super) fn set_body_terminator(&mut self) {
         let State::Forward(forwarding) = &self.state else {
             return;
@@ -27,7 +27,7 @@ impl Client {
         if let Some(terminator) = forwarding.body.terminator() {
             return self.chat.set_terminator(terminator);
         }
-        self.chat.pause_reading();
+        self.chat.set_terminator(self.proxy.head.clone());
         self.chat.cancel(self.timer);
         forwarding.exchange.request_complete.set(true);
         if let Some(link) = self.server.as_ref().filter(|_| forwarding.chunked) {

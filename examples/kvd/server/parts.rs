@@ -1,0 +1,61 @@
+//! Commands that take several turns. Other clients are served between their parts.
+
+use asynchat::Chat;
+
+use super::client::Client;
+use super::session::Session;
+use crate::commands::{Context, Mode};
+use crate::resp::reply::Reply;
+use crate::store::dropper;
+
+/// Executes a part of a command. Returns whether it was the last one.
+pub type Part = Box<dyn FnMut(&mut Context<'_>) -> bool>;
+
+/// Executes the parts of a command in the next turns. The client's next request waits for the last one.
+pub fn execute_later(client: &Client, chat: &Chat, part: Part) {
+    client.waits.store(true);
+    post(chat, part);
+}
+
+fn post(chat: &Chat, part: Part) {
+    // An error means that the client has left.
+    let _ = chat.post::<Session>(move |session| {
+        session.execute_part(part);
+        Ok(())
+    });
+}
+
+impl Session {
+    fn execute_part(&mut self, mut part: Part) {
+        let mut reply = Reply {
+            resp3: self.client.resp3.load(),
+            ..Reply::default()
+        };
+        let is_last = {
+            let data = &mut *self.server.shared.lock();
+            data.keyspace.set_time(self.server.now());
+            part(&mut Context {
+                server: &self.server,
+                client: &self.client,
+                chat: &self.chat,
+                data,
+                reply: &mut reply,
+                mode: Mode::Request,
+            })
+        };
+        dropper::join_freed_blocks();
+        if is_last {
+            self.client.waits.store(false);
+        }
+        self.send(&mut reply);
+        match is_last {
+            true if !self.client.has_to_wait() => self.resume(),
+            true => {}
+            false if self.has_much_output() => {
+                let chat = self.chat.clone();
+                self.chat.push_hook(move || post(&chat, part));
+            }
+            false => post(&self.chat, part),
+        }
+    }
+}
