@@ -275,7 +275,7 @@ mod tests {
             assert_eq!(set.is_small(), is_small);
             let len = count + usize::from(more.is_some());
             let parts = (0..).map_while(|index| set.ranked.block(index));
-            assert_eq!(parts.map(|it| it.len()).sum::<usize>(), len);
+            assert_eq!(parts.map(<[_]>::len).sum::<usize>(), len);
             let (mut seen, mut cursor) = (0, 0);
             loop {
                 cursor = set.scan(cursor, (10, usize::MAX), |_| seen += 1);
