@@ -67,7 +67,7 @@ impl Capacity {
 }
 
 /// How many connections an address may have, of those of a listener. `asked`: with --max-per-address. Otherwise no address can
-/// take more than half, except the only one.
+/// take more than half, unless there is only one connection.
 pub fn per_address(asked: Option<usize>, connections: usize) -> usize {
     asked.unwrap_or_else(|| {
         let tenth = (connections / 10).clamp(LEAST_OF_ADDRESS, MOST_OF_ADDRESS);
