@@ -493,9 +493,10 @@ def descriptors(site):
 def few_descriptors(site):
     """There are fewer connections than --max-connections, as the log says, and each of them can be used."""
     def limit():
-        resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (228, 228))
 
-    with site.served("--max-connections", "50", preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
+    limits = ("--max-connections", "50", "--max-per-address", "50")
+    with site.served(*limits, preexec_fn=limit) as (port, _), contextlib.ExitStack() as stack:
         def ask(client):
             client.request("GET", "/a.txt")
             reply = client.getresponse()
@@ -517,7 +518,7 @@ def few_descriptors(site):
         end = time.monotonic() + DEADLINE
         while ask(client) == 503:
             assert time.monotonic() < end, "the descriptors of closed connections are not used"
-    lowered = "the limit on descriptors is too low for --max-connections, which is lowered wanted=50 possible=27 descriptors=100"
+    lowered = "the limit on descriptors is too low for --max-connections, which is lowered wanted=50 possible=27 descriptors=228"
     assert lowered in site.log, site.log
     return True
 

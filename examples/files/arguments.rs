@@ -29,7 +29,7 @@ pub struct Arguments {
     pub folder: Option<PathBuf>,
 
     /// The address to listen on, for HTTP; port 0 chooses a free port. Default: 127.0.0.1:8080, and FTP on 127.0.0.1:2121
-    /// beside it. With this option FTP needs --ftp-listen.
+    /// beside it. With this option, --tls-listen or --proxy-protocol, FTP needs --ftp-listen.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
 
@@ -105,9 +105,10 @@ pub struct Arguments {
     pub max_connections: Option<usize>,
 
     /// How many connections one address may have, of each of these. Behind a proxy, all connections have the address of
-    /// the proxy, unless --proxy-protocol is given.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = count(), help_heading = "Limits")]
-    pub max_per_address: usize,
+    /// the proxy, unless --proxy-protocol is given. Default: a tenth of --max-connections, at most 1000, and at least 16 or
+    /// half of them.
+    #[arg(long, value_name = "N", value_parser = count(), help_heading = "Limits")]
+    pub max_per_address: Option<usize>,
 
     /// How long a connection may be idle between two requests: at least twice --receive-time. Default:
     /// 75, or that.
@@ -147,10 +148,14 @@ impl Arguments {
         self.listen.as_deref().unwrap_or("127.0.0.1:8080")
     }
 
-    /// Where FTP is. Who names an address of HTTP wants no other port to be open.
+    /// Where FTP is. Who names an address of HTTP wants no other port to be open, and neither does who has a proxy before it.
     pub fn ftp_listen(&self) -> Option<&str> {
         let ftp = &self.ftp;
-        let is_default = self.listen.is_none() && ftp.ftps_listen.is_none() && !ftp.no_ftp;
+        let is_default = self.listen.is_none()
+            && self.tls_listen.is_none()
+            && self.proxy_protocol.is_empty()
+            && ftp.ftps_listen.is_none()
+            && !ftp.no_ftp;
         let default = is_default.then_some("127.0.0.1:2121");
         ftp.ftp_listen.as_deref().or(default)
     }
@@ -274,6 +279,9 @@ mod tests {
         assert_eq!(ftp("--ftp-listen a:21"), Ok(Some("a:21".to_owned())));
         assert_eq!(ftp("--listen a:80"), Ok(None));
         assert_eq!(ftp("--no-ftp"), Ok(None));
+        let with_tls = "--tls-listen a:443 --tls-cert c --tls-key k";
+        assert_eq!(ftp(with_tls), Ok(None));
+        assert_eq!(ftp("--proxy-protocol ::1"), Ok(None));
         let both = "--listen a:80 --ftp-listen a:21";
         assert_eq!(ftp(both), Ok(Some("a:21".to_owned())));
         for wrong in [

@@ -2,12 +2,20 @@
 
 use tracing::{info, warn};
 
-/// The descriptors that are for neither: of the standard streams, the poller, the listeners, the logs and the shared folder,
-/// of the folders on the way to a file, and of large files that wait to be closed on a thread.
-const RESERVED: u64 = 64;
+/// The descriptors that are for neither. 64 are for the standard streams, the poller, the listeners, the logs and the shared
+/// folder, for the folders on the way to a file, and for large files that wait to be closed on a thread. 64 are for the
+/// sockets of refused clients: the loop has no more of them at a time. 64 are for the sockets of connections that have ended,
+/// whose last output is on its way. There can be more of these, which then take the descriptors of files. When a connection
+/// cannot be accepted, the loop closes them.
+const RESERVED: u64 = 3 * 64;
 
 /// The connections of each listener, if nobody has said how many.
 const CONNECTIONS: usize = 10_000;
+
+/// The connections of an address, if nobody has said how many: a tenth of all, at most and at least so many. Browsers and
+/// programs for downloads have up to 16.
+const MOST_OF_ADDRESS: usize = 1000;
+const LEAST_OF_ADDRESS: usize = 16;
 
 /// The most descriptors of an open file: an upload also has its folder open.
 const OF_A_FILE: u64 = 2;
@@ -58,6 +66,15 @@ impl Capacity {
     }
 }
 
+/// How many connections an address may have, of those of a listener. `asked`: with --max-per-address. Otherwise no address can
+/// take more than half, unless there is only one connection.
+pub fn per_address(asked: Option<usize>, connections: usize) -> usize {
+    asked.unwrap_or_else(|| {
+        let tenth = (connections / 10).clamp(LEAST_OF_ADDRESS, MOST_OF_ADDRESS);
+        tenth.min(connections / 2).max(1)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,10 +83,10 @@ mod tests {
     fn the_limit_on_descriptors_lowers_the_number_of_connections() {
         for (asked, sockets, descriptors, connections, files) in [
             (None, 3, None, 10_000, usize::MAX),
-            (None, 3, Some(1 << 20), 10_000, 509_256),
-            (None, 1, Some(1024), 720, 120),
-            (Some(5000), 6, Some(1024), 120, 120),
-            (Some(100), 1, Some(1024), 100, 430),
+            (None, 3, Some(1 << 20), 10_000, 509_192),
+            (None, 1, Some(1024), 624, 104),
+            (Some(5000), 6, Some(1024), 104, 104),
+            (Some(100), 1, Some(1024), 100, 366),
             (None, 3, Some(20), 1, 1),
         ] {
             let expected = Capacity { connections, files };
@@ -79,6 +96,21 @@ mod tests {
                 let most = (connections * sockets) as u64 + files as u64 * OF_A_FILE;
                 assert!(most + RESERVED <= descriptors, "{descriptors}");
             }
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_tenth_of_few_connections_unless_somebody_has_said_how_many() {
+        for (asked, connections, of_address) in [
+            (None, 100_000, 1000),
+            (None, 10_000, 1000),
+            (None, 624, 62),
+            (None, 104, 16),
+            (None, 20, 10),
+            (None, 1, 1),
+            (Some(1000), 624, 1000),
+        ] {
+            assert_eq!(per_address(asked, connections), of_address);
         }
     }
 }

@@ -62,8 +62,8 @@
 //!
 //! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
 //!
-//! It also speaks FTP, on 127.0.0.1:2121 or where `--ftp-listen` says. With `--listen`, only what is named is open; `--no-ftp`
-//! leaves FTP out. If there is a certificate, clients can use AUTH TLS. Users then have to, and PROT P for their data
+//! It also speaks FTP, on 127.0.0.1:2121 or where `--ftp-listen` says. With `--listen`, `--tls-listen` or `--proxy-protocol`
+//! it speaks FTP only where an option says; `--no-ftp` leaves FTP out. If there is a certificate, clients can use AUTH TLS. Users then have to, and PROT P for their data
 //! connections. With `--ftps-require-reuse` these have to resume the TLS session of their control connection. With
 //! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
 //!
@@ -198,7 +198,11 @@ fn run(arguments: &Arguments) -> Result {
     let open_files = Shares::new(capacity.files);
     let tree = open_tree(arguments)?;
     let mut ftp = ftp_options(arguments, &logins)?;
-    ftp.limits = ftp.limits.connections(capacity.connections);
+    let per_address = capacity::per_address(arguments.max_per_address, capacity.connections);
+    ftp.limits = ftp
+        .limits
+        .connections(capacity.connections)
+        .per_address(per_address);
     ftp.open_files = open_files.clone();
     let ftp_has_tls = ftp.tls.is_some();
     let access_log = match &arguments.access_log {
@@ -225,7 +229,7 @@ fn run(arguments: &Arguments) -> Result {
             limits: defaults
                 .limits
                 .connections(capacity.connections)
-                .per_address(arguments.max_per_address),
+                .per_address(per_address),
             open_files,
             proxies: arguments.proxy_protocol.clone(),
             deadlines: defaults
@@ -255,10 +259,15 @@ fn run(arguments: &Arguments) -> Result {
     if arguments.has_ftp() {
         let service = ftp::Service::new(open_tree(arguments)?, ftp);
         if let Some(address) = arguments.ftp_listen() {
-            let listener = service.serve(address);
-            let listener = listener
-                .map_err(|e| e.context(format_args!("--ftp-listen {address} (or --no-ftp)")))?;
-            over_ftp = listener.local_addr();
+            match service.serve(address) {
+                Ok(listener) => over_ftp = listener.local_addr(),
+                Err(error) if !arguments.ftp.is_wanted() => {
+                    warn!(%error, "there is no FTP: another --ftp-listen may help, or --no-ftp");
+                }
+                Err(error) => {
+                    return Err(error.context(format_args!("--ftp-listen {address}")).into());
+                }
+            }
         }
         if let Some(address) = &arguments.ftp.ftps_listen {
             let listener = service.serve_tls(address.as_str());
@@ -333,7 +342,6 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
         address: arguments.ftp.ftp_address,
-        limits: defaults.limits.per_address(arguments.max_per_address),
         idle: Duration::from_secs(arguments.ftp.ftp_idle),
         data_deadlines: defaults.data_deadlines.drain(drain).input(input),
         grace: Duration::from_secs(arguments.grace),

@@ -9,8 +9,9 @@ use clap::Args;
 #[command(next_help_heading = "FTP")]
 pub struct FtpArguments {
     /// Also listen on this address, for FTP. With a certificate clients can use AUTH TLS. Users
-    /// have to, and PROT P for data connections. Default: 127.0.0.1:2121, without --listen and
-    /// --ftps-listen.
+    /// have to, and PROT P for data connections. Default: 127.0.0.1:2121, without --listen,
+    /// --tls-listen, --proxy-protocol and --ftps-listen. If this port is taken, the log says so, and
+    /// there is no FTP.
     #[arg(long, value_name = "HOST:PORT")]
     pub ftp_listen: Option<String>,
 
@@ -48,6 +49,11 @@ pub struct FtpArguments {
 }
 
 impl FtpArguments {
+    /// Whether somebody asks for FTP. Otherwise it is beside HTTP, if its port is free.
+    pub fn is_wanted(&self) -> bool {
+        self.has_addresses() || self.has_options()
+    }
+
     pub fn has_addresses(&self) -> bool {
         self.ftp_listen.is_some() || self.ftps_listen.is_some()
     }

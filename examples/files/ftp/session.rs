@@ -305,7 +305,7 @@ impl Session {
             };
             let Repeated { command, count, .. } = next;
             if next.is_aborted {
-                self.refuse_transfer();
+                self.refuse_transfer(&command);
                 continue;
             }
             self.run(&command);

@@ -12,6 +12,7 @@ use super::listing::Format;
 use super::route::Way;
 use super::session::Session;
 use super::upload::Upload;
+use super::waiting::transfer_name;
 use super::{Refusal, failed};
 use crate::access_log;
 use crate::failure::Logged;
@@ -213,7 +214,7 @@ impl Session {
     fn open_file(&self) -> Result<Share, Refusal> {
         let client = Client::new(self.connection.peer.as_ref());
         let share = self.service.options.open_files.take(client);
-        share.ok_or("450 too many files are open for your address, try again later")
+        share.ok_or("450 no more files may be open for your address now, try again later")
     }
 
     /// Counts and logs a transfer at its end.
@@ -406,9 +407,18 @@ impl Session {
         }
     }
 
-    /// Replies to a command whose transfer was aborted before it began.
-    pub fn refuse_transfer(&mut self) {
+    /// Replies to a command whose transfer was aborted before it began. It is counted and logged as one that has begun.
+    pub fn refuse_transfer(&mut self, command: &Command) {
         self.restart = 0;
+        if self.login.is_complete()
+            && let Some(name) = transfer_name(command)
+        {
+            let path = match name {
+                "LIST" | "NLST" | "MLSD" => without_options(&command.argument),
+                _ => &command.argument,
+            };
+            self.record(name, path).finish(code(ABORTED), 0);
+        }
         self.reply(ABORTED);
     }
 

@@ -156,7 +156,10 @@ impl Upload {
 
     fn give_name(&self, upload: tree::Upload) -> Result<(), Refusal> {
         // Another client of APPE may have created the file. What it has sent must not be lost.
-        if self.appends && self.old_file().is_some() {
+        let old = self
+            .old_file()
+            .map_err(|error| failed(&self.names, &error))?;
+        if self.appends && old.is_some() {
             return Err("451 the file was created meanwhile");
         }
         let named = upload.finish();
@@ -166,10 +169,13 @@ impl Upload {
     }
 
     /// The file that has the name before the upload is complete.
-    fn old_file(&self) -> Option<Metadata> {
+    fn old_file(&self) -> io::Result<Option<Metadata>> {
         match self.service.tree.find(&self.names) {
-            Ok(Found::File(_, found)) => Some(found),
-            _ => None,
+            Ok(Found::File(_, found)) => Ok(Some(found)),
+            Ok(Found::Folder(_)) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            // There may be one, for example if no descriptor is left.
+            Err(error) => Err(error),
         }
     }
 }
@@ -177,8 +183,14 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         let is_cut = matches!(self.target, Target::New(_)) && !self.appends && self.has_begun;
-        if is_cut && let Some(old) = self.old_file() {
-            self.service.cut_uploads.add(self.names.clone(), &old);
+        if !is_cut {
+            return;
+        }
+        match self.old_file() {
+            Ok(Some(old)) => self.service.cut_uploads.add(self.names.clone(), &old),
+            Ok(None) => {}
+            // It is logged.
+            Err(error) => _ = failed(&self.names, &error),
         }
     }
 }

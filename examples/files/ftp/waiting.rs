@@ -55,7 +55,8 @@ impl Waiting {
 
     /// ABOR has come: the transfers that wait do not begin. Returns whether there are some.
     pub fn abort_transfers(&mut self) -> bool {
-        let transfers = self.0.iter_mut().filter(|it| is_transfer(&it.command));
+        let transfers = self.0.iter_mut();
+        let transfers = transfers.filter(|it| transfer_name(&it.command).is_some());
         let aborted = transfers.map(|it| it.is_aborted = true);
         aborted.count() > 0
     }
@@ -86,7 +87,8 @@ impl Waiting {
     }
 }
 
-fn is_transfer(command: &Command) -> bool {
+/// The name of a command that is one for a transfer.
+pub fn transfer_name(command: &Command) -> Option<&'static str> {
     let names = ["RETR", "STOR", "APPE", "LIST", "NLST", "MLSD"];
-    names.contains(&&*command.name)
+    names.into_iter().find(|name| *name == command.name)
 }

@@ -64,9 +64,10 @@ impl Reply {
         reply.field("Content-Type", "text/plain; charset=utf-8")
     }
 
-    /// To a client that has its share of the files that may be open.
+    /// To a client that has its share of the files that may be open, which is none if others have them all.
     pub fn too_many_files() -> Reply {
-        Reply::text(503, "too many files are open for your address").field("Retry-After", "10")
+        Reply::text(503, "no more files may be open for your address now")
+            .field("Retry-After", "10")
     }
 
     /// Whether a file or a folder is open while the reply is sent.

@@ -37,7 +37,7 @@ pub struct Session {
     /// The part of a head that has arrived, or a head whose password is being checked. It has no capacity between two
     /// requests.
     head: Vec<u8>,
-    /// When the head began.
+    /// When the head began, or the empty lines before it while there is nothing else.
     since: Instant,
     /// What is received after the head.
     body: Option<Box<Incoming>>,
@@ -90,8 +90,13 @@ impl Session {
             }
             self.since = asynchat::now();
         }
+        let had_begun = self.has_begun();
         let start = self.head.len();
         self.head.extend_from_slice(piece);
+        // A request has all of its time. Some clients send the empty line long before it.
+        if !had_begun && self.has_begun() {
+            self.since = asynchat::now();
+        }
         // Most heads are complete at once, and need no timer.
         if !self.head.ends_with(http1::HEAD_END) {
             self.set_timer(self.service.options.receive_time);
@@ -122,8 +127,8 @@ impl Session {
         self.recycle(head);
     }
 
-    /// After empty lines. The time of the request began with the first of them: otherwise a client that sends nothing else
-    /// would have its connection for ever.
+    /// After empty lines. Their time began with the first of them: otherwise a client that sends nothing else would have its
+    /// connection for ever.
     fn expect_request(&mut self) {
         self.head = EMPTY_LINE.to_vec();
         self.set_timer(self.service.options.receive_time);

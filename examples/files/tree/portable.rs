@@ -50,10 +50,11 @@ impl Root {
         fs::remove_file(self.checked(path)?)
     }
 
+    /// Two clients must not write in a file at the same time. Where this cannot be said to the system, they can.
     pub fn open_for_writing(&self, path: &Path) -> io::Result<File> {
         let path = self.checked(path)?;
         match path.metadata()? {
-            found if found.is_file() => File::options().write(true).open(path),
+            found if found.is_file() => portable_parts::for_one_writer().open(path),
             found if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
             _ => Err(ErrorKind::PermissionDenied.into()),
         }
@@ -203,5 +204,24 @@ impl Pending {
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         fs::remove_file(self.folder.join(name))
+    }
+}
+
+#[cfg(all(test, windows))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_writer() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        fs::write(folder.path().join("log"), "content")?;
+        let root = Root::open(folder.path(), false)?;
+        let first = root.open_for_writing(Path::new("log"))?;
+        let second = root.open_for_writing(Path::new("log"));
+        // ERROR_SHARING_VIOLATION
+        assert_eq!(second.unwrap_err().raw_os_error(), Some(32));
+        drop(first);
+        root.open_for_writing(Path::new("log"))?;
+        Ok(())
     }
 }

@@ -67,7 +67,7 @@ pub fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for writing. Until it is closed, others can read, rename and remove it.
-fn for_one_writer() -> OpenOptions {
+pub fn for_one_writer() -> OpenOptions {
     let mut options = File::options();
     options.write(true);
     #[cfg(windows)]

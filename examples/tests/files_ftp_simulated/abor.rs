@@ -1,9 +1,14 @@
 //! ABOR, and STAT, when a transfer waits for its turn.
 
+use std::path::Path;
+
 use asynchat::Result;
 use asynchat::sim::Ended;
 
-use crate::site::{CLIENT, Site, codes_of, extended};
+use crate::folder::now;
+use crate::ftp::Options;
+use crate::site::{CLIENT, Site, codes_of, extended, options};
+use crate::status::Status;
 
 /// It is for the last command (RFC 959 section 4.1.3), so a transfer that waits for its turn does not begin.
 #[test]
@@ -46,5 +51,27 @@ fn stat_during_a_transfer_that_has_waited_has_its_reply_at_once() -> Result {
     let data = site.connect(CLIENT, extended(&replies))?;
     assert_eq!(codes_of(&site.replies()?), "226 200");
     assert_eq!(data.received(), b"hello\nworld\n");
+    Ok(())
+}
+
+#[test]
+fn a_transfer_that_is_aborted_while_it_waits_is_counted() -> Result {
+    let status = Status::new(Path::new("/srv"), now);
+    let site = Site::ann_with(Options {
+        status: status.clone(),
+        ..options()
+    })?;
+    let _data = site.begin_large()?;
+    site.expect("NLST -l\r\nSTOR new\r\nABOR", "426 426 426 226")?;
+    let figures = status.json();
+    let counts =
+        "\"requests\":[[\"ftp\",\"NLST\",426,1],[\"ftp\",\"RETR\",426,1],[\"ftp\",\"STOR\",426,1]]";
+    assert!(figures.contains(counts), "{figures}");
+    // Whoever is not logged in any more has no transfer.
+    let _data = site.begin_large()?;
+    site.expect("USER ann\r\nSTOR new\r\nABOR", "426 331 426 226")?;
+    let counts = "[\"ftp\",\"RETR\",426,2],[\"ftp\",\"STOR\",426,1]]";
+    let figures = status.json();
+    assert!(figures.contains(counts), "{figures}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::users::Shares;
 #[test]
 fn an_address_has_its_share_of_the_open_files() -> Result {
     let site = Site::ann_with(Options {
-        open_files: Shares::new(3),
+        open_files: Shares::new(4),
         ..options()
     })?;
     let data = site.begin_large()?;

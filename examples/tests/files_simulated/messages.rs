@@ -386,11 +386,17 @@ fn empty_lines_do_not_prolong_the_time_of_a_request() -> Result {
         }
         let input = request("GET", "/a.txt", "", "");
         assert!(site.ask(&client, &input)?.starts_with("HTTP/1.1 200 "));
-        // And a request after them has the time that is left.
+        // And a request after them has its own time.
         client.send(lines);
-        site.advance(seconds(20))?;
+        site.advance(seconds(29))?;
+        client.send("GET /a.txt HTTP/1.1\r\n");
+        site.advance(seconds(29))?;
+        let reply = site.ask(&client, "Host: localhost\r\n\r\n")?;
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        client.send(lines);
+        site.advance(seconds(29))?;
         client.send("GET / HTTP/1.1\r\n");
-        site.advance(seconds(11))?;
+        site.advance(seconds(31))?;
         assert_eq!(statuses(&parse(&client.take_received())), [408]);
         // A client that leaves after them has sent no request.
         let client = site.client()?;
