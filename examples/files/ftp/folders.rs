@@ -8,11 +8,14 @@ use crate::failure::Failure;
 use crate::names::{Invalid, Names};
 use crate::tree::Found;
 
+/// On Windows that is so of each name with a `*`.
+pub const INVALID: Refusal = "550 no file can have this name";
+
 impl Session {
     /// A path from the current folder. An empty one is the folder itself.
     pub fn resolve(&self, path: &[u8]) -> Result<Names, Refusal> {
         self.names(path).map_err(|invalid| match invalid {
-            Invalid::Name => "550 no file can have this name",
+            Invalid::Name => INVALID,
             Invalid::TooDeep => "550 the path has more than 100 names",
         })
     }

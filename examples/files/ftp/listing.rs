@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use asynchat::{More, Producer};
 
 use super::describe::Facts;
+use super::folders::INVALID;
 use super::session::Session;
 use super::{Refusal, failed, refusal, time};
 use crate::failure::{Failure, Logged};
@@ -46,7 +47,8 @@ impl Session {
             // RFC 3659 section 2.2.2: a path is literal here, and no pattern. A program that synchronizes must not take a
             // folder like `[1]` that is missing for an empty one.
             (Err(why), Some(_)) if matches!(format, Format::Facts(_)) => {
-                return Err(match why == refusal(&Failure::Missing) {
+                let is_missing = [INVALID, refusal(&Failure::Missing)].contains(&why);
+                return Err(match is_missing {
                     true => {
                         "550 there is no such folder, and a pattern is not possible: use NLST or LIST"
                     }
