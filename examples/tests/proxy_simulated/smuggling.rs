@@ -241,3 +241,26 @@ fn an_ambiguous_response_is_not_forwarded() -> Result {
     assert!(text(&client).ends_with("\r\n\r\n3"));
     Ok(())
 }
+
+/// What a server sends behind a response is no response to the next request, however much of it a turn of the loop handles.
+#[test]
+fn what_follows_a_response_is_not_taken_for_the_next_one() -> Result {
+    let surplus = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for chunks in 0..100 {
+        let world = World::new()?;
+        let (client, server) = world.begin(get("www.example") + &get("www.example"))?;
+        let body = "1\r\nx\r\n".repeat(chunks);
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        world.send(&server, format!("{head}{body}0\r\n\r\n{surplus}"))?;
+        assert!(server.has_ended(), "{chunks} chunks");
+        let server = world.accept()?;
+        world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")?;
+        let replies = text(&client);
+        assert!(!replies.contains("evil"), "{chunks} chunks: {replies}");
+        assert!(
+            replies.ends_with("\r\n\r\ngood"),
+            "{chunks} chunks: {replies}"
+        );
+    }
+    Ok(())
+}
