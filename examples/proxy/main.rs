@@ -27,7 +27,8 @@
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
 //!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
 //!   The host of the proxy is refused by each of its addresses, before a connection is tried, unless it is listed. What
-//!   is behind an address that only a router leads back to it (NAT, a load balancer) is not known: it is not refused.
+//!   is behind an address that only a router leads back to it (NAT, a load balancer) is not known: it is not refused. On
+//!   Linux with `net.ipv4.ip_nonlocal_bind=1`, secondary addresses of an interface are not known either.
 //! * **Users**: `--user NAME:PASSWORD` or `--passwords FILE` demands Basic authentication of HTTP and RFC 1929 of SOCKS. Both send
 //!   the password in clear. The file has hashes, which `htpasswd -B`, `openssl passwd -6` or `--hash-password` make. It is
 //!   read again at SIGHUP, on Unix; elsewhere a change needs a restart. Ten wrong passwords of an address are checked, and then two
@@ -35,9 +36,10 @@
 //!   everybody who reaches the port may use the proxy; so it listens on 127.0.0.1.
 //! * **Slow peers**: `--tunnel-idle` bounds the silence of a tunnel, and `--half-closed-idle` that of one of which an end has
 //!   finished sending, because that end may be gone. `--idle` bounds the head of a request and the silence of a server.
-//!   When a client has finished sending, which may mean that it has left, the server of its request may be silent for 10
-//!   seconds at most. A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice the
-//!   `--idle` time gets a 408, or is cut if its response has begun.
+//!   Empty lines do not begin a request. When a client has finished sending, which may mean that it has left, the server of
+//!   its request may be silent for 10 seconds at most; before the response to a request with a body, for the time of
+//!   `--idle`. A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice
+//!   the `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
 //!   the address and the rule, and a wrong password with the address of the client and the name.

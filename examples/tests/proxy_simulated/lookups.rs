@@ -67,3 +67,39 @@ fn slow_names_of_one_address_do_not_stop_the_look_ups_of_others() -> Result {
     drop(release);
     Ok(())
 }
+
+/// The time for the response is short then, as it is when the client finishes later.
+#[test]
+fn a_client_may_finish_before_the_name_is_looked_up() -> Result {
+    let (release, released) = channel::<()>();
+    let released = Mutex::new(released);
+    let world = World::with(|options| {
+        options.connect = Duration::from_secs(1000);
+        options.resolver = Resolver::new(2, move |name, port| {
+            drop(released.lock().map(|it| it.recv()));
+            resolve(name, port)
+        });
+    })?;
+    let client = world.client()?;
+    world.send(&client, get("www.example"))?;
+    client.finish();
+    world.settle()?;
+    assert!(world.is_untouched() && !client.has_ended());
+    drop(release);
+    let end = Instant::now() + DEADLINE;
+    let server = loop {
+        match world.accept() {
+            Ok(server) => break server,
+            Err(error) if Instant::now() > end => return Err(error),
+            Err(_) => thread::yield_now(),
+        }
+        world.settle()?;
+    };
+    world.settle()?;
+    world.advance(Duration::from_secs(9))?;
+    assert!(!client.has_ended());
+    world.advance(Duration::from_secs(2))?;
+    assert!(server.has_ended());
+    assert_eq!(status(&text(&client)), "504");
+    Ok(())
+}

@@ -101,6 +101,42 @@ fn a_client_has_a_time_for_its_request() -> Result {
     Ok(())
 }
 
+/// RFC 9112 section 2.2: empty lines before a request are ignored. They are no part of one.
+#[test]
+fn a_client_that_sends_empty_lines_is_idle() -> Result {
+    let put = "PUT http://www.example/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab";
+    for lines in ["", "\r\n", "\r\n\r\n", "\r\n\r\n\r\n"] {
+        let world = World::new()?;
+        let new = world.client()?;
+        let (kept, server) = world.begin(put.to_owned() + lines)?;
+        world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+        assert_eq!(status(&text(&kept)), "204");
+        for _ in 0..3 {
+            world.advance(19 * SECOND)?;
+            new.send(lines);
+            kept.send(lines);
+            world.settle()?;
+        }
+        assert!(!new.has_ended() && !kept.has_ended(), "{lines:?}");
+        // The request that begins now has a time of its own.
+        let (slow, server) = world.begin(put)?;
+        world.send(&server, "HTTP/1.1 204 No\r\n\r\n")?;
+        drop(slow.take_received());
+        world.send(&slow, lines)?;
+        world.advance(4 * SECOND)?;
+        for client in [&new, &kept] {
+            assert_eq!((text(client).as_str(), client.has_ended()), ("", true));
+        }
+        world.advance(54 * SECOND)?;
+        world.send(&slow, "GET http://www.exam")?;
+        world.advance(50 * SECOND)?;
+        world.send(&slow, "ple/ HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        world.accept()?;
+        assert!(!slow.has_ended(), "{lines:?}");
+    }
+    Ok(())
+}
+
 /// Each byte ends the idle time of the server's connection, and each chunk is a record of its own.
 #[test]
 fn a_body_that_trickles_is_cut() -> Result {

@@ -241,3 +241,49 @@ fn an_ambiguous_response_is_not_forwarded() -> Result {
     assert!(text(&client).ends_with("\r\n\r\n3"));
     Ok(())
 }
+
+/// What a server sends behind a response is no response to the next request, however much of it a turn of the loop handles.
+#[test]
+fn what_follows_a_response_is_not_taken_for_the_next_one() -> Result {
+    let surplus = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for chunks in 0..100 {
+        let world = World::new()?;
+        let (client, server) = world.begin(get("www.example") + &get("www.example"))?;
+        let body = "1\r\nx\r\n".repeat(chunks);
+        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        world.send(&server, format!("{head}{body}0\r\n\r\n{surplus}"))?;
+        assert!(server.has_ended(), "{chunks} chunks");
+        let server = world.accept()?;
+        world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")?;
+        let replies = text(&client);
+        assert!(!replies.contains("evil"), "{chunks} chunks: {replies}");
+        assert!(
+            replies.ends_with("\r\n\r\ngood"),
+            "{chunks} chunks: {replies}"
+        );
+    }
+    Ok(())
+}
+
+/// The server is not read then, until the client has taken what is queued.
+#[test]
+fn what_follows_a_response_is_seen_when_the_client_is_slow() -> Result {
+    let surplus = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil";
+    for length in (60_000..140_000).step_by(4_000) {
+        let world = World::new()?;
+        let (client, server) = world.begin(get("www.example") + &get("www.example"))?;
+        client.stop_reading();
+        let body = "x".repeat(length);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        world.send(&server, head + &body + surplus)?;
+        client.start_reading(usize::MAX);
+        world.settle()?;
+        assert!(server.has_ended(), "{length}");
+        let server = world.accept()?;
+        world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood")?;
+        let replies = text(&client);
+        assert!(!replies.contains("evil"), "{length}");
+        assert!(replies.ends_with("\r\n\r\ngood"), "{length}");
+    }
+    Ok(())
+}

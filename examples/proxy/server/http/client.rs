@@ -146,7 +146,7 @@ impl Client {
     // ---- requests
 
     fn found_head(&mut self, head: &[u8]) {
-        if http1::is_empty_line(head) {
+        if is_blank(head) {
             return;
         }
         let mut space = http1::field_space();
@@ -215,7 +215,9 @@ impl Client {
             request_complete: Cell::new(!has_body),
             is_paused: Cell::new(false),
             server_is_paused: Cell::new(false),
-            silence: Cell::new(self.proxy.options.idle),
+            has_body,
+            client_has_finished: Cell::new(false),
+            idle: self.proxy.options.idle,
             status: Cell::new(0),
             sent: Cell::new(Sent::Nothing),
             bytes_before: Cell::new(0),
@@ -297,7 +299,17 @@ impl Client {
 
     // ---- responses
 
-    pub fn response_done(&mut self, exchange: &Rc<Exchange>) {
+    /// The response is complete. What its server has sent behind it may be delivered in the next turn of the loop only,
+    /// and closes the connection. The next request waits for that, or it would be taken for the response to it.
+    pub fn response_received(&mut self, exchange: Rc<Exchange>) {
+        // It has not ended: this is a call of it.
+        let _ = self.chat.post::<Client>(move |client| {
+            client.response_done(&exchange);
+            Ok(())
+        });
+    }
+
+    fn response_done(&mut self, exchange: &Rc<Exchange>) {
         if self.is_forwarding(exchange) {
             self.own_replies = 0;
             self.log(exchange.status.get(), "");
@@ -362,11 +374,13 @@ impl AsyncChat for Client {
             self.forward_piece(piece);
             return Ok(());
         }
-        if self.head.is_empty() && !is_waiting {
+        let start = self.head.len();
+        let was_blank = is_blank(&self.head);
+        self.head.extend_from_slice(piece);
+        // A client that sends empty lines only is idle: it would have its connection for ever.
+        if was_blank && !is_blank(&self.head) && !is_waiting {
             self.set_timer(self.proxy.options.idle);
         }
-        let start = self.head.len();
-        self.head.extend_from_slice(piece);
         if http1::has_bare_lf(&self.head, start) {
             let rejected = Rejected::bad("a line ends with CR LF");
             match is_waiting {
@@ -379,7 +393,7 @@ impl AsyncChat for Client {
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         if self.is_waiting() {
-            match http1::is_empty_line(&self.head) {
+            match is_blank(&self.head) {
                 true => self.head.clear(),
                 false => self.set_next(Next::Complete),
             }
@@ -428,9 +442,11 @@ impl AsyncChat for Client {
             self.chat.abort();
             return Ok(Eof::CloseWhenDone);
         }
-        forwarding.exchange.client_has_finished(&self.proxy);
+        let exchange = &forwarding.exchange;
+        exchange.keep_alive.set(false);
+        exchange.client_has_finished.set(true);
         if let Some(link) = &self.server {
-            forwarding.exchange.limit_silence(&link.chat);
+            exchange.limit_silence(&link.chat);
         }
         Ok(Eof::StayOpen)
     }
@@ -446,7 +462,7 @@ impl AsyncChat for Client {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         match &self.state {
             // An idle connection is closed without a word: RFC 9112 section 9.5.
-            State::Head if self.head.is_empty() => self.chat.close_when_done(),
+            State::Head if is_blank(&self.head) => self.chat.close_when_done(),
             State::Head => {
                 let why = "the request was not complete in time";
                 self.refuse(Rejected { status: 408, why });
@@ -465,10 +481,8 @@ impl AsyncChat for Client {
 
     /// A request that has begun gets its reply. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        // Empty lines before a request are no part of it.
-        let has_begun = !self.head.trim_ascii().is_empty();
         Ok(match &self.state {
-            State::Head if !has_begun => AtShutdown::CloseWhenDone,
+            State::Head if is_blank(&self.head) => AtShutdown::CloseWhenDone,
             State::Ended => AtShutdown::CloseWhenDone,
             State::Head | State::LoggingIn => {
                 self.is_last = true;
@@ -515,6 +529,11 @@ impl AsyncChat for Client {
             }
         }
     }
+}
+
+/// Whether a head has not begun. Empty lines before it are no part of it (RFC 9112 section 2.2).
+fn is_blank(head: &[u8]) -> bool {
+    head.chunks(2).all(|line| b"\r\n".starts_with(line))
 }
 
 /// Fails: the client receives what was pushed before, and then a reset.

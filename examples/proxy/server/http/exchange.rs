@@ -7,7 +7,6 @@ use std::time::Duration;
 use asynchat::Chat;
 
 use crate::http1::Version;
-use crate::server::Proxy;
 
 /// While more than this is queued for one of the two connections, the other one is not read. A piece of a body has at
 /// most 64 KiB, so twice as much is queued at most, however slow a peer is.
@@ -30,8 +29,11 @@ pub struct Exchange {
     pub is_paused: Cell<bool>,
     /// Whether reading from the server is paused, because the client does not take what is queued.
     pub server_is_paused: Cell<bool>,
-    /// How long the server may be silent.
-    pub silence: Cell<Duration>,
+    pub has_body: bool,
+    /// Whether the client has finished sending, behind its request.
+    pub client_has_finished: Cell<bool>,
+    /// How long the server may be silent while the client has not.
+    pub idle: Duration,
     /// The status of the response, 0 before it is known.
     pub status: Cell<u16>,
     pub sent: Cell<Sent>,
@@ -39,23 +41,22 @@ pub struct Exchange {
     pub bytes_before: Cell<u64>,
 }
 
-/// How long the server may be silent when the client has finished sending: before its response, and in it. The client may
+/// How long the server may be silent when the client has finished sending: before its response, if the request has no body,
+/// and in it. A body may still wait in the kernel for a slow server, which is not silent then. The client may
 /// have left, and then has no use for a response. nginx and Squid end the request at once
 /// (`proxy_ignore_client_abort off`, `half_closed_clients off`). Others wait for the response (`nc -N`), so HAProxy goes on,
 /// without `option abortonclose`, and has a shorter time for it, `timeout client-fin`. So has this proxy.
 const SILENCE_WITHOUT_CLIENT: Duration = Duration::from_secs(10);
 
 impl Exchange {
-    /// The client has finished sending, behind its request.
-    pub fn client_has_finished(&self, proxy: &Proxy) {
-        self.keep_alive.set(false);
-        let silence = proxy.options.idle.min(SILENCE_WITHOUT_CLIENT);
-        self.silence.set(silence);
-    }
-
     /// Applies the time for silence to the connection to the server. It has none while it is not read.
     pub fn limit_silence(&self, server: &Chat) {
-        let silence = self.silence.get();
+        // A status of 0: the head of the final response has not arrived.
+        let may_be_uploading = self.has_body && self.status.get() == 0;
+        let silence = match self.client_has_finished.get() && !may_be_uploading {
+            true => self.idle.min(SILENCE_WITHOUT_CLIENT),
+            false => self.idle,
+        };
         server.set_idle_timeout((!self.server_is_paused.get()).then_some(silence));
     }
 }

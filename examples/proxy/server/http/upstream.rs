@@ -80,6 +80,7 @@ impl Upstream {
         };
         exchange.client.push(head.bytes);
         exchange.status.set(response.status);
+        exchange.limit_silence(&self.chat);
         exchange.sent.set(head.sent);
         self.response = Some(Receiving {
             body: Body::new(response.framing),
@@ -130,7 +131,7 @@ impl Upstream {
         let client = exchange.client.clone();
         // An error means that the client has left.
         let _ = client.post::<Client>(move |client| {
-            client.response_done(&exchange);
+            client.response_received(exchange);
             Ok(())
         });
     }
