@@ -171,14 +171,29 @@ impl Database {
         if watch.is_broken() || self.watched.is_empty() {
             return watch.is_broken();
         }
-        let mut due = self
-            .expiries
-            .iter()
-            .take_while(|(when, _)| *when <= self.now);
-        due.any(|(_, key)| {
+        self.due().any(|key| {
             let watches = self.watched.get(key);
             watches.is_some_and(|watches| watches.contains(watch))
         })
+    }
+
+    /// The keys that are there although their time is over.
+    fn due(&self) -> impl Iterator<Item = &Text> {
+        let expiries = self.expiries.iter();
+        let due = expiries.take_while(|(when, _)| *when <= self.now);
+        due.map(|(_, key)| key)
+    }
+
+    /// Whether the time of fewer keys than these is over. [`is_broken`](Database::is_broken) looks at each of them.
+    pub fn has_fewer_due(&self, number: usize) -> bool {
+        self.due().take(number).count() < number
+    }
+
+    /// Whether the key is there although its time is over.
+    pub fn is_due(&self, key: &[u8]) -> bool {
+        let is_due = |when| when != 0 && when <= self.now;
+        self.next_expiry().is_some_and(is_due)
+            && self.table.find(key).is_some_and(|it| is_due(it.expires))
     }
 
     /// How many changes there were of any key. `None` while a key is there whose time is over.
@@ -189,12 +204,17 @@ impl Database {
 
     /// All keys have changed: those that are watched, and those that somebody waits for.
     pub(super) fn notify_all(&mut self) {
-        let of_interest = self.watched.keys().chain(self.awaited.keys());
-        let of_interest: Vec<Text> = of_interest.cloned().collect();
-        for key in of_interest {
-            if self.table.contains(key.as_bytes()) {
-                self.notify(key.as_bytes());
-                self.signal(key.as_bytes());
+        self.watched.retain(|key, watches| {
+            let has_changed = self.table.contains(key.as_bytes());
+            if has_changed {
+                watches.iter().for_each(Watch::break_it);
+            }
+            !has_changed
+        });
+        for (key, awaited) in &mut self.awaited {
+            let has_changed = self.table.contains(key.as_bytes());
+            if has_changed && !std::mem::replace(&mut awaited.is_ready, true) {
+                self.ready.push_back(key.clone());
             }
         }
     }
