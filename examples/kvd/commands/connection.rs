@@ -220,7 +220,6 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     client.database.store(0);
     clients::set_name(context, b"")?;
     context.data.protect(client, false);
-    context.data.limit_retained();
     // CLIENT REPLY SKIP is about this reply, too.
     let is_wanted = client.reply_mode.load() != ReplyMode::Skip;
     if client.reply_mode.load() == ReplyMode::Off {

@@ -255,6 +255,37 @@ mod tests {
     }
 
     #[test]
+    fn keys_whose_time_is_over_are_counted_no_further_than_asked() {
+        let mut database = database();
+        for (number, expires) in [(1_u8, 1_500), (2, 1_500), (3, 2_000), (4, 0)] {
+            database.set(&[number], Value::Int(1), expires);
+        }
+        assert!(database.has_fewer_due(1) && !database.is_due(&[1]));
+        database.now = 1_500;
+        assert!(!database.has_fewer_due(1) && !database.has_fewer_due(2));
+        assert!(database.has_fewer_due(3) && database.has_fewer_due(usize::MAX));
+        let due = [1, 2, 3, 4, 5].map(|number: u8| database.is_due(&[number]));
+        assert_eq!(due, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_change_of_all_keys_breaks_the_watches_of_those_that_are_there() {
+        let mut database = database();
+        database.set(b"a", Value::Int(1), 0);
+        let [present, missing] = [(); 2].map(|()| Watch::default());
+        database.watch(b"a", &present);
+        database.watch(b"b", &missing);
+        for key in [b"a", b"b"] {
+            database.awaited.insert(key[..].into(), Awaited::default());
+        }
+        database.clear();
+        assert!(database.is_broken(&present) && !database.is_broken(&missing));
+        assert_eq!(database.watched.len(), 1);
+        assert_eq!(database.take_ready(), Some(b"a"[..].into()));
+        assert_eq!(database.take_ready(), None);
+    }
+
+    #[test]
     fn an_awaited_key_is_ready_once_however_many_elements_it_receives() {
         let mut database = database();
         for key in [b"a", b"b"] {
