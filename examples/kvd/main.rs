@@ -72,12 +72,14 @@
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER, CLIENT LIST), or a value that is stored when it is complete (SUNIONSTORE, LREM, SPOP with a count,
 //! APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
-//! that of the command at its end. PUBLISH compares the channel with many patterns a part at a time, and subscriptions
-//! and watches end so, too. Many members of a sorted set are removed at once (ZREMRANGEBYSCORE, ZPOPMIN and their kind),
-//! and their memory is given back later, a part at a time. A large argument is stored as it was received, without a
-//! copy. These have the lock for as long as they take: commands in a transaction, one with many arguments (200,000 of
-//! DEL, MSET, SADD or ZADD are 40 to 60 ms), and one whose key has changed during each of three attempts. For SORT with
-//! STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of their own.
+//! that of the command at its end. PUBLISH compares the channel with many patterns a part at a time, PUBSUB CHANNELS the
+//! pattern with many channels, and subscriptions and watches end so, too. Many members of a sorted set are removed at once
+//! (ZREMRANGEBYSCORE, ZPOPMIN and their kind), and their memory is given back later, a part at a time. A large argument is
+//! stored as it was received, without a copy. These have the lock for as long as they take: commands in a transaction, one
+//! with many arguments (200,000 of DEL, MSET, SADD or ZADD are 40 to 60 ms), FLUSHALL, FLUSHDB and SWAPDB while many keys
+//! are watched, each of which they look up, and a command whose key has changed during each of three attempts. For SORT
+//! with STORE, and a BY or GET that refers to other keys, that is any key. Large values are dropped by a thread of their
+//! own.
 //! INFO waits for the figures of all workers, so one that is busy delays it.
 //!
 //! SORT, KEYS, LPOS, EXEC and the commands that combine sets make their result as a whole before they send it. All results
@@ -92,7 +94,8 @@
 //!
 //! * An argument has at most 8 MB, unless it is a value: a string, an element of a list, the value of a field, or a message.
 //! * A pattern has at most 1024 bytes, the name of a channel 256 KB, a command that waits 10,000 keys, and CLIENT LIST and
-//!   CLIENT KILL 10,000 IDs and 32 filters. Above that the reply is an error.
+//!   CLIENT KILL 10,000 IDs and 32 filters. The patterns of CONFIG GET have 4096 bytes together, with one more for each.
+//!   Above that the reply is an error.
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
 //! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
 //! * Numbers are decimal. INCRBYFLOAT rounds both numbers to 17 decimal places and adds them exactly, up to
@@ -101,8 +104,9 @@
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
 //! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
-//!   limited. It limits results, and as much again of what clients watch, have subscribed to and are named, but not what
-//!   is read of requests: that is the input of a client, as are the keys of a command that waits.
+//!   limited. It limits results, and as much again of what clients watch, have subscribed to and are named. Of
+//!   these, unlike in Redis, those of a client that has sent CLIENT NO-EVICT do not count. What is read of requests does not
+//!   count either: that is the input of a client, as are the keys of a command that waits.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
 //!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option

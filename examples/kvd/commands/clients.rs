@@ -81,7 +81,8 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         "Sets the client eviction mode of the connection.",
         |it, args| {
             let is_on = expiry::one_of(args, 2, "on", "off")?;
-            it.client.no_evict.store(is_on);
+            it.data.protect(it.client, is_on);
+            it.data.limit_retained();
             it.ok()
         },
     ),
@@ -374,6 +375,7 @@ fn end(context: &mut Context<'_>, other: &Client) {
     other.closes.store(true);
     if other.id != context.client.id {
         context.data.leave(other);
+        context.data.release_all(other);
         context.data.clients.remove(&other.id);
         other.post(|session| session.chat.close());
     }

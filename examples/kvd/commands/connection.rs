@@ -219,7 +219,7 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     transactions::discard(context);
     client.database.store(0);
     clients::set_name(context, b"")?;
-    client.no_evict.store(false);
+    context.data.protect(client, false);
     // CLIENT REPLY SKIP is about this reply, too.
     let is_wanted = client.reply_mode.load() != ReplyMode::Skip;
     if client.reply_mode.load() == ReplyMode::Off {

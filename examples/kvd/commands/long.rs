@@ -13,6 +13,7 @@ use crate::resp::request::Args;
 use crate::server::client::Client;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
+use crate::store::comparison::cost_per_byte;
 use crate::store::database::Entry;
 pub(super) use crate::store::dropper::{Snapshot, drop_later};
 use crate::store::glob;
@@ -40,7 +41,8 @@ pub(super) fn is_long(reply: &Reply) -> bool {
     reply.len() > MANY_BYTES || reply.parts.len() > MANY
 }
 
-/// How many bytes of keys KEYS searches at a time. A key counts as so many more: a few thousand short ones are a part.
+/// How many bytes of keys KEYS searches at a time, if the pattern is short. A key counts as so many more: a few thousand
+/// short ones are a part.
 const SEARCHED_AT_ONCE: usize = 128 * 1024;
 const OVERHEAD: usize = 64;
 
@@ -158,13 +160,13 @@ struct Search {
 impl Search {
     /// Searches one more part. Returns whether there are more.
     fn advance(&mut self) -> bool {
-        let mut searched = 0;
+        let (mut searched, cost) = (0, cost_per_byte(&self.pattern));
         while let Some(entries) = self.table.segment(self.segment) {
             for entry in entries.skip(self.within) {
                 if searched > SEARCHED_AT_ONCE {
                     return true;
                 }
-                searched += OVERHEAD + entry.key.as_bytes().len();
+                searched += OVERHEAD + cost * entry.key.as_bytes().len();
                 self.within += 1;
                 let is_there = entry.expires == 0 || entry.expires > self.now;
                 if is_there && glob::matches(&self.pattern, entry.key.as_bytes()) {

@@ -7,13 +7,12 @@ use asynchat::bytes::Bytes;
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
 use super::stored::Waiter;
 use super::unsubscribing::{Ending, execute_in_parts};
-use super::{Command, Context, Mode, Outcome, command, container, fail, pattern};
+use super::{Command, Context, Mode, Outcome, command, container, fail, long, pattern};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::ReplyMode;
 use crate::server::pubsub::{Counts, Kind, Search};
-use crate::store::glob;
 
 const FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 
@@ -169,6 +168,10 @@ impl Publication {
         self.search.compare();
         let server = Rc::clone(&self.server);
         let mut locked = server.shared.lock();
+        if self.waiter.is_killed() {
+            drop(locked);
+            return self.waiter.end(Reply::default());
+        }
         if self.search.advance(&locked.subscribers) {
             drop(locked);
             return asynchat::call_soon(move || self.turn());
@@ -259,15 +262,29 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         3 => pattern(args.get(2))?,
         _ => b"*",
     };
-    let subscribers = &context.data.subscribers;
-    let found: Vec<&Bytes> = subscribers
-        .channels
-        .keys()
-        .filter(|name| glob::matches(pattern, name))
-        .collect();
-    context.reply.array(found.len());
-    found.iter().for_each(|name| context.reply.bulk(name));
+    let pattern = Bytes::copy_from_slice(pattern);
+    let (mut last, mut found) = (None, Vec::new());
+    execute_in_parts(context, move |context| {
+        let subscribers = &context.data.subscribers;
+        last = subscribers.find_channels(&pattern, last.as_ref(), &mut found);
+        if last.is_none() {
+            reply_names(context.reply, std::mem::take(&mut found));
+        }
+        last.is_none()
+    });
     Ok(())
+}
+
+fn reply_names(reply: &mut Reply, names: Vec<Bytes>) {
+    reply.array(names.len());
+    if !long::are_many(names.len(), names.iter().map(Bytes::len)) {
+        return names.iter().for_each(|name| reply.bulk(name));
+    }
+    let mut names = names.into_iter();
+    long::reply_items(reply, move |reply| {
+        let next = names.next();
+        next.map(|name| reply.bulk(&name)).is_some()
+    });
 }
 
 fn numsub(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

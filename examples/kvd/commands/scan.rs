@@ -4,6 +4,7 @@ use super::flag::READONLY;
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::comparison::cost_per_byte;
 use crate::store::glob;
 use crate::store::hash::Hash;
 use crate::store::number::float_text;
@@ -51,7 +52,7 @@ pub(super) const TABLE: &[Command] = &[
 /// No call visits more than this many elements, whatever COUNT is: others are served in between.
 const MOST: usize = 10_000;
 
-/// Nor does it compare more bytes of names with a pattern, apart from the last one.
+/// Nor does it compare more bytes of names with a short pattern, apart from the last one. With a long one they are fewer.
 const MOST_BYTES: usize = 128 * 1024;
 
 struct Options<'a> {
@@ -95,7 +96,7 @@ fn options(args: Args<'_>, from: usize) -> Result<Options<'_>, Failure> {
         match args.option(at).as_slice() {
             b"match" => {
                 options.pattern = Some(super::pattern(value)?);
-                options.bytes = MOST_BYTES;
+                options.bytes = MOST_BYTES / cost_per_byte(value);
             }
             b"count" => match integer(value)? {
                 count @ 1.. => options.count = (count as usize).min(MOST),

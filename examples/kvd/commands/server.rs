@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::flag::{ADMIN, DANGEROUS, FAST, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Failure, Mode, Outcome, SYNTAX, command, container, pattern};
+use super::{Command, Context, Mode, Outcome, SYNTAX, command, container, fail, pattern};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::info::{Info, Stats, is_wanted};
@@ -104,10 +104,23 @@ fn time(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     Ok(())
 }
 
+/// Each pattern is compared with all parameters at once.
+const MOST_BYTES_OF_PATTERNS: usize = 4096;
+
 fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let config = &context.data.config;
-    let patterns: Result<Vec<&[u8]>, Failure> = args.from(2).map(pattern).collect();
-    let found = config.matching(&patterns?);
+    let mut patterns = Vec::new();
+    let mut size = 0;
+    for argument in args.from(2) {
+        size += 1 + argument.len();
+        if size > MOST_BYTES_OF_PATTERNS {
+            return Err(fail(
+                "ERR the patterns are too long (4096 bytes together at most)",
+            ));
+        }
+        patterns.push(pattern(argument)?);
+    }
+    let found = config.matching(&patterns);
     context.reply.map(found.len());
     for (name, value) in found {
         context.reply.text(name);
@@ -134,5 +147,6 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     for client in context.data.clients.values() {
         client.post(move |session| session.apply_config(timeout));
     }
+    context.data.limit_retained();
     context.ok()
 }

@@ -136,7 +136,7 @@ impl Waiter {
     }
 
     /// Whether CLIENT KILL has ended it.
-    fn is_killed(&self) -> bool {
+    pub(super) fn is_killed(&self) -> bool {
         self.0.as_ref().is_some_and(|client| client.closes.load())
     }
 
@@ -298,8 +298,9 @@ where
             Sources::Watched(watch) => watch,
             Sources::All(before) => return before.is_some() && db.version_of_all() == *before,
         };
-        let is_unchanged = !db.is_broken(watch);
         let sources = self.request.sources.iter().flatten();
+        let is_due = |key: &Text| db.is_due(key.as_bytes());
+        let is_unchanged = !watch.is_broken() && !sources.clone().any(is_due);
         sources.for_each(|key| db.unwatch(key.as_bytes(), watch));
         is_unchanged
     }

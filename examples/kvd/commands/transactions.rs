@@ -127,12 +127,21 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
 }
 
 fn are_watches_intact(context: &mut Context<'_>) -> bool {
-    let watched = lock(&context.client.watched);
-    if watched.keys.is_empty() {
-        return true;
+    let Watched { watch, keys, .. } = &*lock(&context.client.watched);
+    if keys.is_empty() || watch.is_broken() {
+        return !watch.is_broken();
     }
-    let mut databases = context.data.keyspace.databases();
-    databases.all(|it| !it.is_broken(&watched.watch))
+    // Either may be many: the keys whose time is over, or those of the client. The fewer are searched.
+    let keyspace = &mut context.data.keyspace;
+    let are_few_due = keyspace.databases().all(|it| it.has_fewer_due(keys.len()));
+    let is_broken = match are_few_due {
+        true => keyspace.databases().any(|it| it.is_broken(watch)),
+        false => {
+            let mut keys = keys.iter();
+            keys.any(|(number, key)| keyspace.database(*number).is_due(key.as_bytes()))
+        }
+    };
+    !is_broken
 }
 
 /// CLIENT REPLY OFF applies to the parts of the reply of EXEC.

@@ -20,6 +20,7 @@ use super::client::Client;
 use super::mailbox::{Mailbox, Message};
 use super::shared::{Data, lock};
 use crate::resp::reply::Reply;
+use crate::store::comparison::cost_per_byte;
 use crate::store::glob;
 
 /// What is subscribed to.
@@ -133,9 +134,13 @@ pub struct Search {
     found: Vec<Bytes>,
 }
 
-/// How many bytes of the name of the channel are compared with patterns at a time. A pattern counts as so many more.
+/// How many bytes of names of channels are compared with short patterns at a time. A comparison counts as so many more.
 const COMPARED_AT_ONCE: usize = 256 * 1024;
 const OVERHEAD: usize = 64;
+
+fn cost(pattern: &[u8], channel: &[u8]) -> usize {
+    OVERHEAD + cost_per_byte(pattern) * channel.len()
+}
 
 impl Search {
     pub fn new(channel: Bytes, subscribers: &Subscribers) -> Search {
@@ -157,11 +162,16 @@ impl Search {
     }
 
     fn take_next(&mut self, subscribers: &Subscribers, start: Bound<&Bytes>) -> bool {
-        let number = COMPARED_AT_ONCE / (OVERHEAD + self.channel.len());
         let rest = subscribers.patterns.range::<Bytes, _>((start, Unbounded));
         self.next.clear();
-        let next = rest.take(number.max(1)).map(|(pattern, _)| pattern.clone());
-        self.next.extend(next);
+        let mut compared = 0;
+        for (pattern, _) in rest {
+            if compared > COMPARED_AT_ONCE {
+                break;
+            }
+            compared += cost(pattern, &self.channel);
+            self.next.push(pattern.clone());
+        }
         !self.next.is_empty()
     }
 
@@ -180,6 +190,30 @@ impl Search {
         let all = subscribers.channels.get(&self.channel).into_iter();
         all.chain(matching).for_each(|counts| receivers.add(counts));
         receivers
+    }
+}
+
+impl Subscribers {
+    /// Finds the channels behind `from` that match a pattern, among as many as are compared at a time. Returns the last one
+    /// of these, unless there are no others.
+    pub fn find_channels(
+        &self,
+        pattern: &[u8],
+        from: Option<&Bytes>,
+        found: &mut Vec<Bytes>,
+    ) -> Option<Bytes> {
+        let mut compared = 0;
+        let start = from.map_or(Unbounded, Excluded);
+        for (channel, _) in self.channels.range::<Bytes, _>((start, Unbounded)) {
+            if glob::matches(pattern, channel) {
+                found.push(channel.clone());
+            }
+            compared += cost(pattern, channel);
+            if compared > COMPARED_AT_ONCE {
+                return Some(channel.clone());
+            }
+        }
+        None
     }
 }
 

@@ -1,7 +1,8 @@
 //! Memory that clients retain beside their requests and replies: the keys that they watch, what they have subscribed to,
 //! and their names. Of all clients together it has the limit `maxmemory-clients`. If it is exceeded, the client with the
-//! most is ended, as in Redis, unless it has sent CLIENT NO-EVICT.
+//! most is ended, as in Redis. A client that has sent CLIENT NO-EVICT is not ended, and what it retains does not count.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,6 +14,9 @@ impl Data {
     pub fn retain(&mut self, client: &Client, bytes: usize) {
         client.retained.fetch_add(bytes);
         self.retained += bytes;
+        if client.no_evict.load() {
+            self.protected += bytes;
+        }
     }
 
     /// A client retains so many bytes less. One that was ended for them retains none.
@@ -20,17 +24,34 @@ impl Data {
         let bytes = bytes.min(client.retained.load());
         client.retained.fetch_sub(bytes);
         self.retained -= bytes;
+        if client.no_evict.load() {
+            self.protected -= bytes;
+        }
     }
 
     pub fn release_all(&mut self, client: &Client) {
-        self.retained -= client.retained.swap(0);
+        self.release(client, client.retained.load());
+    }
+
+    /// CLIENT NO-EVICT. The caller ends clients that retain too much.
+    pub fn protect(&mut self, client: &Client, is_protected: bool) {
+        let bytes = client.retained.load();
+        match (client.no_evict.swap(is_protected), is_protected) {
+            (false, true) => self.protected += bytes,
+            (true, false) => self.protected -= bytes,
+            _ => {}
+        }
     }
 
     /// Ends clients that retain too much.
     pub fn limit_retained(&mut self) {
-        while self.retained > self.config.results
-            && let Some(client) = self.largest()
-        {
+        if !self.exceeds_limit() {
+            return;
+        }
+        for client in self.largest_first() {
+            if !self.exceeds_limit() {
+                return;
+            }
             self.leave(&client);
             self.release_all(&client);
             self.stats.evicted += 1;
@@ -39,11 +60,17 @@ impl Data {
         }
     }
 
-    /// The client that retains most, of those that may be ended.
-    fn largest(&self) -> Option<Arc<Client>> {
+    fn exceeds_limit(&self) -> bool {
+        self.retained - self.protected > self.config.results
+    }
+
+    /// The clients that retain something and may be ended.
+    fn largest_first(&self) -> Vec<Arc<Client>> {
         let clients = self.clients.values();
         let evictable = clients.filter(|it| !it.no_evict.load() && it.retained.load() > 0);
-        evictable.max_by_key(|it| it.retained.load()).cloned()
+        let mut evictable: Vec<_> = evictable.cloned().collect();
+        evictable.sort_by_cached_key(|it| Reverse(it.retained.load()));
+        evictable
     }
 }
 

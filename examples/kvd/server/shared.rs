@@ -50,6 +50,8 @@ pub struct Data {
     pub clients: BTreeMap<u64, Arc<Client>>,
     /// The bytes that they retain.
     pub retained: usize,
+    /// Those of them that count for no limit: of clients that have sent CLIENT NO-EVICT.
+    pub protected: usize,
     pub waiting: Waiting,
     pub targets: Targets,
     pub subscribers: Subscribers,

@@ -352,3 +352,36 @@ fn the_lowest_rank_of_lpos_is_the_last_element_that_matches() -> Result {
     assert_eq!(scene.ask(&client, script)?, ":2 *2 :2 :0 $-1 ");
     Ok(())
 }
+
+/// EXEC searches the keys whose time is over, or those of the client, whichever are fewer.
+#[test]
+fn exec_notices_that_a_watched_key_has_expired_among_few_and_many() -> Result {
+    for due in [1, 3_000] {
+        let scene = Scene::new()?;
+        let other = scene.client()?;
+        let script: String = (0..due)
+            .map(|it| format!("SET d{it} v PX 1000\n"))
+            .collect();
+        // The last ones are not removed yet when EXEC comes.
+        scene.ask(&other, &(script + "SET z v PX 1000\nSET y v\n"))?;
+        let mut clients = Vec::new();
+        for (key, reply) in [("z", "*-1 "), ("y", "*1 +PONG ")] {
+            for count in [0, 20] {
+                let client = scene.client()?;
+                let more: String = (0..count).map(|it| format!(" more{it}")).collect();
+                let script = format!("WATCH {key}{more}\nMULTI\nPING\n");
+                scene.ask(&client, &script)?;
+                clients.push((client, reply));
+            }
+        }
+        for (client, _) in &clients {
+            client.send("EXEC\r\n");
+        }
+        scene.network.spend(Duration::from_secs(2));
+        scene.network.settle(&scene.event_loop)?;
+        for (client, reply) in clients {
+            assert_eq!(received(&client), reply, "{due}");
+        }
+    }
+    Ok(())
+}

@@ -27,6 +27,7 @@ mod long;
 mod messages;
 mod output;
 mod parts;
+mod patterns;
 mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;

@@ -37,7 +37,7 @@ fn what_clients_retain_has_a_limit_together() -> Result {
         ("CLIENT SETINFO LIB-NAME ", long.repeat(7), "n"),
         ("HELLO 3 SETNAME ", long.repeat(7), "n"),
     ] {
-        let scene = scene_with("maxmemory-clients", "1mb")?;
+        let scene = scene_with("maxmemory-clients", "600000")?;
         let [few, protected, first, second] = [
             scene.client()?,
             scene.client()?,
@@ -56,7 +56,7 @@ fn what_clients_retain_has_a_limit_together() -> Result {
         send_long(&scene, &second, &many)?;
         let ended = [&few, &protected, &first, &second].map(Peer::has_ended);
         assert_eq!(ended, [false, false, true, false], "{command}");
-        assert!(retained(&scene) <= 1 << 20);
+        assert!(retained(&scene) - scene.shared.lock().protected <= 600_000);
         for client in [few, protected, second] {
             client.reset();
         }
@@ -65,6 +65,62 @@ fn what_clients_retain_has_a_limit_together() -> Result {
         let info = scene.ask(&scene.client()?, "INFO stats\n")?;
         assert!(info.contains("evicted_clients:1 "), "{info}");
     }
+    Ok(())
+}
+
+/// It would otherwise end all others, and itself retain as much as before.
+#[test]
+fn what_a_protected_client_retains_does_not_count_for_the_others() -> Result {
+    let scene = scene_with("maxmemory-clients", "1mb")?;
+    let (protected, other) = (scene.client()?, scene.client()?);
+    send_long(&scene, &other, "WATCH a")?;
+    scene.ask(&protected, "CLIENT NO-EVICT ON\nCLIENT NO-EVICT ON\n")?;
+    send_long(&scene, &protected, &format!("WATCH{}", names(0..7_000)))?;
+    assert!(retained(&scene) > 1 << 20);
+    send_long(&scene, &other, "WATCH b")?;
+    assert!(!protected.has_ended() && !other.has_ended());
+    scene.ask(&protected, "UNWATCH\n")?;
+    send_long(&scene, &protected, &format!("WATCH{}", names(0..7_000)))?;
+    scene.ask(&protected, "CLIENT NO-EVICT OFF\n")?;
+    assert!(protected.has_ended() && !other.has_ended());
+    other.reset();
+    scene.network.settle(&scene.event_loop)?;
+    let data = scene.shared.lock();
+    assert_eq!((data.retained, data.protected), (0, 0));
+    Ok(())
+}
+
+#[test]
+fn a_lower_limit_ends_the_clients_that_exceed_it() -> Result {
+    let scene = Scene::new()?;
+    let [few, some, most] = [scene.client()?, scene.client()?, scene.client()?];
+    for (client, number) in [(&few, 100), (&some, 6_000), (&most, 7_000)] {
+        send_long(&scene, client, &format!("WATCH{}", names(0..number)))?;
+    }
+    let script = "CONFIG SET maxmemory-clients 1mb\n";
+    assert_eq!(scene.ask(&scene.client()?, script)?, "+OK ");
+    let ended = [&few, &some, &most].map(Peer::has_ended);
+    assert_eq!(ended, [false, true, true]);
+    Ok(())
+}
+
+/// Its connection may take long to close: its worker is busy.
+#[test]
+fn a_killed_client_retains_nothing() -> Result {
+    let scene = Scene::new()?;
+    let (killed, other) = (scene.client()?, scene.client()?);
+    let id = scene.ask(&killed, "WATCH a b\nSUBSCRIBE c\nCLIENT NO-EVICT ON\n")?;
+    assert!(retained(&scene) > 0, "{id}");
+    let client = {
+        let data = scene.shared.lock();
+        data.clients.values().next().cloned()
+    };
+    let client = client.ok_or("it is there")?;
+    let script = format!("MULTI\nCLIENT KILL ID {}\nINFO clients\nEXEC\n", client.id);
+    let replies = scene.ask(&other, &script)?;
+    assert!(replies.contains("client_retained_memory:0 "), "{replies}");
+    let data = scene.shared.lock();
+    assert_eq!((data.retained, data.protected), (0, 0));
     Ok(())
 }
 

@@ -171,14 +171,29 @@ impl Database {
         if watch.is_broken() || self.watched.is_empty() {
             return watch.is_broken();
         }
-        let mut due = self
-            .expiries
-            .iter()
-            .take_while(|(when, _)| *when <= self.now);
-        due.any(|(_, key)| {
+        self.due().any(|key| {
             let watches = self.watched.get(key);
             watches.is_some_and(|watches| watches.contains(watch))
         })
+    }
+
+    /// The keys that are there although their time is over.
+    fn due(&self) -> impl Iterator<Item = &Text> {
+        let expiries = self.expiries.iter();
+        let due = expiries.take_while(|(when, _)| *when <= self.now);
+        due.map(|(_, key)| key)
+    }
+
+    /// Whether the time of fewer keys than these is over. [`is_broken`](Database::is_broken) looks at each of them.
+    pub fn has_fewer_due(&self, number: usize) -> bool {
+        self.due().take(number).count() < number
+    }
+
+    /// Whether the key is there although its time is over.
+    pub fn is_due(&self, key: &[u8]) -> bool {
+        let is_due = |when| when != 0 && when <= self.now;
+        self.next_expiry().is_some_and(is_due)
+            && self.table.find(key).is_some_and(|it| is_due(it.expires))
     }
 
     /// How many changes there were of any key. `None` while a key is there whose time is over.
@@ -189,12 +204,17 @@ impl Database {
 
     /// All keys have changed: those that are watched, and those that somebody waits for.
     pub(super) fn notify_all(&mut self) {
-        let of_interest = self.watched.keys().chain(self.awaited.keys());
-        let of_interest: Vec<Text> = of_interest.cloned().collect();
-        for key in of_interest {
-            if self.table.contains(key.as_bytes()) {
-                self.notify(key.as_bytes());
-                self.signal(key.as_bytes());
+        self.watched.retain(|key, watches| {
+            let has_changed = self.table.contains(key.as_bytes());
+            if has_changed {
+                watches.iter().for_each(Watch::break_it);
+            }
+            !has_changed
+        });
+        for (key, awaited) in &mut self.awaited {
+            let has_changed = self.table.contains(key.as_bytes());
+            if has_changed && !std::mem::replace(&mut awaited.is_ready, true) {
+                self.ready.push_back(key.clone());
             }
         }
     }
@@ -232,6 +252,37 @@ mod tests {
         database.unwatch(b"a", &late);
         database.unwatch(b"b", &other);
         assert!(database.watched.is_empty());
+    }
+
+    #[test]
+    fn keys_whose_time_is_over_are_counted_no_further_than_asked() {
+        let mut database = database();
+        for (number, expires) in [(1_u8, 1_500), (2, 1_500), (3, 2_000), (4, 0)] {
+            database.set(&[number], Value::Int(1), expires);
+        }
+        assert!(database.has_fewer_due(1) && !database.is_due(&[1]));
+        database.now = 1_500;
+        assert!(!database.has_fewer_due(1) && !database.has_fewer_due(2));
+        assert!(database.has_fewer_due(3) && database.has_fewer_due(usize::MAX));
+        let due = [1, 2, 3, 4, 5].map(|number: u8| database.is_due(&[number]));
+        assert_eq!(due, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_change_of_all_keys_breaks_the_watches_of_those_that_are_there() {
+        let mut database = database();
+        database.set(b"a", Value::Int(1), 0);
+        let [present, missing] = [(); 2].map(|()| Watch::default());
+        database.watch(b"a", &present);
+        database.watch(b"b", &missing);
+        for key in [b"a", b"b"] {
+            database.awaited.insert(key[..].into(), Awaited::default());
+        }
+        database.clear();
+        assert!(database.is_broken(&present) && !database.is_broken(&missing));
+        assert_eq!(database.watched.len(), 1);
+        assert_eq!(database.take_ready(), Some(b"a"[..].into()));
+        assert_eq!(database.take_ready(), None);
     }
 
     #[test]
