@@ -350,6 +350,22 @@ mod tests {
     }
 
     #[test]
+    fn the_size_of_many_elements_is_estimated_from_some_at_both_ends() {
+        let list_of = |first: usize, number: usize, rest: usize| {
+            let mut list = List::default();
+            for index in 0..number {
+                let len = if index < number / 2 { first } else { rest };
+                list.push(End::Right, vec![b'x'; len].into());
+            }
+            Value::List(Arc::new(list)).size()
+        };
+        assert_eq!(list_of(1, MANY, 3), MANY * (8 + 2));
+        assert_eq!(list_of(1, 2 * MANY, 1), 2 * MANY * 64);
+        assert_eq!(list_of(10_000, 2 * MANY, 10_000), 2 * MANY * 10_008);
+        assert_eq!(list_of(100, 2 * MANY, 10_100), 2 * MANY * 5_108);
+    }
+
+    #[test]
     fn a_value_has_24_bytes() {
         assert_eq!(size_of::<Value>(), 24);
     }
