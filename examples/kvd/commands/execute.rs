@@ -67,10 +67,7 @@ pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>)
     context.reply.has_taken |= command.flags & flag::TAKES != 0;
     let outcome = (command.run)(context, args);
     if context.server.is_durable() {
-        // The value may be one of the arguments.
-        let arguments = args.from(1).map(<[u8]>::len).sum();
-        let written = context.data.keyspace.take_written().max(arguments);
-        context.reply.written += written;
+        context.reply.written += context.data.keyspace.take_written();
     }
     outcome
 }

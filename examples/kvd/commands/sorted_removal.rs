@@ -36,7 +36,7 @@ pub(super) fn remove(
         .database(context.client.database.load());
     let taken = db.sorted_mut(key)?.map(|set| set.take(ranks));
     let removed = Snapshot(taken.unwrap_or_default());
-    db.touch(key);
+    db.touch_taken(key, &removed);
     db.note_stale(key);
     db.remove_if_empty(key);
     if context.data.keyspace.begin_to_remove_stale() {

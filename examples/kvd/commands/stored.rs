@@ -277,10 +277,10 @@ where
             self.making
                 .store(db, self.target.key.as_bytes(), &mut reply);
         }
+        reply.written = data.keyspace.take_written();
         server.serve_ready(&self.request.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
-        reply.written = data.keyspace.take_written();
         drop(locked);
         self.end(outcome, reply);
     }

@@ -10,7 +10,10 @@ use crate::store::change::{Change, PART};
 use crate::store::database::Database;
 use crate::store::dropper::MANY;
 use crate::store::keyspace::Keyspace;
+use crate::store::ranked::Ranked;
+use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
+use crate::store::value::Value;
 
 /// A collection with elements of more bytes than this is encoded by the thread that writes.
 const MANY_BYTES: usize = 64 * 1024;
@@ -66,6 +69,11 @@ fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Tex
                 for numbers in &elements.removed {
                     let name = |number| numbered(&prefix, number);
                     ops.push(Op::Clear(name(numbers.start)..name(numbers.end)));
+                }
+                for taken in &elements.taken {
+                    let value = Value::Sorted(SortedSet::of(Ranked::clone(taken)).into());
+                    let size = value.size();
+                    ops.push(Op::DeleteElements(prefix.clone(), value, size));
                 }
                 let changed = elements.changed.len();
                 let is_much = |text: &Bytes| changed >= text.len() / PART / 2;
@@ -138,7 +146,6 @@ mod tests {
     use crate::disk::rows::tests::{Disk, hash_of};
     use crate::store::change::element_name;
     use crate::store::list::End;
-    use crate::store::value::Value;
 
     /// The ranges of names that are removed.
     fn cleared(ops: &[Op]) -> usize {
@@ -239,6 +246,50 @@ mod tests {
             (text(3_000), text(3_001)),
             (Some(&b"5999"[..]), Some(&b"last"[..]))
         );
+    }
+
+    #[test]
+    fn many_members_that_are_removed_at_once_cost_their_rows_or_those_that_are_left() {
+        let mut keyspace = Loader::default().finish().unwrap();
+        let mut disk = Disk::default();
+        let name = |number: usize| number.to_string().into_bytes();
+        let set = keyspace.database(0).sorted_or_new(b"z").unwrap();
+        for number in 0..10_000 {
+            set.insert(&name(number)[..], number as f64);
+        }
+        disk.write(&mut keyspace);
+        for (ranks, only_removed) in [(0..2_000, true), (1_000..7_000, false)] {
+            let db = keyspace.database(0);
+            let id = db.last_id;
+            // One of them has changed before, and one is there again later.
+            let early = name(ranks.start);
+            let set = db.sorted_mut(b"z").unwrap().unwrap();
+            set.insert(&early[..], -1.0);
+            db.touch_element(b"z", || early[..].into());
+            let set = db.sorted_mut(b"z").unwrap().unwrap();
+            let (left, late) = (set.len() + 1 - ranks.len(), ranks.end as f64 - 1.0);
+            let late = set.ranked.from(set.rank(&name(late as usize)).unwrap());
+            let late = late.map(|it| it.member.clone()).next().unwrap();
+            let taken = set.take(ranks);
+            db.touch_taken(b"z", &taken);
+            let set = db.sorted_mut(b"z").unwrap().unwrap();
+            set.insert(late.as_bytes(), 99_999.0);
+            db.touch_element(b"z", || late.clone());
+            let ops = take_changes(&mut keyspace);
+            let removed = ops.iter().find_map(|op| match op {
+                Op::DeleteElements(_, removed, _) => Some(removed.len()),
+                _ => None,
+            });
+            assert_eq!(removed, only_removed.then_some(taken.len()));
+            disk.run(ops);
+            assert_eq!(disk.0.len(), 1 + left);
+            let mut loaded = disk.load();
+            let db = loaded.database(0);
+            assert_eq!(db.last_id > id, !only_removed);
+            let set = db.sorted(b"z").unwrap().unwrap();
+            let expected = keyspace.database(0).sorted(b"z").unwrap().unwrap();
+            assert!(set.ranked.from(0).eq(expected.ranked.from(0)));
+        }
     }
 
     #[test]

@@ -53,6 +53,15 @@ pub fn write_frame(file: &File, number: u64, durable: u64, ops: &[Op]) -> io::Re
                 });
                 outcome?;
             }
+            Op::DeleteElements(prefix, value, _) => {
+                let mut outcome = Ok(());
+                each_row(prefix, value, |name, _, _| {
+                    if outcome.is_ok() {
+                        outcome = frame.record(DELETE, name, &[]);
+                    }
+                });
+                outcome?;
+            }
             Op::Delete(name) => frame.record(DELETE, name, &[])?,
         }
     }

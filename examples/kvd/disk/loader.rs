@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
-use super::names::{ORDER, element_number, text_of_row};
+use super::names::{ORDER, text_of_row};
 use super::rows::Kind;
-use crate::store::change::PART;
+use crate::store::change::{PART, element_number};
 use crate::store::database::Entry;
 use crate::store::hash::Hash;
 use crate::store::keyspace::{DATABASES, Keyspace};

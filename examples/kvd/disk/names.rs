@@ -79,8 +79,3 @@ pub const PREFIX: usize = 10;
 pub fn numbered(prefix: &[u8], number: i64) -> Vec<u8> {
     [prefix, &[PLAIN], &element_name(number)].concat()
 }
-
-pub fn element_number(name: &[u8]) -> Option<i64> {
-    let number = i64::from_be_bytes(name.try_into().ok()?);
-    Some(number.wrapping_add(i64::MIN))
-}

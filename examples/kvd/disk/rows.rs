@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use asynchat::bytes::Bytes;
 
-use super::names::{element_number, head_of, push_name};
-use crate::store::change::{PART, element_name};
+use super::names::{head_of, push_name};
+use crate::store::change::{PART, element_name, element_number};
 use crate::store::database::Entry;
 use crate::store::number::Digits;
 use crate::store::value::Value;
@@ -28,6 +28,8 @@ pub enum Op {
     /// Puts the rows of all elements of a large collection, whose names have this prefix. It is a snapshot, so that the
     /// thread that writes encodes it. The number is that of its bytes.
     PutElements(Vec<u8>, Value, usize),
+    /// Removes the rows of these elements, which are encoded by the thread that writes, too.
+    DeleteElements(Vec<u8>, Value, usize),
     Delete(Vec<u8>),
 }
 
@@ -39,7 +41,9 @@ impl Op {
                 Op::Clear(names) => names.start.len() + names.end.len(),
                 Op::Put(name, content) => name.len() + content.len(),
                 Op::PutWithHead(name, head, rest) => name.len() + head.len() + rest.len(),
-                Op::PutElements(prefix, _, size) => prefix.len() + size,
+                Op::PutElements(prefix, _, size) | Op::DeleteElements(prefix, _, size) => {
+                    prefix.len() + size
+                }
                 Op::Delete(name) => name.len(),
             }
     }
@@ -189,6 +193,9 @@ pub(super) mod tests {
                             let content = [head, content].concat();
                             self.0.insert(name.to_vec(), content.into());
                         });
+                    }
+                    Op::DeleteElements(prefix, value, _) => {
+                        each_row(&prefix, &value, |name, _, _| drop(self.0.remove(name)));
                     }
                     Op::Delete(name) => drop(self.0.remove(&name)),
                 }

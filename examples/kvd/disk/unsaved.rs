@@ -44,6 +44,9 @@ impl Unsaved {
             Op::Put(name, content) => drop(self.rows.insert(name, Row::Put(Vec::new(), content))),
             Op::PutWithHead(name, head, rest) => drop(self.rows.insert(name, Row::Put(head, rest))),
             Op::PutElements(prefix, value, _) => drop(self.collections.insert(prefix, value)),
+            Op::DeleteElements(prefix, value, _) => each_row(&prefix, &value, |name, _, _| {
+                self.rows.insert(name.to_vec(), Row::Delete);
+            }),
             Op::Delete(name) => drop(self.rows.insert(name, Row::Delete)),
         }
     }

@@ -54,7 +54,7 @@ pub struct Reply {
     pub behind: Vec<Bytes>,
     /// Whether one of the commands that it answers has written, so that it may have to wait for the disk.
     pub has_written: bool,
-    /// How many bytes they have written, with a disk.
+    /// How many bytes the disk gets for what they have changed.
     pub written: usize,
     /// Whether it has what one of them has removed, so that no error may take its place.
     pub has_taken: bool,

@@ -209,6 +209,7 @@ impl Server {
             });
         }
         lock(&client.blocked).replace(blocked);
+        reply.written = data.keyspace.take_written();
         if outcome.is_ok() && reply.is_empty() {
             return;
         }

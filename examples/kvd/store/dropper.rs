@@ -105,7 +105,7 @@ pub fn join_freed_blocks() {
 }
 
 /// A collection from which a reply is made. It may have become the last owner of its elements when it is dropped.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Snapshot<T: Droppable + Default>(pub T);
 
 impl<T: Droppable + Default> Deref for Snapshot<T> {

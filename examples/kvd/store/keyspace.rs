@@ -101,7 +101,7 @@ impl Keyspace {
         self.databases.iter().map(|it| it.change_count).sum()
     }
 
-    /// How many bytes of values that are new as a whole, and of parts of strings, were written since the last call.
+    /// How many bytes the disk gets for what has changed since the last call. It is for the caller that has changed it.
     pub fn take_written(&mut self) -> usize {
         let written = self.databases.iter_mut();
         written.map(|it| std::mem::take(&mut it.written)).sum()

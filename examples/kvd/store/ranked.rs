@@ -26,7 +26,7 @@ impl Scored {
     }
 }
 
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ranked {
     blocks: Vec<Arc<Vec<Scored>>>,
     len: usize,

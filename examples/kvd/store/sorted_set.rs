@@ -36,6 +36,14 @@ struct Scores {
 }
 
 impl SortedSet {
+    /// These members, in their order only: to find one takes time.
+    pub fn of(ranked: Ranked) -> SortedSet {
+        SortedSet {
+            ranked,
+            scores: None,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.ranked.len()
     }

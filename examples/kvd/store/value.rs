@@ -1,13 +1,16 @@
 //! What a key can have.
 
+use std::iter;
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
 
+use super::change::element_number;
 use super::dropper::MANY;
-use super::hash::Hash;
+use super::hash::{Field, Hash};
 use super::list::List;
 use super::number::{Digits, decimal, integer};
+use super::ranked::Scored;
 use super::sorted_set::SortedSet;
 use super::table::Table;
 use super::text::Text;
@@ -153,26 +156,45 @@ impl Value {
         }
     }
 
-    /// The bytes of a string, or of all elements. About that many if the elements are many.
+    /// The bytes of a string, or of all elements. If these are many, it is an estimate from some at both ends, of 64 bytes
+    /// for each at least: a row costs about so much, however short it is.
     pub fn size(&self) -> usize {
         match self {
             Value::Int(_) => size_of::<i64>(),
             Value::Text(text) => text.as_bytes().len(),
             Value::Growing(data) => data.len(),
             Value::Shared(data) => data.len(),
-            collection if collection.len() > MANY => 64 * collection.len(),
-            Value::List(list) => list.iter().map(|it| 8 + it.as_bytes().len()).sum(),
-            Value::Hash(hash) => hash
-                .iter()
-                .map(|it| it.name.as_bytes().len() + it.value.as_bytes().len())
-                .sum(),
-            Value::Set(set) => set.iter().map(|it| it.as_bytes().len()).sum(),
-            Value::Sorted(set) => set
-                .ranked
-                .from(0)
-                .map(|it| it.member.as_bytes().len() + 8)
-                .sum(),
+            Value::List(list) => {
+                let size = |it: &Text| 8 + it.as_bytes().len();
+                let from_end = list.iter().rev().map(size);
+                size_of_all(list.len(), list.iter().map(size), from_end)
+            }
+            Value::Hash(hash) => {
+                let size = |it: &Field| it.name.as_bytes().len() + it.value.as_bytes().len();
+                size_of_all(hash.len(), hash.iter().map(size), iter::empty())
+            }
+            Value::Set(set) => {
+                let sizes = set.iter().map(|it| it.as_bytes().len());
+                size_of_all(set.len(), sizes, iter::empty())
+            }
+            Value::Sorted(set) => {
+                let size = |it: &Scored| it.member.as_bytes().len() + 8;
+                let from_end = set.ranked.before(set.len()).map(size);
+                size_of_all(set.len(), set.ranked.from(0).map(size), from_end)
+            }
         }
+    }
+
+    /// The bytes of the content of an element with this name. 0 if there is none.
+    pub fn size_of(&self, element: &[u8]) -> usize {
+        let content = match self {
+            Value::List(list) => element_number(element)
+                .and_then(|number| usize::try_from(number.checked_sub(list.number(0))?).ok())
+                .and_then(|index| list.get(index)),
+            Value::Hash(hash) => hash.find(element),
+            _ => None,
+        };
+        content.map_or(0, |it| it.as_bytes().len())
     }
 
     /// The name of the type, as TYPE returns it.
@@ -244,6 +266,25 @@ impl Value {
     }
 }
 
+/// The sum of the sizes of so many elements, or an estimate.
+fn size_of_all(
+    len: usize,
+    sizes: impl Iterator<Item = usize>,
+    from_end: impl Iterator<Item = usize>,
+) -> usize {
+    const SAMPLES: usize = 32;
+    const LEAST: usize = 64;
+    if len <= MANY {
+        return sizes.sum();
+    }
+    let (mut number, mut bytes) = (0, 0);
+    for size in sizes.take(SAMPLES).chain(from_end.take(SAMPLES)) {
+        number += 1;
+        bytes += size;
+    }
+    len * LEAST.max(bytes / number.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::list::End;
@@ -306,6 +347,22 @@ mod tests {
         assert_eq!(value.heap(20), head + 150_000);
         assert_eq!(value.heap(usize::MAX), head + 199_000);
         assert_eq!(Value::List(Arc::default()).heap(5), 16 + size_of::<List>());
+    }
+
+    #[test]
+    fn the_size_of_many_elements_is_estimated_from_some_at_both_ends() {
+        let list_of = |first: usize, number: usize, rest: usize| {
+            let mut list = List::default();
+            for index in 0..number {
+                let len = if index < number / 2 { first } else { rest };
+                list.push(End::Right, vec![b'x'; len].into());
+            }
+            Value::List(Arc::new(list)).size()
+        };
+        assert_eq!(list_of(1, MANY, 3), MANY * (8 + 2));
+        assert_eq!(list_of(1, 2 * MANY, 1), 2 * MANY * 64);
+        assert_eq!(list_of(10_000, 2 * MANY, 10_000), 2 * MANY * 10_008);
+        assert_eq!(list_of(100, 2 * MANY, 10_100), 2 * MANY * 5_108);
     }
 
     #[test]

@@ -374,6 +374,83 @@ fn while_large_changes_are_not_in_the_database_only_clients_that_write_such_wait
     Ok(())
 }
 
+/// However little a client sends, it has to wait if the disk gets much for that.
+#[test]
+fn who_lets_much_be_written_with_a_small_request_waits_while_large_changes_do() -> Result {
+    let disk = Disk::database()?;
+    let client = disk.scene.client()?;
+    let (large, element) = ("x".repeat(200_000), "e".repeat(100_000));
+    let members: Vec<String> = (0..8_000).map(|it| it.to_string()).collect();
+    let scored: Vec<&str> = members.iter().flat_map(|it| [it.as_str(); 2]).collect();
+    for key in ["z1", "z2", "z3"] {
+        client.send(request(&[&["ZADD", key][..], &scored].concat()));
+        disk.expect(&client, ":8000 ")?;
+    }
+    let items: Vec<&str> = members.iter().map(String::as_str).collect();
+    client.send(request(&[&["RPUSH", "l"][..], &items].concat()));
+    disk.expect(&client, ":8000 ")?;
+    client.send(request(&["SET", "s", &large]));
+    disk.expect(&client, "+OK ")?;
+    for key in ["e1", "e2", "e3"] {
+        client.send(request(&["RPUSH", key, &element]));
+        disk.expect(&client, ":1 ")?;
+    }
+    let waiter = disk.scene.client()?;
+    assert_eq!(disk.scene.ask(&waiter, "BLMOVE none e4 LEFT LEFT 0\n")?, "");
+    let value = "x".repeat(8 << 20);
+    for number in 0..9 {
+        client.send(request(&["SET", &number.to_string(), &value]));
+    }
+    let writer = disk.scene.shared.disk.as_ref();
+    let status = Arc::clone(&writer.ok_or("it has no disk")?.status);
+    disk.until(|| Ok(status.is_behind(true)))?;
+    let small = disk.scene.client()?;
+    small.send("INCR m\r\n");
+    disk.expect(&small, ":1 ")?;
+    let mut replies = Vec::new();
+    for (command, wanted) in [
+        // Few members are left, or few were removed.
+        ("ZREMRANGEBYRANK z1 0 4999", ":5000 "),
+        ("ZPOPMIN z2 3000", "*6000 "),
+        ("ZMPOP 1 z3 MIN COUNT 3000", "*2 "),
+        ("LINSERT l BEFORE 7 new", ":8001 "),
+        ("SETRANGE s 70000 y", ":200000 "),
+        ("LMOVE e1 e4 LEFT LEFT", "$100000 "),
+        ("RPOPLPUSH e2 e4", "$100000 "),
+        ("BLMOVE e3 e4 LEFT LEFT 1", "$100000 "),
+    ] {
+        let author = disk.scene.client()?;
+        author.send(format!("{command}\r\nINCR n\r\n"));
+        replies.push((author, String::new(), command, wanted));
+    }
+    // The element is pushed by another client, which waits because it has sent it.
+    let pusher = disk.scene.client()?;
+    pusher.send(request(&["RPUSH", "none", &element]) + "INCR n\r\n");
+    waiter.send("INCR n\r\n");
+    replies.push((pusher, String::new(), "RPUSH", ":1 "));
+    replies.push((waiter, String::new(), "served BLMOVE", "$100000 "));
+    for number in 2..=100 {
+        small.send("INCR m\r\n");
+        disk.expect(&small, &format!(":{number} "))?;
+    }
+    small.send("GET n\r\n");
+    disk.expect(&small, "$-1 ")?;
+    let disk = disk.works();
+    disk.until(|| {
+        for (author, reply, ..) in &mut replies {
+            *reply += &received(author);
+        }
+        small.send("GET n\r\n");
+        disk.scene.network.settle(&disk.scene.event_loop)?;
+        Ok(received(&small).contains(&format!("$2 {} ", replies.len())))
+    })?;
+    for (author, reply, command, wanted) in &mut replies {
+        *reply += &received(author);
+        assert!(reply.starts_with(*wanted), "{command}: {reply:.99}");
+    }
+    Ok(())
+}
+
 /// Otherwise the frame with a neighbour's change would come behind those of all requests of a pipeline.
 #[test]
 fn the_next_request_of_a_client_waits_until_its_large_change_is_in_the_log() -> Result {

@@ -1,6 +1,7 @@
 //! What is there when a server starts with the files of another one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use asynchat::Result;
 
@@ -98,20 +99,34 @@ fn a_damaged_file_is_named() -> Result {
 fn elements_that_were_removed_at_once_are_not_on_disk() -> Result {
     let dir = tempfile::tempdir()?;
     let elements: String = (0..6_000).map(|number| format!(" {number}")).collect();
+    let members: String = (0..6_000)
+        .map(|number| format!(" {number} {number}"))
+        .collect();
     for script in [
-        format!("RPUSH l{elements}\n"),
-        "LPOP l 1200\nRPOP l 1100\n".to_owned(),
-        "LTRIM l 1300 2399\n".to_owned(),
+        format!("RPUSH l{elements}\nZADD z{members}\n"),
+        "LPOP l 1200\nRPOP l 1100\nZPOPMIN z 1200\nZPOPMAX z 1100\n".to_owned(),
+        "LTRIM l 1300 2399\nZREMRANGEBYRANK z 0 1299\nZADD z 9999 3599\n".to_owned(),
     ] {
         let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
         let client = scene.client()?;
-        scene.ask(&client, &script)?;
+        let status = &scene.shared.disk.as_ref().ok_or("it has no disk")?.status;
+        let wanted = status.executed() + script.lines().count() as u64;
+        client.send(script.replace('\n', "\r\n"));
+        // A command may wait until the long reply before it is sent.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while status.executed() < wanted {
+            assert!(Instant::now() < deadline, "a command is not executed");
+            scene.network.settle(&scene.event_loop)?;
+            client.take_received();
+        }
         scene.shared.close()?;
     }
     let scene = Scene::with(on_disk(dir.path(), AppendFsync::Everysec)?)?;
     let client = scene.client()?;
     let reply = scene.ask(&client, "LLEN l\nLINDEX l 0\nLINDEX l -1\n")?;
     assert_eq!(reply, ":1100 $4 2500 $4 3599 ");
+    let reply = scene.ask(&client, "ZCARD z\nZRANGE z 0 0\nZRANGE z -1 -1\n")?;
+    assert_eq!(reply, ":2400 *1 $4 2500 *1 $4 3599 ");
     scene.shared.close()?;
     Ok(())
 }

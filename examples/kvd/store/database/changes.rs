@@ -4,69 +4,125 @@ use std::ops::Range;
 
 use super::Database;
 use crate::store::change::{Change, Elements, PART, element_name};
+use crate::store::dropper::Snapshot;
+use crate::store::ranked::Ranked;
+use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
+use crate::store::value::Value;
 use crate::store::watch::Watch;
 
 impl Database {
-    /// The value of the key has changed.
+    /// The value of the key has changed. The disk gets all of it.
     #[inline]
     pub fn touch(&mut self, key: &[u8]) {
+        let is_first = self.touch_whole(key);
+        if is_first && let Some(entry) = self.table.find(key) {
+            self.written += entry.value.size();
+        }
+    }
+
+    /// [`touch`](Database::touch) for a value whose bytes the caller counts. Returns whether the disk did not have to learn
+    /// of all of it before.
+    #[inline]
+    pub(super) fn touch_whole(&mut self, key: &[u8]) -> bool {
         self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
         }
-        if let Some(changes) = &mut self.changes {
-            changes.insert(key.into(), Change::Whole);
-            self.change_count += 1;
-        }
+        let Some(changes) = &mut self.changes else {
+            return false;
+        };
+        self.change_count += 1;
+        changes.insert(key.into(), Change::Whole) != Some(Change::Whole)
     }
 
     /// One element of the collection has changed.
     pub fn touch_element(&mut self, key: &[u8], element: impl FnOnce() -> Text) {
-        self.touch_part(key, |elements| {
-            elements.changed.insert(element());
-        });
+        self.touch_elements(key, std::iter::once_with(element));
     }
 
     /// These elements of the collection have changed. The key is looked up once: it may be long, and they may be many.
-    pub fn touch_elements(&mut self, key: &[u8], mut names: impl ExactSizeIterator<Item = Text>) {
+    pub fn touch_elements(&mut self, key: &[u8], names: impl ExactSizeIterator<Item = Text>) {
         let Some(last) = names.len().checked_sub(1) else {
             return;
         };
         if self.changes.is_some() {
             self.change_count += last;
         }
-        self.touch_part(key, |elements| elements.changed.extend(&mut names));
+        self.touch_part(key, |elements, value| {
+            let mut written = 0;
+            let names = names.inspect(|name| {
+                written += name.as_bytes().len();
+                written += value.map_or(0, |it| it.size_of(name.as_bytes()));
+            });
+            match elements {
+                Some(elements) => elements.changed.extend(names),
+                None => names.for_each(drop),
+            }
+            written
+        });
     }
 
     /// The elements with these numbers were removed from a list.
     pub fn touch_removed(&mut self, key: &[u8], numbers: Range<i64>) {
-        self.touch_part(key, |elements| elements.removed.push(numbers));
+        self.touch_part(key, |elements, _| {
+            elements
+                .into_iter()
+                .for_each(|it| it.removed.push(numbers.clone()));
+            0
+        });
+    }
+
+    /// These members were removed from a sorted set. The disk gets their names, or what is left of the set if that is less.
+    pub fn touch_taken(&mut self, key: &[u8], taken: &Ranked) {
+        let value = self.table.find(key).map(|it| &it.value);
+        if value.is_none_or(|it| it.len() < taken.len()) {
+            return self.touch(key);
+        }
+        self.touch_part(key, |elements, _| {
+            let Some(elements) = elements else {
+                return 0;
+            };
+            elements.taken.push(Snapshot(taken.clone()));
+            Value::Sorted(SortedSet::of(taken.clone()).into()).size()
+        });
     }
 
     /// The expiry of the key has changed.
     pub fn touch_main(&mut self, key: &[u8]) {
-        self.touch_part(key, |elements| elements.is_key_changed = true);
+        self.touch_part(key, |elements, _| {
+            elements.into_iter().for_each(|it| it.is_key_changed = true);
+            0
+        });
     }
 
     /// These bytes of a string have changed, and perhaps its length, which only grows.
     pub fn touch_part_of_string(&mut self, key: &[u8], bytes: Range<usize>) {
-        if self.changes.is_some() {
-            self.written += bytes.len();
-        }
-        self.touch_part(key, |elements| {
+        self.touch_part(key, |elements, value| {
+            let Some(elements) = elements else {
+                return bytes.len();
+            };
             elements.is_key_changed = true;
-            let parts = bytes.start / PART..bytes.end.div_ceil(PART);
-            let names = parts.map(|part| element_name(part as i64)[..].into());
-            elements.changed.extend(names);
+            let len = value.map_or(0, Value::size);
+            let mut written = 0;
+            for part in bytes.start / PART..bytes.end.div_ceil(PART) {
+                // However little of it has changed, the disk gets all of the part, once.
+                if elements
+                    .changed
+                    .insert(element_name(part as i64)[..].into())
+                {
+                    written += len.saturating_sub(part * PART).min(PART);
+                }
+            }
+            written.max(bytes.len())
         });
     }
 
     /// The key has another name. What has changed of its value is still to be stored.
     pub(super) fn touch_renamed(&mut self, key: &[u8], name: &[u8]) {
         let change = self.changes.as_mut().and_then(|it| it.remove(key));
-        self.touch(key);
-        self.touch(name);
+        self.touch_whole(key);
+        self.touch_whole(name);
         if let Some(changes) = &mut self.changes {
             let mut change = change.unwrap_or(Change::Elements(Elements::default()));
             if let Change::Elements(elements) = &mut change {
@@ -96,7 +152,13 @@ impl Database {
         self.add_dead(old);
     }
 
-    fn touch_part(&mut self, key: &[u8], note: impl FnOnce(&mut Elements)) {
+    /// `note` gets what was noted of the elements so far, unless all of the value is to be stored, and the value. It
+    /// returns how many bytes the disk gets.
+    fn touch_part(
+        &mut self,
+        key: &[u8],
+        note: impl FnOnce(Option<&mut Elements>, Option<&Value>) -> usize,
+    ) {
         self.version += 1;
         if !self.watched.is_empty() {
             self.notify(key);
@@ -105,9 +167,12 @@ impl Database {
             self.change_count += 1;
             let change = changes.entry(key.into());
             let change = change.or_insert_with(|| Change::Elements(Elements::default()));
-            if let Change::Elements(elements) = change {
-                note(elements);
-            }
+            let elements = match change {
+                Change::Elements(elements) => Some(elements),
+                Change::Whole => None,
+            };
+            let value = self.table.find(key).map(|it| &it.value);
+            self.written += note(elements, value);
         }
     }
 

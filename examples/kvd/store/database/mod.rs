@@ -58,7 +58,7 @@ pub struct Database {
     pub changes: Option<HashMap<Text, Change>>,
     /// How many changes there were since the last commit, some of them of the same key or element.
     pub change_count: usize,
-    /// How many bytes of values and of parts of strings were written: see `Keyspace::take_written`.
+    /// How many bytes the disk gets for the changes: see `Keyspace::take_written`.
     pub written: usize,
     /// Whether all keys were removed since the last commit, before these changes.
     pub cleared: bool,
@@ -207,7 +207,7 @@ impl Database {
         if expires != 0 {
             self.expiries.insert((expires, key.into()));
         }
-        self.touch(key);
+        self.touch_whole(key);
     }
 
     #[inline]
@@ -257,7 +257,7 @@ impl Database {
         self.note_written(&value);
         if let Some(old) = self.find_mut(key) {
             dropper::drop_later(std::mem::replace(old, value));
-            self.touch(key);
+            self.touch_whole(key);
         }
     }
 
@@ -275,7 +275,7 @@ impl Database {
             self.expiries.remove(&(entry.expires, key.into()));
         }
         self.add_dead(entry.id);
-        self.touch(key);
+        self.touch_whole(key);
         Some(entry)
     }
 
