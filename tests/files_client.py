@@ -469,9 +469,7 @@ def descriptors(site):
 
         assert ask() == (200, None, False)
         before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-        used = {int(name) for name in os.listdir(f"/proc/{process.pid}/fd")}
-        # A new descriptor has the lowest number that is free.
-        free = min(set(range(len(used) + 1)) - used)
+        free = free_descriptor(process)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free, before[1]))
         for path in ("/a.txt", "/", "/dir/rows"):
             assert ask(path=path) == (503, "10", False), path
@@ -487,7 +485,36 @@ def descriptors(site):
         ftp.retrbinary("RETR a.txt", pieces.append)
         assert b"".join(pieces) == b"hello, world\n"
         client.close()
-    return few_descriptors(site)
+    return few_descriptors(site) and failed_uploads(site)
+
+
+def free_descriptor(process):
+    """The number of its next descriptor: the lowest one that is free."""
+    used = {int(name) for name in os.listdir(f"/proc/{process.pid}/fd")}
+    return min(set(range(len(used) + 1)) - used)
+
+
+def failed_uploads(site):
+    """An upload leaves nothing, wherever a descriptor is missing."""
+    with site.writable() as (port, process):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+
+        def put():
+            client.request("PUT", "/new", b"x", {"Authorization": "Basic YW5uOnNlY3JldA=="})
+            reply = client.getresponse()
+            reply.read()
+            return reply.status
+
+        assert put() in (201, 204)
+        before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        free, statuses = free_descriptor(process), []
+        for number in range(8):
+            resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (free + number, before[1]))
+            statuses.append(put())
+            assert site.is_clean(), statuses
+        assert statuses[0] == 503 and statuses[-1] == 204 and set(statuses) == {503, 204}, statuses
+        client.close()
+    return True
 
 
 def few_descriptors(site):

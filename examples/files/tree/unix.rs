@@ -68,6 +68,8 @@ impl Root {
         let name = path.file_name().unwrap_or_default();
         let mode = replaceable(folder.as_fd(), name, self.follow_symlinks)?;
         self.searched.remove_abandoned(folder.as_fd());
+        // Before there is a file, which would stay if no descriptor is left.
+        let owned = folder.as_fd().try_clone_to_owned()?;
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         // What replaces a private file is never readable by others, also not before it has the permissions of that file.
         let first_mode = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
@@ -77,7 +79,7 @@ impl Root {
         Ok(Pending {
             file,
             mode,
-            folder: folder.as_fd().try_clone_to_owned()?,
+            folder: owned,
             follow_symlinks: self.follow_symlinks,
         })
     }
