@@ -16,6 +16,8 @@ pub struct Keyspace {
     pub is_swapped: bool,
     /// Whether a worker calls [`remove_stale`](Keyspace::remove_stale) until there is no more.
     removes_stale: bool,
+    /// The database that has the next turn of it.
+    next_stale: usize,
 }
 
 impl Default for Keyspace {
@@ -29,6 +31,7 @@ impl Default for Keyspace {
             databases: (0..DATABASES).map(database).collect(),
             is_swapped: false,
             removes_stale: false,
+            next_stale: 0,
             now: 0,
             used: 0,
         }
@@ -58,9 +61,15 @@ impl Keyspace {
         !std::mem::replace(&mut self.removes_stale, true)
     }
 
-    /// Removes some hundred stale entries of sorted sets. Returns whether there are more.
+    /// Removes some hundred stale entries of sorted sets. The databases take turns. Returns whether there are more.
     pub fn remove_stale(&mut self) -> bool {
-        self.removes_stale = self.databases.iter_mut().any(Database::remove_stale);
+        let count = self.databases.len();
+        let mut numbers = (self.next_stale..count).chain(0..self.next_stale);
+        if let Some(number) = numbers.find(|number| self.databases[*number].has_stale()) {
+            self.databases[number].remove_stale();
+            self.next_stale = (number + 1) % count;
+        }
+        self.removes_stale = self.databases.iter().any(Database::has_stale);
         self.removes_stale
     }
 
@@ -138,5 +147,52 @@ impl Keyspace {
             self.is_swapped = true;
             self.used = u16::MAX;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sorted_set::SortedSet;
+    use crate::store::value::Value;
+
+    fn sorted<'a>(keyspace: &'a mut Keyspace, number: usize, key: &[u8]) -> &'a mut SortedSet {
+        keyspace.database(number).sorted_or_new(key).unwrap()
+    }
+
+    /// Members that come and go without end, in one of them.
+    #[test]
+    fn all_sorted_sets_get_rid_of_their_stale_entries() {
+        let mut keyspace = Keyspace::default();
+        let places = [(0, &b"a"[..]), (0, b"b"), (0, b"c"), (1, b"a"), (3, b"x")];
+        for (number, key) in places {
+            let set = sorted(&mut keyspace, number, key);
+            for member in 0..5_000 {
+                set.insert(&format!("{member}").into_bytes()[..], 0.0);
+            }
+            set.take(0..4_000);
+            keyspace.database(number).note_stale(key);
+        }
+        let mut turns = 0;
+        loop {
+            let busy = sorted(&mut keyspace, 0, b"b");
+            for member in 0..10 {
+                busy.insert(&format!("new {member}").into_bytes()[..], -1.0);
+            }
+            busy.take(0..10);
+            keyspace.database(0).note_stale(b"b");
+            assert!(keyspace.remove_stale());
+            let is_stale = |(number, key): &(usize, &[u8])| {
+                let value = keyspace.database(*number).find(key);
+                matches!(value, Some(Value::Sorted(set)) if set.has_stale())
+            };
+            if !places.iter().filter(|it| it.1 != b"b").any(is_stale) {
+                break;
+            }
+            turns += 1;
+            assert!(turns < 1_000);
+        }
+        while keyspace.remove_stale() {}
+        assert!(!sorted(&mut keyspace, 0, b"b").has_stale());
     }
 }

@@ -26,14 +26,21 @@ pub struct SortedSet {
 }
 
 /// Many members are removed from `ranked` at once. Their entries here are stale until they are removed, a part at a time:
-/// nobody waits for that.
+/// nobody waits for that. New members remove some, too, so that stale entries do not become many more than members, however
+/// often many are removed.
 #[derive(Clone, Default)]
 struct Scores {
     table: Table<Scored>,
-    /// How many entries are stale, and the first segment that may have some.
+    /// How many entries are stale.
     stale: usize,
+    /// The segment whose stale entries are removed next. All others have their turn before it has another one.
     next_segment: usize,
+    /// How many members were inserted since some were removed.
+    inserted: usize,
 }
+
+/// After so many new members the stale entries of a segment are removed. A segment has 448 entries at most.
+const INSERTED: usize = 128;
 
 impl SortedSet {
     /// These members, in their order only: to find one takes time.
@@ -84,10 +91,10 @@ impl SortedSet {
 
     fn insert_new(&mut self, entry: Scored) {
         let is_long = entry.key().len() > SHORT;
+        self.ranked.insert(entry.clone());
         if let Some(scores) = &mut self.scores {
-            scores.insert(entry.clone());
+            scores.insert(entry, &self.ranked);
         }
-        self.ranked.insert(entry);
         if self.is_small() && (is_long || self.len() > SMALL) {
             let mut scores = Scores::default();
             let entries = self.ranked.from(0).cloned();
@@ -120,7 +127,6 @@ impl SortedSet {
             }
         } else if let Some(scores) = &mut self.scores {
             scores.stale += taken.len();
-            scores.next_segment = 0;
         }
         taken
     }
@@ -183,21 +189,33 @@ impl Scores {
         entry.filter(|it| self.is_there(it, ranked))
     }
 
-    /// Inserts a member that is not there. If it has an entry, that is stale.
-    fn insert(&mut self, entry: Scored) {
-        match self.stale {
-            0 => self.table.insert_new(entry),
-            _ => self.stale -= usize::from(self.table.insert(entry).is_some()),
+    /// Inserts a member that is in `ranked`, and had no entry or a stale one.
+    fn insert(&mut self, entry: Scored, ranked: &Ranked) {
+        if self.stale == 0 {
+            return self.table.insert_new(entry);
+        }
+        self.stale -= usize::from(self.table.insert(entry).is_some());
+        self.inserted += 1;
+        if self.inserted >= INSERTED {
+            self.inserted = 0;
+            self.remove_stale(ranked);
         }
     }
 
     fn remove_stale(&mut self, ranked: &Ranked) -> bool {
         if self.stale > 0 {
-            // A segment that is split meanwhile has its other half behind the last one.
-            let removed = self
+            let mut is_wanted = |it: &Scored| ranked.contains(it);
+            let removed = match self
                 .table
-                .retain_in_segment(self.next_segment, |it| ranked.contains(it));
-            self.stale -= removed.unwrap_or(self.stale);
+                .retain_in_segment(self.next_segment, &mut is_wanted)
+            {
+                None => {
+                    self.next_segment = 0;
+                    self.table.retain_in_segment(0, is_wanted)
+                }
+                removed => removed,
+            };
+            self.stale -= removed.unwrap_or_default();
             self.next_segment += 1;
         }
         self.stale > 0
@@ -360,6 +378,32 @@ mod tests {
             let all = 0..set.len();
             set.take(all);
             assert_eq!((set.len(), set.is_small()), (0, true));
+        }
+    }
+
+    /// Nothing else removes stale entries here.
+    #[test]
+    fn stale_entries_stay_few_while_members_come_and_go() {
+        let mut next = 0;
+        let mut add = |set: &mut SortedSet, count: usize| {
+            for _ in 0..count {
+                next += 1;
+                assert!(set.insert(&format!("{next}").into_bytes()[..], f64::from(next)));
+            }
+        };
+        for (len, count) in [(1, 1_001), (1, 200), (20_000, 200), (20_000, 5_000)] {
+            let mut set = SortedSet::default();
+            add(&mut set, len);
+            for round in 0..500 {
+                add(&mut set, count);
+                set.take(0..count);
+                let (number, stale) = entries(&set);
+                assert_eq!((set.len(), number - stale), (len, len));
+                assert!(
+                    number <= 3 * (len + count),
+                    "{len} {count} {round}: {number}"
+                );
+            }
         }
     }
 

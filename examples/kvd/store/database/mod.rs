@@ -3,7 +3,7 @@
 mod changes;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use asynchat::bytes::Bytes;
@@ -73,8 +73,10 @@ pub struct Database {
     pub awaited: HashMap<Text, Awaited>,
     /// The awaited keys that have received elements, each once, in this order.
     ready: VecDeque<Text>,
-    /// The sorted sets with stale entries, and other keys.
-    stale: VecDeque<Text>,
+    /// The sorted sets with stale entries, and other keys. They take turns.
+    stale: BTreeSet<Text>,
+    /// The one that had the last turn.
+    last_stale: Text,
     /// The time, in milliseconds since 1970.
     pub now: i64,
     /// How many keys have expired.
@@ -307,14 +309,20 @@ impl Database {
     pub fn note_stale(&mut self, key: &[u8]) {
         let value = self.table.find(key).map(|it| &it.value);
         if matches!(value, Some(Value::Sorted(set)) if set.has_stale()) {
-            self.stale.push_back(key.into());
+            self.stale.insert(key.into());
         }
     }
 
-    /// Removes some hundred stale entries. Returns whether there are more.
-    pub fn remove_stale(&mut self) -> bool {
-        let Some(key) = self.stale.front() else {
-            return false;
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// Removes some hundred stale entries.
+    pub fn remove_stale(&mut self) {
+        let after = (Bound::Excluded(&self.last_stale), Bound::Unbounded);
+        let next = self.stale.range::<Text, _>(after).next();
+        let Some(key) = next.or_else(|| self.stale.first()).cloned() else {
+            return;
         };
         let value = self.table.find_mut(key.as_bytes()).map(|it| &mut it.value);
         let has_more = match value {
@@ -322,9 +330,9 @@ impl Database {
             _ => false,
         };
         if !has_more {
-            self.stale.pop_front();
+            self.stale.remove(&key);
         }
-        !self.stale.is_empty()
+        self.last_stale = key;
     }
 
     /// Removes a collection that has become empty.
