@@ -2,18 +2,22 @@
 //!
 //! redb has a lock of its own, but gives it up while the database is opened again after an error of the disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::log::NAMES;
 
-/// Creates the folder if it is missing. Its name is on disk then, too.
+/// Creates the folder if it is missing, for the user of the server alone. Its name is on disk then, too.
 pub fn create(dir: &Path) -> io::Result<()> {
     let is_missing = |it: &&Path| !it.as_os_str().is_empty() && !it.exists();
     let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
-    fs::create_dir_all(dir)?;
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)?;
     for it in missing {
         match it.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
@@ -103,6 +107,19 @@ mod tests {
         );
         drop(held);
         lock(&dir).unwrap();
+    }
+
+    /// They have everything that clients store.
+    #[cfg(unix)]
+    #[test]
+    fn others_cannot_read_a_folder_that_is_created() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("a");
+        create(&dir).unwrap();
+        let mode = fs::metadata(&dir).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]
