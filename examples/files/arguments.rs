@@ -96,11 +96,12 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "status_from")]
     pub no_status: bool,
 
-    /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses
-    /// of --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert
-    /// of TLS or a 421. If the limit on descriptors is too low for it, it is lowered, and the log says so.
-    /// What is left is for files: when they are used up, or an address has half of what the others
-    /// leave, a client gets a 503 or 450 and can try again. Default: 10000, or what the limit permits.
+    /// How many connections are served at a time. Further ones get a 503 and are closed. The addresses of
+    /// --tls-listen, --ftp-listen and --ftps-listen each have a count of their own; they send an alert of
+    /// TLS, a 421, or nothing (FTPS). If the limit on descriptors is too low for it, it is lowered, and
+    /// the log says so. What is left is for files: when they are used up, or an address has half of what
+    /// the others leave, a client gets a 503 or 450 and can try again. Default: 10000, or what the limit
+    /// permits.
     #[arg(long, value_name = "N", value_parser = count(), help_heading = "Limits")]
     pub max_connections: Option<usize>,
 

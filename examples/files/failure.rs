@@ -84,7 +84,7 @@ impl Failure {
 
 /// Whether the process, or the system, has no descriptor left.
 #[cfg(unix)]
-pub fn is_without_descriptor(error: &io::Error) -> bool {
+fn is_without_descriptor(error: &io::Error) -> bool {
     use rustix::io::Errno;
 
     let found = Errno::from_io_error(error);
@@ -93,7 +93,7 @@ pub fn is_without_descriptor(error: &io::Error) -> bool {
 
 /// `ERROR_TOO_MANY_OPEN_FILES`.
 #[cfg(not(unix))]
-pub fn is_without_descriptor(error: &io::Error) -> bool {
+fn is_without_descriptor(error: &io::Error) -> bool {
     error.raw_os_error() == Some(4)
 }
 

@@ -16,7 +16,7 @@ use super::range::Range;
 use super::reply::{Content, Reply};
 use super::{Service, own, page};
 use crate::date::http_date;
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
 use crate::names::{Invalid, MOST_NAMES, Names};
 use crate::tree::{Folder, Found};
@@ -124,9 +124,10 @@ fn folder(
             let index = names.join(INDEX);
             return send_file(service, request, &index, &folder, (file, metadata));
         }
-        // What has an index is not listed because no descriptor is left.
-        Err(error) if failure::is_without_descriptor(&error) => return Err(error),
-        _ => {}
+        Ok(Found::Folder(_)) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        // A folder with an index is not listed because the index cannot be read.
+        Err(error) => return Err(error),
     }
     let listing = folder.list()?;
     Ok(page::folder(names, listing, service.options.write))

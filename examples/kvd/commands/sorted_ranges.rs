@@ -198,9 +198,9 @@ impl Query {
                     query.count = integer(args.get(at + 2))?;
                     at += 2;
                 }
-                b"rev" if is_new => query.is_reverse = true,
-                b"byscore" if is_new => query.by = By::Score,
-                b"bylex" if is_new => query.by = By::Lex,
+                b"rev" if is_new && !query.is_reverse => query.is_reverse = true,
+                b"byscore" if is_new && query.by == By::Rank => query.by = By::Score,
+                b"bylex" if is_new && query.by == By::Rank => query.by = By::Lex,
                 _ => return Err(SYNTAX),
             }
             at += 1;

@@ -2,13 +2,14 @@
 //!
 //! On Windows redb 2.6 reads again and again there, so a start with a file that was cut would never end.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
+
+use super::folder::options;
 
 #[derive(Debug)]
 pub struct DatabaseFile {
@@ -20,10 +21,7 @@ pub struct DatabaseFile {
 impl DatabaseFile {
     /// Opens the file, or creates it.
     pub fn open(path: &Path) -> Result<DatabaseFile, DatabaseError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let file: File = options.open(path)?;
-        let backend = FileBackend::new(file)?;
+        let backend = FileBackend::new(options().create(true).open(path)?)?;
         let len = AtomicU64::new(backend.len()?);
         Ok(DatabaseFile { backend, len })
     }

@@ -13,6 +13,9 @@ use super::log::NAMES;
 pub fn create(dir: &Path) -> io::Result<()> {
     let is_missing = |it: &&Path| !it.as_os_str().is_empty() && !it.exists();
     let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    if let [_, folder, ..] = missing[..] {
+        fs::create_dir_all(folder)?;
+    }
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -25,6 +28,15 @@ pub fn create(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How a file of the folder is opened. Others cannot read one that is created.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }
 
 /// Waits until the names of new files are on disk. Windows has no call for that, and needs none.
@@ -47,8 +59,8 @@ fn is_impossible(error: &io::Error) -> bool {
 /// Locks the folder until the file is closed, or the process ends.
 pub fn lock(dir: &Path) -> Result<File, Error> {
     let path = dir.join("kvd.lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false);
+    let mut options = options();
+    options.create(true);
     #[cfg(windows)]
     std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 0);
     let locked = options.open(&path).and_then(|file| {
@@ -112,14 +124,17 @@ mod tests {
     /// They have everything that clients store.
     #[cfg(unix)]
     #[test]
-    fn others_cannot_read_a_folder_that_is_created() {
+    fn others_cannot_read_what_is_created() {
         use std::os::unix::fs::PermissionsExt;
 
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path().join("a");
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("a/b");
         create(&dir).unwrap();
-        let mode = fs::metadata(&dir).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
+        lock(&dir).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!(mode(&dir.join("kvd.lock")), 0o600);
+        assert_ne!(mode(&top.path().join("a")), 0o700);
     }
 
     #[test]

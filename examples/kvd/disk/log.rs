@@ -12,12 +12,12 @@
 //! each frame says up to which number the changes were on disk before. If one of these is missing, the folder is damaged
 //! or incomplete, and no crash has done that.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use super::folder::sync_folder;
+use super::folder::{options, sync_folder};
 use super::frames::{Frames, write_frame};
 use super::rows::Op;
 
@@ -180,13 +180,8 @@ impl Log {
 
 impl LogFile {
     fn open(path: PathBuf, is_new: bool) -> Result<LogFile, Error> {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
+        let file = options()
             .create(is_new)
-            .truncate(false);
-        let file = options
             .open(&path)
             .and_then(|file| file.sync_all().map(|()| file))
             .map_err(|error| match error.kind() {
@@ -442,7 +437,7 @@ mod tests {
         let mut log = open(dir.path(), false);
         log.append(&put("a"), 0).unwrap();
         let path = dir.path().join("kvd.log.1");
-        log.files[0].file = OpenOptions::new().write(true).open(&path).unwrap();
+        log.files[0].file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         let error = log.replay(0, &mut |_| ()).unwrap_err().to_string();
         assert!(error.contains("kvd.log.1: "), "{error}");
     }

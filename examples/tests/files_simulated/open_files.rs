@@ -114,6 +114,9 @@ fn a_pipe_is_not_opened() -> Result {
         }
         assert_eq!((pipe.opened()?, compressed.opened()?), (0, 0));
         assert!(path.exists());
+        // A folder whose index cannot be read is not listed: its author wants that nobody sees a list.
+        crate::folder::make_pipe(&site.dir.path().join("dir/index.html"))?;
+        assert_eq!(site.get("/dir/", "")?.status, 403);
         // That it was a file is remembered for a moment.
         site.dir.store("other", b"a file")?;
         assert_eq!(site.get("/other", "")?.status, 200);
