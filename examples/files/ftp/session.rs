@@ -389,7 +389,8 @@ impl AsyncChat for Session {
         if self.transfer.is_none() {
             return Ok(Eof::CloseWhenDone);
         }
-        let is_cut = self.is_receiving() && !self.waiting.has("QUIT");
+        // Nobody connects for a client that has gone.
+        let is_cut = (self.is_receiving() || self.awaits_client()) && !self.waiting.has("QUIT");
         if is_cut {
             self.waiting = Waiting::default();
         }

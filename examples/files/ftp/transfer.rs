@@ -438,6 +438,11 @@ impl Session {
         transfer.is_some_and(|transfer| transfer.is_upload)
     }
 
+    /// Whether there is a transfer for which the client has not connected to the port.
+    pub fn awaits_client(&self) -> bool {
+        self.transfer.is_some() && matches!(self.route.way, Way::Passive(_))
+    }
+
     pub fn is_aborting(&self) -> bool {
         let transfer = self.transfer.as_ref();
         transfer.is_some_and(|transfer| transfer.is_aborted)

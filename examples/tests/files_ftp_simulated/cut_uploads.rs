@@ -61,12 +61,15 @@ fn the_end_of_the_control_connection_aborts_an_upload() -> Result {
         }
     }
     // No data connection has come.
-    let site = Site::ann()?;
-    site.passive_port()?;
-    site.expect("STOR a.txt", "150")?;
-    site.control.finish();
-    assert_eq!(codes_of(&site.replies()?), "426 226 221");
-    assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    for command in ["STOR a.txt", "RETR a.txt", "LIST"] {
+        let site = Site::ann()?;
+        site.passive_port()?;
+        site.expect(command, "150")?;
+        site.control.finish();
+        assert_eq!(codes_of(&site.replies()?), "426 226 221", "{command}");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.event_loop.len(), 1, "the listener");
+    }
     Ok(())
 }
 
