@@ -20,6 +20,8 @@ mod portable_parts;
 #[cfg(unix)]
 #[path = "tree/regular.rs"]
 mod regular;
+#[path = "tree/searched.rs"]
+mod searched;
 #[cfg(not(unix))]
 #[path = "tree/portable.rs"]
 mod system;

@@ -4,8 +4,6 @@
 //! Each part is locked while it is received, and the system releases the lock of a process that ends, whatever ends it. So
 //! a part without a lock belongs to nobody. Where there are no such locks (some network file systems), parts stay.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -16,32 +14,21 @@ use std::os::unix::fs::MetadataExt;
 use rustix::fs::{AtFlags, Dev, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::searched::{self, MOST_NAMES};
 use super::{closing, is_part_name};
-
-/// So many folders are remembered. Then all are forgotten, and searched again when a file is received for them.
-const MOST_FOLDERS: usize = 1000;
-
-/// So many names are read in a folder. The loop waits meanwhile. Behind them parts stay.
-const MOST_NAMES: usize = 10_000;
 
 /// The folders that were searched for parts. (The numbers of devices have other types on other systems.)
 #[derive(Default)]
-pub struct Searched(RefCell<HashSet<(Dev, u64)>>);
+pub struct Searched(searched::Searched<(Dev, u64)>);
 
 impl Searched {
     /// Removes the parts in a folder that belong to nobody, unless this was done before.
     pub fn remove_abandoned(&self, folder: BorrowedFd<'_>) {
-        let removed = rustix::fs::fstat(folder).map(|found| {
-            let mut searched = self.0.borrow_mut();
-            if searched.contains(&(found.st_dev, found.st_ino)) {
-                return Ok(());
-            }
-            if searched.len() == MOST_FOLDERS {
-                searched.clear();
-            }
-            searched.insert((found.st_dev, found.st_ino));
-            remove_all(folder)
-        });
+        let removed =
+            rustix::fs::fstat(folder).map(|found| match self.0.add((found.st_dev, found.st_ino)) {
+                true => remove_all(folder),
+                false => Ok(()),
+            });
         if let Ok(Err(error)) | Err(error) = removed {
             tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
         }

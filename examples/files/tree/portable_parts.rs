@@ -2,35 +2,23 @@
 //! else can open a part for writing while it is received. So a part that can be opened belongs to nobody. On other systems
 //! parts stay.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::is_part_name;
-
-/// So many folders are remembered. Then all are forgotten, and searched again when a file is received for them.
-const MOST_FOLDERS: usize = 1000;
-
-/// So many names are read in a folder. The loop waits meanwhile. Behind them parts stay.
-const MOST_NAMES: usize = 10_000;
+use super::searched::{self, MOST_NAMES};
 
 /// The folders that were searched for parts.
 #[derive(Default)]
-pub struct Searched(RefCell<HashSet<PathBuf>>);
+pub struct Searched(searched::Searched<PathBuf>);
 
 impl Searched {
     /// Removes the parts in a folder that belong to nobody, unless this was done before.
     pub fn remove_abandoned(&self, folder: &Path) {
-        let mut searched = self.0.borrow_mut();
-        if searched.contains(folder) {
+        if !self.0.add(folder.to_owned()) {
             return;
         }
-        if searched.len() == MOST_FOLDERS {
-            searched.clear();
-        }
-        searched.insert(folder.to_owned());
         if let Err(error) = remove_all(folder) {
             tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
         }

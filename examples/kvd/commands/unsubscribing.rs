@@ -30,7 +30,7 @@ pub(super) struct Ending {
     kind: Kind,
     /// All of this kind if it is `None`.
     names: Option<vec::IntoIter<Bytes>>,
-    /// Whether the client is told about each.
+    /// Whether the client gets a confirmation of each.
     confirms: bool,
     has_begun: bool,
 }

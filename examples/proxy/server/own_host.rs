@@ -11,7 +11,7 @@ const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 /// Whether an address is one of this host. The calls that list the addresses differ between systems, but on each of them a
 /// socket can be bound to an address of the host only. The addresses may change at any time, so this is asked for each
-/// destination. An address of which this cannot be told is taken for one: a system that is out of descriptors, for example,
+/// destination. If the system cannot say whether an address is one, it is taken for one: a system that is out of descriptors, for example,
 /// must not open the way to the host.
 pub fn is_own(ip: IpAddr) -> bool {
     find(ip, bind).unwrap_or_else(|error| {
