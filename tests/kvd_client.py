@@ -157,7 +157,7 @@ rpush P a b c d 1 2 3 4 3 3 3|lpos P 3|lpos P 3 rank 2|lpos P 3 rank -1|lpos P 3
 lmove P Q left right|lmove P Q right left|rpoplpush P Q|lrange Q 0 -1|lmove nokey Q left left|lmove P P left right|lmove P Q up left|rpoplpush nokey x|lrange P 0 -1
 blpop P 0|brpop nokey P 0|blpop nokey x|blpop nokey -1|blpop nokey 0.01|brpoplpush P Q 0|blmove P Q left left 0|brpoplpush nokey Q 0.01|blmove nokey Q left left 0.01|blmove nokey Q left 0 0
 hset H a 1 b 2|hset H a 3 c 4|hset H a|hset H|hget H a|hget H nope|hget nokey a|hgetall H|hkeys H|hvals H|hlen H|hexists H a|hexists H x|hdel H a x|hmset H x 1|hmset H x|hmget H x b nope|hmget nokey a|hsetnx H x 2|hsetnx H w 2
-hincrby H n 5|hincrby H n x|hincrby H w 1|hset H s abc|hincrby H s 1|hincrbyfloat H s 1|hincrbyfloat H f 1.25|hincrbyfloat H f 1.25|hincrby H big 9223372036854775807|hincrby H big 1|hstrlen H s|hstrlen H nope|hrandfield nokey|hrandfield nokey 2|hrandfield H x|hrandfield H 1 foo|hgetall nokey
+hincrby H n 5|hincrby H n x|hincrby H w 1|hset H s abc|hincrby H s 1|hincrbyfloat H s 1|hincrbyfloat H f 1.25|hincrbyfloat H f 1.25|hincrby H big 9223372036854775807|hincrby H big 1|hstrlen H s|hstrlen H nope|hrandfield nokey|zrandmember nokey|zrandmember nokey -2|zrandmember H|zrandmember Z x|zrandmember Z 1 foo|zrandmember Z 1 withscores x|hrandfield nokey 2|hrandfield H x|hrandfield H 1 foo|hgetall nokey
 sadd S a b c|sadd S a d|scard S|smembers S|sismember S a|sismember S x|smismember S a x|smismember nokey a|srem S a x|spop nokey|spop nokey 2|spop S -1|spop S 1 2|srandmember nokey|srandmember nokey 2|srandmember S x|sadd T c d e|smove S T b|smove S T nope|smove nokey T b
 sinter S T|sunion S T|sdiff S T|sinterstore U S T|sunionstore U S T|sdiffstore U S T|smembers U|sintercard 2 S T|sintercard 0 S|sintercard 3 S T|sintercard 2 S T limit 1|sintercard 2 S T limit -1|sintercard 2 S T foo|sinter S nokey|sinterstore U S nokey|exists U
 zadd Z 1 a 2 b 3 c|zadd Z 1 a|zadd Z nx 5 a|zadd Z xx 5 a 6 zz|zadd Z gt 4 a|zadd Z lt 4 a|zadd Z ch 9 a 9 d|zadd Z incr 1 a|zadd Z incr 1 a 2 b|zadd Z nx xx 1 a|zadd Z gt lt 1 a|zadd Z x a|zadd Z 1|zadd Z nx incr 1 a|zadd Z xx incr 1 nope|zadd nokey xx 1 a
@@ -329,6 +329,18 @@ def tools():
         assert len(run(*cli, "--scan", "--pattern", "key:1999*").split()) == 11
         assert run(*cli, "-3", "hello").startswith("server redis")
         assert "db0:keys=20001" in run(*cli, "info", "keyspace")
+        # The least, the greatest and the mean time of a PING in ms, and how many were sent within a second.
+        *times, number = run(*cli, "--raw", "--latency", "-i", "1").split()
+        assert len(times) == 3 and all(float(time) >= 0 for time in times) and int(number) > 10, (times, number)
+        # This goes on until it is ended. After the head, the first line has no difference to the one before.
+        stat = subprocess.Popen(["stdbuf", "-oL", *cli, "--stat", "-i", "0.1"], stdout=subprocess.PIPE, text=True)
+        lines = [stat.stdout.readline() for _ in range(4)]
+        stat.terminate()
+        stat.wait()
+        keys, memory, clients, _, requests, *_, connections = lines[3].split()
+        assert lines[1].split() == "keys mem clients blocked requests connections".split(), lines
+        assert keys == "20001" and memory.endswith("M") and int(clients) == 1 and int(connections) > 40, lines
+        assert int(requests) > 60_000, lines
     return True
 
 

@@ -123,7 +123,7 @@
 //! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor
 //! DEBUG, MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and
-//! RESTORE, OBJECT IDLETIME and FREQ, LCS, ZRANDMEMBER, LOLWUT. There is no TLS, no Unix-domain socket and no
+//! RESTORE, OBJECT IDLETIME and FREQ, LCS, LOLWUT. There is no TLS, no Unix-domain socket and no
 //! configuration file. A parameter of one of these features can be set to its present value only.
 //!
 //! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.

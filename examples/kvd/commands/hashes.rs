@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::counters::float_sum;
 use super::flag::{DENYOOM, FAST, READONLY, WRITE};
 use super::long::Snapshot;
-use super::{Command, Context, Outcome, SYNTAX, command, fail, integer, long, sample, wrong_arity};
+use super::sample::{self, Wanted};
+use super::{Command, Context, Outcome, command, fail, integer, long, wrong_arity};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::hash::{Field, Hash};
@@ -350,15 +351,7 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
 }
 
 fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let wanted = match args.len() {
-        2 => None,
-        _ => Some(integer(args.get(2))?),
-    };
-    let with_values = match args.len() {
-        2 | 3 => false,
-        4 if args.is(3, "withvalues") => true,
-        _ => return Err(SYNTAX),
-    };
+    let wanted = Wanted::parse(args, "withvalues")?;
     let hash = context.db().hash(args.get(1))?.map(Arc::clone);
     let Some(wanted) = wanted else {
         let field = hash
@@ -367,35 +360,23 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.optional_item(field.map(|it| &it.name));
         return Ok(());
     };
-    let most = if with_values { i64::MAX / 2 } else { i64::MAX };
-    if wanted.unsigned_abs() > most as u64 {
-        return Err(super::OUT_OF_RANGE);
-    }
     let Some(hash) = hash else {
         context.reply.array(0);
         return Ok(());
     };
-    let pairs = with_values && context.reply.resp3;
-    let parts = match with_values {
+    let (number, are_arrays) = wanted.begin(context.reply, hash.len());
+    let parts = match wanted.in_pairs {
         true => Parts::Both,
         false => Parts::Names,
     };
     let encode_one = move |reply: &mut Reply, field: &Field| {
-        if pairs {
+        if are_arrays {
             reply.array(2);
         }
         encode(reply, field, parts);
     };
-    let number = match wanted {
-        0.. => (wanted as usize).min(hash.len()),
-        _ => wanted.unsigned_abs() as usize,
-    };
-    context.reply.array(match with_values && !pairs {
-        true => 2 * number,
-        false => number,
-    });
-    if wanted < 0 {
-        // The same ones again and again: the reply may be much larger than the hash.
+    if wanted.is_repeated() {
+        // The reply may be much larger than the hash.
         let mut left = number;
         long::reply_items(context.reply, move |reply| {
             let field = hash.random(fastrand::u64(..)).filter(|_| left > 0);

@@ -339,8 +339,14 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let number = set.len().min(wanted as usize);
     context.reply.array(number);
     let size = |it: &Text| it.as_bytes().len();
-    sample::distinct((context.reply, memory), set, number, size, |reply, it| {
-        reply.item(it);
-    });
+    sample::distinct(
+        (context.reply, memory),
+        &**set,
+        number,
+        size,
+        |reply, it| {
+            reply.item(it);
+        },
+    );
     Ok(())
 }

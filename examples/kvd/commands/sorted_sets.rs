@@ -1,12 +1,17 @@
 //! Sorted sets: members and scores. `sorted_ranges.rs` has the ranges.
 
+use std::sync::Arc;
+
 use super::flag::{BLOCKING, COUNTED, DENYOOM, FAST, NOSCRIPT, READONLY, TAKES, WRITE};
 use super::list_moves::{awaited, check_number, number_of, timeout, wait};
+use super::long::Snapshot;
+use super::sample::{self, Wanted};
 use super::sorted_removal::{self, Replies};
 use super::{Command, Context, NOT_POSITIVE, Outcome, SYNTAX, command, count, fail, float, long};
 use crate::resp::arg::Arg;
+use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::store::ranked::Scored;
+use crate::store::ranked::{Ranked, Scored};
 use crate::store::sorted_set::SortedSet;
 
 pub(super) const TABLE: &[Command] = &[
@@ -81,6 +86,15 @@ pub(super) const TABLE: &[Command] = &[
         "sorted-set",
         "Returns the lowest-scoring members from a sorted set after removing them. Deletes the sorted set if the last member was popped.",
         |it, args| pop(it, args, true),
+    ),
+    command(
+        "zrandmember",
+        -2,
+        READONLY,
+        (1, 1, 1),
+        "sorted-set",
+        "Returns one or more random members from a sorted set.",
+        zrandmember,
     ),
     command(
         "zrank",
@@ -307,6 +321,47 @@ fn rank(context: &mut Context<'_>, args: Args<'_>, is_reverse: bool) -> Outcome 
         Some(rank) => context.reply.count(rank),
         None => context.reply.null(),
     }
+    Ok(())
+}
+
+fn zrandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let wanted = Wanted::parse(args, "withscores")?;
+    let set = context.db().sorted(args.get(1))?.map(Arc::clone);
+    let random = |ranked: &Ranked| ranked.random(|end| fastrand::usize(..end)).cloned();
+    let Some(wanted) = wanted else {
+        let member = set.and_then(|set| random(&set.ranked));
+        context
+            .reply
+            .optional_item(member.map(|it| it.member).as_ref());
+        return Ok(());
+    };
+    let Some(set) = set else {
+        context.reply.array(0);
+        return Ok(());
+    };
+    let (number, are_arrays) = wanted.begin(context.reply, set.len());
+    let encode = move |reply: &mut Reply, it: &Scored| {
+        if are_arrays {
+            reply.array(2);
+        }
+        reply.item(&it.member);
+        if wanted.in_pairs {
+            reply.double(it.score);
+        }
+    };
+    if wanted.is_repeated() {
+        // The reply may be much larger than the set.
+        let (ranked, mut left) = (Snapshot(set.ranked.clone()), number);
+        long::reply_items(context.reply, move |reply| {
+            let member = random(&ranked).filter(|_| left > 0);
+            left = left.saturating_sub(1);
+            member.map(|it| encode(reply, &it)).is_some()
+        });
+        return Ok(());
+    }
+    let memory = context.result_memory();
+    let size = |it: &Scored| it.member.as_bytes().len();
+    sample::distinct((context.reply, memory), &set.ranked, number, size, encode);
     Ok(())
 }
 

@@ -163,6 +163,21 @@ impl Ranked {
         self.blocks.get(index).map(|it| it.as_slice())
     }
 
+    /// An arbitrary entry. `below` returns a random number that is less than its argument.
+    pub fn random(&self, mut below: impl FnMut(usize) -> usize) -> Option<&Scored> {
+        if self.blocks.is_empty() {
+            return None;
+        }
+        // Each entry is as likely as any other, whatever the lengths of the blocks. No block is empty, so an attempt finds
+        // an entry with a probability of 1 in FULL at least.
+        loop {
+            let block = &self.blocks[below(self.blocks.len())];
+            if let Some(entry) = block.get(below(FULL)) {
+                return Some(entry);
+            }
+        }
+    }
+
     /// How many bytes it has allocated for itself.
     pub fn heap(&self) -> usize {
         let entries: usize = self.blocks.iter().map(|it| it.capacity()).sum();
@@ -232,6 +247,32 @@ mod tests {
             ranks.clone().map(scored).for_each(|it| ranked.insert(it));
             assert!(ranked.from(0).cloned().eq((0..1_000).map(scored)));
         }
+    }
+
+    #[test]
+    fn each_entry_is_as_likely_as_any_other() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut ranked = Ranked::default();
+        assert!(ranked.random(|end| random.usize(..end)).is_none());
+        for rank in 0..600 {
+            ranked.insert(Scored {
+                score: f64::from(rank),
+                member: rank.to_string().as_bytes().into(),
+            });
+        }
+        // One entry of the first block is left, two of the second, and all of the third.
+        ranked.take(1..256);
+        ranked.take(3..257);
+        let lens: Vec<_> = ranked.blocks.iter().map(|it| it.len()).collect();
+        assert_eq!(lens, [1, 2, 88]);
+        let mut counts = vec![0; ranked.len()];
+        for _ in 0..100_000 {
+            let found = ranked.random(|end| random.usize(..end)).unwrap();
+            counts[ranked.rank_of(found.score, found.member.as_bytes())] += 1;
+        }
+        let expected = 100_000 / counts.len();
+        let is_near = |count: &usize| count.abs_diff(expected) < expected / 5;
+        assert!(counts.iter().all(is_near), "{counts:?}");
     }
 
     #[test]

@@ -145,6 +145,8 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
         "HRANDFIELD h -500 WITHVALUES".to_owned(),
         "SRANDMEMBER s 500".to_owned(),
         "HRANDFIELD h 500 WITHVALUES".to_owned(),
+        "ZRANDMEMBER z -500".to_owned(),
+        "ZRANDMEMBER z 500 WITHSCORES".to_owned(),
         "SUNION s s".to_owned(),
         "SSCAN s 0 COUNT 1000".to_owned(),
         "HSCAN h 0 COUNT 1000".to_owned(),
@@ -425,6 +427,9 @@ fn many_arbitrary_members_are_different_and_popped_ones_are_gone() -> Result {
         ("SRANDMEMBER s 30000", 20_000),
         ("HRANDFIELD h 15000", 15_000),
         ("HRANDFIELD h 10", 10),
+        ("ZRANDMEMBER z 15000", 15_000),
+        ("ZRANDMEMBER z 30000", 20_000),
+        ("ZRANDMEMBER z 10", 10),
     ] {
         let (head, found) = elements(&scene.ask(&client, &format!("{command}\n"))?);
         assert_eq!(
