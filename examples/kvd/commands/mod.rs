@@ -269,6 +269,10 @@ const NOT_INTEGER: Failure = fail("ERR value is not an integer or out of range")
 const NOT_FLOAT: Failure = fail("ERR value is not a valid float");
 const NOT_POSITIVE: Failure = fail("ERR value is out of range, must be positive");
 const OUT_OF_RANGE: Failure = fail("ERR value is out of range");
+/// A count that has no positive counterpart.
+const NOT_NEGATABLE: Failure = fail(
+    "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
+);
 const NO_SUCH_KEY: Failure = fail("ERR no such key");
 const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
 /// The reply to a command that has panicked.
@@ -308,6 +312,14 @@ fn pattern(text: &[u8]) -> Result<&[u8], Failure> {
     match text.len() <= LONGEST_PATTERN {
         true => Ok(text),
         false => Err(fail("ERR the pattern is too long (1024 bytes at most)")),
+    }
+}
+
+/// A count that may be negative, and then has another meaning.
+fn signed_count(text: &[u8]) -> Result<i64, Failure> {
+    match integer(text)? {
+        i64::MIN => Err(NOT_NEGATABLE),
+        count => Ok(count),
     }
 }
 

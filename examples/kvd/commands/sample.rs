@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::long::{self, Snapshot};
-use super::{Failure, OUT_OF_RANGE, SYNTAX, integer};
+use super::{Failure, OUT_OF_RANGE, SYNTAX, signed_count};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::results::ResultMemory;
@@ -26,14 +26,13 @@ impl Wanted {
         if args.len() == 2 {
             return Ok(None);
         }
-        let count = integer(args.get(2))?;
+        let count = signed_count(args.get(2))?;
         let in_pairs = match args.len() {
             3 => false,
             4 if args.is(3, option) => true,
             _ => return Err(SYNTAX),
         };
-        let most = if in_pairs { i64::MAX / 2 } else { i64::MAX };
-        if count.unsigned_abs() > most as u64 {
+        if in_pairs && count.abs() > i64::MAX / 2 {
             return Err(OUT_OF_RANGE);
         }
         Ok(Some(Wanted { count, in_pairs }))

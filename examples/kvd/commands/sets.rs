@@ -6,7 +6,8 @@ use super::flag::{COUNTED, DENYOOM, FAST, READONLY, TAKES, WRITE};
 use super::long::Snapshot;
 use super::stored::{self, Making};
 use super::{
-    Command, Context, Failure, NOT_POSITIVE, Outcome, SYNTAX, command, count, integer, long, sample,
+    Command, Context, Failure, NOT_POSITIVE, Outcome, SYNTAX, command, count, long, sample,
+    signed_count,
 };
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -304,7 +305,7 @@ impl Making for Popped {
 fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let wanted = match args.len() {
         2 => None,
-        3 => Some(integer(args.get(2))?),
+        3 => Some(signed_count(args.get(2))?),
         _ => return Err(SYNTAX),
     };
     let memory = context.result_memory();
@@ -318,9 +319,6 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.optional_item(member);
         return Ok(());
     };
-    if wanted == i64::MIN {
-        return Err(super::OUT_OF_RANGE);
-    }
     let Some(set) = set else {
         context.reply.array(0);
         return Ok(());

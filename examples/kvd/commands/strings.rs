@@ -3,7 +3,9 @@
 use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
 use super::long::Snapshot;
-use super::{Command, Context, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity};
+use super::{
+    Command, Context, Failure, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity,
+};
 use crate::resp::reply::Reply;
 use crate::resp::request::{Args, OwnedArgs};
 use crate::store::database::{Entry, WrongType};
@@ -177,16 +179,26 @@ fn getset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn getex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let now = context.data.keyspace.now();
-    let (unit, persists) = match args.len() {
-        2 => (None, false),
-        3 if args.is(2, "persist") => (None, true),
-        4 => (Some(Unit::of(args.get(2)).ok_or(SYNTAX)?), false),
-        _ => return Err(SYNTAX),
-    };
+    let mut persists = false;
+    let mut time: Option<(Unit, usize)> = None;
+    let mut at = 2;
+    while at < args.len() {
+        match args.option(at).as_slice() {
+            b"persist" if time.is_none() => persists = true,
+            option if !persists => {
+                at += 1;
+                time = Some((repeated_unit(option, time, at, args)?, at));
+            }
+            _ => return Err(SYNTAX),
+        }
+        at += 1;
+    }
     let is_string = context.db().find(args.get(1)).map(Value::is_string);
-    let expires = match unit {
+    let expires = match time {
         // The time is of interest for a string only.
-        Some(unit) if is_string == Some(true) => Some(unit.time(args.get(3), now, "getex")?),
+        Some((unit, at)) if is_string == Some(true) => {
+            Some(unit.time(args.get(at), now, "getex")?)
+        }
         _ => persists.then_some(0),
     };
     reply_string(context, args.get(1))?;
@@ -194,6 +206,18 @@ fn getex(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         expiry::apply(context.db(), args.get(1), expires);
     }
     Ok(())
+}
+
+/// The unit that an option names, whose time is this argument. The same option may be given twice, another one not.
+fn repeated_unit(
+    option: &[u8],
+    earlier: Option<(Unit, usize)>,
+    at: usize,
+    args: Args<'_>,
+) -> Result<Unit, Failure> {
+    let unit = Unit::of(option).filter(|_| at < args.len());
+    let unit = unit.filter(|unit| earlier.is_none_or(|(earlier, _)| earlier == *unit));
+    unit.ok_or(SYNTAX)
 }
 
 fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
@@ -212,13 +236,11 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             b"xx" if !only_new => only_old = true,
             b"get" => get = true,
             b"keepttl" if time.is_none() => keep = true,
-            option => {
-                let unit = Unit::of(option).filter(|_| !keep && at + 1 < args.len());
-                // The same option may be given twice.
-                let unit = unit.filter(|unit| time.is_none_or(|(other, _)| other == *unit));
+            option if !keep => {
                 at += 1;
-                time = Some((unit.ok_or(SYNTAX)?, at));
+                time = Some((repeated_unit(option, time, at, args)?, at));
             }
+            _ => return Err(SYNTAX),
         }
         at += 1;
     }
