@@ -253,6 +253,9 @@ def nntp_reload(directory):
             with tls_served(directory / "nntp", files, *options, stderr=log) as served_at:
                 addr, tls_addr, server = served_at
                 with open_session(tls_addr, files["ca"]) as old, plain_session(addr) as plain:
+                    # No renewal: clients go on to resume their sessions.
+                    server.send_signal(signal.SIGHUP)
+                    eventually(lambda: logged(log, "the certificate has not changed") == 1)
                     # Half of a renewal, and none at all: the old certificate stays.
                     shutil.copy(renewed["cert"], files["cert"])
                     server.send_signal(signal.SIGHUP)
@@ -267,6 +270,8 @@ def nntp_reload(directory):
                         shutil.copy(renewed[name], files[name])
                     server.send_signal(signal.SIGHUP)
                     eventually(lambda: logged(log, "the certificate was read again") == 1)
+                    server.send_signal(signal.SIGHUP)
+                    eventually(lambda: logged(log, "the certificate has not changed") == 2)
                     open_session(tls_addr, renewed["ca"]).close()
                     try:
                         open_session(tls_addr, files["ca"])

@@ -14,7 +14,8 @@ use clap::Args;
 pub(crate) struct CertificateOptions {
     /// The server's certificate in the PEM format, followed by those that certify it.
     /// The example test_certificate makes one for tests. On Unix, SIGHUP reads both
-    /// files again for new connections; elsewhere a renewed certificate needs a restart.
+    /// files again for new connections, if they have changed; elsewhere a renewed
+    /// certificate needs a restart.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
@@ -49,9 +50,12 @@ impl CertificateOptions {
             key: key.clone(),
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
         };
+        // Before they are read: if they change meanwhile, SIGHUP reads them again.
+        #[cfg(unix)]
+        let used = files.fingerprint();
         let current = new(files.read()?);
         #[cfg(unix)]
-        reload_on_sighup(files, current.clone(), replace)?;
+        reload_on_sighup(files, current.clone(), used, replace)?;
         #[cfg(not(unix))]
         let _ = replace;
         Ok(Some(current))
@@ -86,6 +90,18 @@ impl Files {
         config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
+
+    /// A hash of what the files contain, or `None` if they cannot be read.
+    #[cfg(unix)]
+    fn fingerprint(&self) -> Option<u64> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+
+        let mut hasher = DefaultHasher::new();
+        for path in [&self.chain, &self.key] {
+            std::fs::read(path).ok()?.hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
 }
 
 /// Whoever can read the key can pretend to be this server.
@@ -100,25 +116,33 @@ fn warn_if_public(key: &std::path::Path) {
 }
 
 /// Replaces the configuration at SIGHUP. If the files cannot be read, the old one stays: a
-/// renewal that went wrong must not end the service.
+/// renewal that went wrong must not end the service. Files that have not changed are not read: SIGHUP also has other reasons,
+/// such as logrotate, and no client resumes its session under a new configuration.
 #[cfg(unix)]
 fn reload_on_sighup<T: 'static>(
     files: Files,
     current: T,
+    mut used: Option<u64>,
     replace: fn(&T, Arc<ServerConfig>),
 ) -> Result<(), Error> {
-    asynchat::signal::on(asynchat::signal::SIGHUP, move || match files.read() {
-        Ok(config) => {
-            replace(&current, config);
-            // A program can have several protocols, each of which reads it.
-            let protocol = files
-                .alpn
-                .first()
-                .map(|name| name.escape_ascii().to_string());
-            let (file, protocol) = (files.chain.display(), protocol.unwrap_or_default());
-            tracing::info!(%file, protocol, "the certificate was read again");
+    // A program can have several protocols, each of which reads it.
+    let protocol = files.alpn.first();
+    let protocol = protocol.map_or_else(String::new, |name| name.escape_ascii().to_string());
+    asynchat::signal::on(asynchat::signal::SIGHUP, move || {
+        let file = files.chain.display();
+        let found = files.fingerprint();
+        if found.is_some() && found == used {
+            tracing::info!(%file, protocol, "the certificate has not changed");
+            return;
         }
-        Err(error) => tracing::error!(%error, "the old certificate stays"),
+        match files.read() {
+            Ok(config) => {
+                replace(&current, config);
+                used = found;
+                tracing::info!(%file, protocol, "the certificate was read again");
+            }
+            Err(error) => tracing::error!(%error, protocol, "the old certificate stays"),
+        }
     })?;
     Ok(())
 }

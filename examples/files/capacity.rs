@@ -51,8 +51,10 @@ impl Capacity {
                 "the limit on descriptors is too low for --max-connections, which is lowered"
             ),
             true => info!(
+                wanted,
                 possible = connections,
-                descriptors, "the limit on descriptors lowers the number of connections"
+                descriptors,
+                "the limit on descriptors is too low for the default of --max-connections, which is lowered for each listener"
             ),
             false => {}
         }

@@ -65,7 +65,7 @@
 //! It also speaks FTP, on 127.0.0.1:2121 or where `--ftp-listen` says. With `--listen`, `--tls-listen` or `--proxy-protocol`
 //! it speaks FTP only where an option says; `--no-ftp` leaves FTP out. If there is a certificate, clients can use AUTH TLS. Users then have to, and PROT P for their data
 //! connections. With `--ftps-require-reuse` these have to resume the TLS session of their control connection. With
-//! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`):
+//! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`, with wget `--ftps-implicit`):
 //!
 //! ```text
 //! cargo run --release --example files -- . --ftp-ports 50000-50100

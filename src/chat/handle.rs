@@ -135,8 +135,8 @@ impl Chat {
     /// Queues a producer. When everything before it has been sent, the loop asks it for bytes, as fast as
     /// the peer takes them. The loop drops it when it is done, or when the connection has ended. A producer
     /// that returns an error ends the connection with [`Close::Handler`]. The peer receives what was sent before
-    /// the error, and then a reset, so that it does not take the output for complete. The rest of the queue is
-    /// dropped.
+    /// the error, and then a reset, so that it does not take the output for complete. The reset waits until the peer has
+    /// that, so it may come after [`handle_close`](crate::AsyncChat::handle_close). The rest of the queue is dropped.
     pub fn push_with_producer(&self, producer: impl Producer + 'static) {
         self.state().push_item(Item::Producer(Box::new(producer)));
     }

@@ -12,7 +12,11 @@ use crate::user_code::contain;
 /// that was being sent. (The hook of Medusa's `hooked_producer` ran in the first case only. A count of
 /// transfers that relied on it leaked one for each client that hung up.)
 ///
-/// The hook reports what was handed to the connection's queue. To act when the bytes have been handed to the
+/// If the connection ends before the producer is done, the hook runs after
+/// [`handle_close`](crate::AsyncChat::handle_close).
+///
+/// The hook reports what was handed to the connection's queue, which may be more than was sent: for what was sent, ask
+/// [`Chat::stats`](crate::Chat::stats) in `handle_close`. To act when the bytes have been handed to the
 /// kernel, queue a hook behind the producer with [`Chat::push_hook`](crate::Chat::push_hook).
 ///
 /// # Errors
