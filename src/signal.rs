@@ -42,18 +42,20 @@ pub use signal_hook::consts::{
 };
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::EventLoop;
 use crate::error::{Error, Result};
 pub use crate::runtime::signals::SignalId;
+use crate::{EventLoop, Worker};
 
 /// [Shuts down](crate::shutdown) this thread's loop, with this grace, when the process receives
 /// `SIGINT` (Ctrl-C) or `SIGTERM`, on Windows also `SIGBREAK` (Ctrl-Break). If the loop is already shutting down
 /// when such a signal arrives, also because of a call of [`shutdown`](crate::shutdown), the signal ends the grace:
-/// the remaining connections are aborted at once. So register this once for a loop. The id is that of all these
+/// the remaining connections are aborted at once. So register this once for a loop, and with
+/// [`Workers`](crate::Workers) once for all of them, on the thread that starts them. The id is that of all these
 /// signals.
 ///
 /// # Errors
-/// Those of [`on`].
+/// Those of [`on`]. On the thread of a [`Worker`]: each worker would take the signal, and the second to do so would take it
+/// for a second one.
 pub fn shutdown_on_ctrl_c(grace: Duration) -> Result<SignalId, Error> {
     EventLoop::current()?.shutdown_on_ctrl_c(grace)
 }
@@ -115,9 +117,14 @@ impl EventLoop {
     /// [`signal::shutdown_on_ctrl_c`](shutdown_on_ctrl_c). Needs the feature `signal`.
     ///
     /// # Errors
-    /// Those of [`signal::on`](on).
+    /// Those of [`signal::shutdown_on_ctrl_c`](shutdown_on_ctrl_c).
     #[cfg_attr(docsrs, doc(cfg(feature = "signal")))]
     pub fn shutdown_on_ctrl_c(&self, grace: Duration) -> Result<SignalId, Error> {
+        if Worker::current().is_some() {
+            return Err(Error::new(
+                "shutdown_on_ctrl_c: a worker cannot register this, but the thread that starts the workers, for all of them",
+            ));
+        }
         let shut_down = move || {
             // The current loop is the one that runs the call.
             if let Ok(event_loop) = EventLoop::current() {

@@ -11,10 +11,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, from the top. A module may use those below its own, and none beside it.
-const LAYERS: [&[&str]; 13] = [
+const LAYERS: [&[&str]; 14] = [
     &["lib"],
-    &["sim", "workers"],
-    &["net", "signal"],
+    &["signal", "sim"],
+    &["workers"],
+    &["net"],
     &["event_loop"],
     &["chat"],
     &["channel"],

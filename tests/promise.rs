@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use asynchat::{AsyncChat, Chat, Close, Result};
-use common::{Log, idle, new_loop, run_to_end, run_until, served};
+use common::{Log, Session, idle, new_loop, run_to_end, run_until, served};
 
 #[test]
 fn promises_are_sent_in_the_order_of_their_creation() {
@@ -34,6 +34,42 @@ fn promises_are_sent_in_the_order_of_their_creation() {
     chat.promise().fulfill("");
     chat.push("the end\r\n");
     peer.expect(&event_loop, "fulfilled at once\r\nthe end\r\n");
+}
+
+#[test]
+fn a_promise_that_is_dropped_sends_its_other_reply() {
+    let event_loop = new_loop();
+    let (chat, mut peer) = served(&event_loop, Log::default().session());
+    let dropped = chat.promise().otherwise("dropped\r\n");
+    let fulfilled = chat.promise().otherwise("not this one\r\n");
+    chat.push("after\r\n");
+    thread::spawn(move || drop(dropped)).join().unwrap();
+    fulfilled.fulfill("fulfilled\r\n");
+    peer.expect(&event_loop, "dropped\r\nfulfilled\r\nafter\r\n");
+    // A job that panics, and one whose session has left.
+    let panicking = chat.promise().otherwise("panicked\r\n");
+    let job = thread::spawn(move || {
+        let _reply = panicking;
+        panic!("a panic of this test");
+    });
+    assert!(job.join().is_err());
+    let (other, _other_peer) = served(&event_loop, Log::default().session());
+    other.abort();
+    run_until(&event_loop, || !other.is_open());
+    let reply = chat.promise().otherwise("has left\r\n");
+    let post = event_loop
+        .remote()
+        .post_to(other.id(), move |_: &mut Session| {
+            reply.fulfill("is there\r\n");
+            Ok(())
+        });
+    post.unwrap();
+    peer.expect(&event_loop, "panicked\r\nhas left\r\n");
+    // Where it fails, the error counts.
+    chat.promise()
+        .otherwise("not this one\r\n")
+        .fail("it has failed");
+    run_until(&event_loop, || !chat.is_open());
 }
 
 #[test]

@@ -233,7 +233,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = AppendFsync::Everysec, requires = "dir")]
     appendfsync: AppendFsync,
 
-    /// Read the directory as at a start, print the number of keys, and exit.
+    /// Read the directory as at a start, put its log into kvd.redb, print the number of keys, and exit.
     #[arg(long, requires = "dir")]
     check: bool,
 

@@ -21,7 +21,7 @@ use crate::state::inbox::Post;
 /// grace ends.
 ///
 /// A promise that [fails](Promise::fail), or is dropped without being [fulfilled](Promise::fulfill), for example by a
-/// panic of the worker, ends the connection with [`Close::Handler`](crate::Close::Handler): the client could not tell which
+/// panic of the worker, and has [no other reply](Promise::otherwise), ends the connection with [`Close::Handler`](crate::Close::Handler): the client could not tell which
 /// reply is missing. The client receives what was sent before the promise, and then a reset.
 ///
 /// A connection that waits for a promise may be idle. An idle [deadline](crate::Deadlines::idle) has to
@@ -53,11 +53,13 @@ use crate::state::inbox::Post;
 /// # }
 /// ```
 #[derive(Debug)]
-#[must_use = "a promise that is dropped closes its connection"]
+#[must_use = "a promise that is dropped is not fulfilled, and may close its connection"]
 pub struct Promise {
     reply: Weak<Reply>,
     chat: ChannelId,
     remote: Option<Remote>,
+    /// What is sent if it is dropped.
+    otherwise: Option<Bytes>,
 }
 
 /// The producer of a [`Promise`]: it is pending until the promise is fulfilled, then produces its bytes.
@@ -82,6 +84,7 @@ impl Chat {
                 .state()
                 .agenda()
                 .map(|agenda| Remote::new(&agenda.inbox)),
+            otherwise: None,
         };
         let output = None;
         let producer = PromiseProducer { reply, output };
@@ -118,6 +121,35 @@ impl Promise {
         self.settle(|| Err(error.into()));
     }
 
+    /// Sets the reply that is sent if the promise is dropped without being fulfilled, instead of the end of the connection:
+    /// that of a job that a pool has dropped, or of a call that was
+    /// [posted](crate::Remote::post_to) to a session which has left.
+    ///
+    /// ```
+    /// use asynchat::{AsyncChat, Chat, ChannelId, Remotes, Result};
+    ///
+    /// struct Member { chat: Chat, remotes: Remotes }
+    ///
+    /// impl Member {
+    ///     /// Sends a message to a member who may be on another worker, and tells this one whether it has arrived.
+    ///     fn send_to(&self, id: ChannelId, message: String) {
+    ///         let reply = self.chat.promise().otherwise("404 has left\r\n");
+    ///         let posted = self.remotes.post_to(id, move |other: &mut Member| {
+    ///             other.chat.push(message);
+    ///             reply.fulfill("200 sent\r\n");
+    ///             Ok(())
+    ///         });
+    ///         // An error means that the workers have ended: the promise was dropped.
+    ///         drop(posted);
+    ///     }
+    /// }
+    /// # impl AsyncChat for Member { fn found_terminator(&mut self, _: &[u8]) -> Result { Ok(()) } }
+    /// ```
+    pub fn otherwise(mut self, output: impl Into<Bytes>) -> Promise {
+        self.otherwise = Some(output.into());
+        self
+    }
+
     /// Whether the reply can still be sent. If the connection ends, or its queue is discarded, it becomes false when
     /// the loop drops the queue, in the same turn or in the next one. The worker may then stop and drop the
     /// promise.
@@ -145,7 +177,8 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.settle(|| Err("a promise was dropped without being fulfilled".into()));
+        let otherwise = self.otherwise.take();
+        self.settle(|| otherwise.ok_or("a promise was dropped without being fulfilled".into()));
     }
 }
 

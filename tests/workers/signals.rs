@@ -9,6 +9,13 @@ use asynchat::signal;
 fn a_signal_shuts_all_workers_down_and_a_second_one_ends_the_grace() {
     let service = Workers::new().threads(2).start(|worker| {
         worker.listen(any_port(), Stays)?;
+        // Each worker would take one signal, and the second one would end the grace.
+        let refused = signal::shutdown_on_ctrl_c(DEADLINE).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .contains("the thread that starts the workers")
+        );
         Ok(())
     });
     let service = service.unwrap();

@@ -69,11 +69,13 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
         Ok(file)
     });
     locked.map_err(|error| {
-        let why = match is_locked(&error) {
-            true => ": another server is using this folder",
-            false => "",
-        };
-        format!("{}: {error}{why}", path.display()).into()
+        let (folder, file) = (dir.display(), path.display());
+        match is_locked(&error) {
+            true => format!("{folder}: another server is using this folder"),
+            false if !dir.exists() => format!("{folder}: there is no such folder"),
+            false => format!("{file}: {error}"),
+        }
+        .into()
     })
 }
 

@@ -111,7 +111,7 @@ impl Shared {
             let data = self.lock();
             (data.last_client, data.stats.commands)
         };
-        tracing::info!(clients, commands, "stopped");
+        tracing::info!(clients, commands, "stopped; in all it has served");
     }
 
     /// The journal of a worker.
