@@ -144,6 +144,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = lock(&dir.path().join("missing")).unwrap_err().to_string();
         assert!(
+            error.ends_with("missing: there is no such folder"),
+            "{error}"
+        );
+        fs::create_dir(dir.path().join("kvd.lock")).unwrap();
+        let error = lock(dir.path()).unwrap_err().to_string();
+        assert!(
             error.contains("kvd.lock: ") && !error.contains("server"),
             "{error}"
         );

@@ -1,25 +1,27 @@
 //! The frames of the log: their bytes, both ways.
 //!
 //! ```text
-//! frame  = BEGIN number{8} durable{8} *record END digest{8}
+//! frame  = BEGIN marker{8} number{8} durable{8} *record END digest{8}
 //! record = (CLEAR | PUT | DELETE) length-of-name{8} length-of-content{8} name content
 //! ```
 //!
 //! The numbers are little-endian. `durable` is the number of the last frame whose changes were certainly on disk before
-//! this one was written. The digest is the beginning of the SHA-256 of what comes before it in the frame. Earlier versions
-//! have written frames with OLD_BEGIN, and without `durable`.
+//! this one was written. The digest is the beginning of the SHA-256 of what comes before it in the frame.
+//!
+//! Behind a frame that is not whole, the next one is searched for, also in the values that clients have stored. So frames
+//! have a marker: a random number of the folder, which no client learns. Otherwise a value could contain a frame.
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 
 use asynchat::bytes::Bytes;
+use memchr::memmem::Finder;
 use ring::digest::{Context, SHA256, digest};
 
 use super::rows::{Op, each_row};
 
-const BEGIN: u8 = b'F';
-const OLD_BEGIN: u8 = b'B';
+const BEGIN: [u8; 4] = *b"kvd4";
 const CLEAR: u8 = b'C';
 const PUT: u8 = b'P';
 const DELETE: u8 = b'D';
@@ -28,15 +30,40 @@ const END: u8 = b'E';
 /// So many bytes are hashed and written with one call.
 const BUFFER: usize = 64 * 1024;
 
+/// How each frame of a folder begins.
+#[derive(Clone, Copy)]
+pub struct Beginning([u8; 12]);
+
+impl Beginning {
+    pub fn new(marker: u64) -> Beginning {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&BEGIN);
+        bytes[4..].copy_from_slice(&marker.to_le_bytes());
+        Beginning(bytes)
+    }
+
+    /// Whether a file begins with a frame of another folder.
+    fn is_foreign(&self, data: &[u8]) -> bool {
+        let begin = data.get(..self.0.len());
+        begin.is_some_and(|it| it.starts_with(&BEGIN) && it != self.0)
+    }
+}
+
 /// Returns the number of bytes.
-pub fn write_frame(file: &File, number: u64, durable: u64, ops: &[Op]) -> io::Result<u64> {
+pub fn write_frame(
+    file: &File,
+    beginning: Beginning,
+    number: u64,
+    durable: u64,
+    ops: &[Op],
+) -> io::Result<u64> {
     let mut frame = Output {
         file,
         buffer: Vec::with_capacity(BUFFER),
         digest: Context::new(&SHA256),
         len: 0,
     };
-    frame.write(&[BEGIN])?;
+    frame.write(&beginning.0)?;
     frame.write(&number.to_le_bytes())?;
     frame.write(&durable.to_le_bytes())?;
     for op in ops {
@@ -129,18 +156,25 @@ pub struct Frame {
 /// The frames in a file that are whole. What is none is skipped, also between them.
 pub struct Frames {
     data: Bytes,
+    beginning: Beginning,
     at: usize,
     /// How many bytes were skipped.
     pub skipped: usize,
 }
 
 impl Frames {
-    pub fn new(data: Bytes) -> Frames {
+    pub fn new(data: Bytes, beginning: Beginning) -> Frames {
         Frames {
             data,
+            beginning,
             at: 0,
             skipped: 0,
         }
+    }
+
+    /// Whether there is no frame of this folder, but one of another.
+    pub fn are_foreign(&self) -> bool {
+        self.skipped == self.data.len() && self.beginning.is_foreign(&self.data)
     }
 }
 
@@ -148,7 +182,12 @@ impl Iterator for Frames {
     type Item = Frame;
 
     fn next(&mut self) -> Option<Frame> {
+        let finder = Finder::new(&self.beginning.0);
         while self.at < self.data.len() {
+            let rest = &self.data[self.at..];
+            let skipped = finder.find(rest).unwrap_or(rest.len());
+            self.skipped += skipped;
+            self.at += skipped;
             let mut input = Input {
                 data: &self.data,
                 at: self.at,
@@ -157,11 +196,10 @@ impl Iterator for Frames {
                 self.at = input.at;
                 return Some(frame);
             }
-            let mut behind = self.data[self.at + 1..].iter();
-            let begin = behind.position(|byte| matches!(*byte, BEGIN | OLD_BEGIN));
-            let next = begin.map_or(self.data.len(), |begin| self.at + 1 + begin);
-            self.skipped += next - self.at;
-            self.at = next;
+            // Not whole: the next one is behind its beginning.
+            let begun = self.beginning.0.len().min(self.data.len() - self.at);
+            self.skipped += begun;
+            self.at += begun;
         }
         None
     }
@@ -173,15 +211,11 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
+    /// Reads a frame, whose beginning is right.
     fn frame(&mut self) -> Option<Frame> {
         let start = self.at;
-        let begin = self.byte()?;
-        let number = self.number()?;
-        let durable = match begin {
-            BEGIN => self.number()?,
-            OLD_BEGIN => 0,
-            _ => return None,
-        };
+        self.range(size_of::<Beginning>() as u64)?;
+        let (number, durable) = (self.number()?, self.number()?);
         let mut ops = Vec::new();
         loop {
             let kind = self.byte()?;

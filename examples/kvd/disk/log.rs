@@ -16,9 +16,11 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use asynchat::bytes::Bytes;
+
 use super::Error;
 use super::folder::{options, sync_folder};
-use super::frames::{Frames, write_frame};
+use super::frames::{Beginning, Frames, write_frame};
 use super::rows::Op;
 
 /// The names of the files.
@@ -29,6 +31,7 @@ const MANY_BYTES: u64 = 1 << 20;
 
 pub struct Log {
     files: [LogFile; 2],
+    beginning: Beginning,
     /// The one to which changes are appended.
     current: usize,
     /// The number of the last frame.
@@ -51,8 +54,9 @@ struct LogFile {
 }
 
 impl Log {
-    /// Opens the log in this directory. `saved` is the number of the last frame that is in the database.
-    pub fn open(dir: &Path, is_synced: bool, saved: u64) -> Result<Log, Error> {
+    /// Opens the log in this directory. `saved` is the number of the last frame that is in the database, and `marker` the
+    /// random number of the folder.
+    pub fn open(dir: &Path, is_synced: bool, saved: u64, marker: u64) -> Result<Log, Error> {
         // The second file is created last, and before anything is written to the first one.
         let [first, second] = NAMES.map(|name| fs::metadata(dir.join(name)));
         let is_new = saved == 0 && second.is_err() && first.map_or(true, |it| it.len() == 0);
@@ -61,6 +65,7 @@ impl Log {
                 LogFile::open(dir.join(NAMES[0]), is_new)?,
                 LogFile::open(dir.join(NAMES[1]), is_new)?,
             ],
+            beginning: Beginning::new(marker),
             current: 0,
             last: 0,
             is_synced,
@@ -81,7 +86,7 @@ impl Log {
         let mut unused = 0;
         let mut files = Vec::new();
         for it in &mut self.files {
-            let mut frames = it.read()?;
+            let mut frames = Frames::new(it.read()?, self.beginning);
             files.push((frames.next(), frames, it));
         }
         files.sort_by_key(|(first, ..)| first.as_ref().map(|it| it.number));
@@ -103,6 +108,9 @@ impl Log {
                     unused += 1;
                     file.unused_after = Some(wanted);
                 }
+            }
+            if frames.are_foreign() {
+                return Err(format!("{path}: the file belongs to another kvd.redb").into());
             }
             if frames.skipped > 0 {
                 let bytes = frames.skipped;
@@ -142,12 +150,13 @@ impl Log {
         let number = self.last + 1;
         let file = &mut self.files[self.current];
         let durable = if self.is_synced { self.last } else { saved };
-        let written = write_frame(&file.file, number, durable, ops).and_then(|len| {
-            if self.is_synced {
-                file.file.sync_data()?;
-            }
-            Ok(len)
-        });
+        let written =
+            write_frame(&file.file, self.beginning, number, durable, ops).and_then(|len| {
+                if self.is_synced {
+                    file.file.sync_data()?;
+                }
+                Ok(len)
+            });
         match written {
             Ok(len) => {
                 file.len += len;
@@ -203,14 +212,14 @@ impl LogFile {
         })
     }
 
-    fn read(&mut self) -> io::Result<Frames> {
+    fn read(&mut self) -> io::Result<Bytes> {
         let mut data = Vec::new();
         let read = self
             .file
             .seek(SeekFrom::Start(0))
             .and_then(|_| self.file.read_to_end(&mut data));
         match read {
-            Ok(_) => Ok(Frames::new(data.into())),
+            Ok(_) => Ok(data.into()),
             Err(error) => Err(self.named(&error)),
         }
     }
@@ -264,8 +273,10 @@ mod tests {
         )]
     }
 
+    const MARKER: u64 = 0x0123_4567_89AB_CDEF;
+
     fn open(dir: &Path, is_synced: bool) -> Log {
-        Log::open(dir, is_synced, 0).unwrap()
+        Log::open(dir, is_synced, 0, MARKER).unwrap()
     }
 
     /// What is in the log behind this frame, and the number of the last one.
@@ -397,7 +408,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let remove = |name| fs::remove_file(dir.path().join(name)).unwrap();
         let refused = |name: &str, saved| {
-            let error = Log::open(dir.path(), false, saved).map(drop).unwrap_err();
+            let error = Log::open(dir.path(), false, saved, MARKER)
+                .map(drop)
+                .unwrap_err();
             assert!(error.to_string().contains(name), "{error}");
         };
         open(dir.path(), false);
@@ -415,19 +428,51 @@ mod tests {
         refused("kvd.log.2: ", 0);
     }
 
+    /// What follows a frame that is not whole may be a value that a client has made up.
     #[test]
-    fn frames_of_earlier_versions_are_read() {
+    fn a_value_that_contains_frames_is_none() {
         let dir = tempfile::tempdir().unwrap();
-        open(dir.path(), false);
-        let mut frame = b"B".to_vec();
-        frame.extend(1u64.to_le_bytes());
-        frame.push(b'P');
-        frame.extend([1u64.to_le_bytes(), 1u64.to_le_bytes()].concat());
-        frame.extend(b"aaE");
-        let digest = ring::digest::digest(&ring::digest::SHA256, &frame);
-        frame.extend(&digest.as_ref()[..8]);
-        std::fs::write(dir.path().join("kvd.log.1"), frame).unwrap();
-        assert_eq!(replayed(dir.path(), 0), (vec!["a".into()], 1));
+        let path = dir.path().join("kvd.log.1");
+        // Of another folder, whose marker is known to the client.
+        let made_up = tempfile::tempdir().unwrap();
+        let mut log = Log::open(made_up.path(), false, 0, !MARKER).unwrap();
+        for text in ["a", "bb", "ccc"] {
+            log.append(&put(text), 0).unwrap();
+        }
+        let value = std::fs::read(made_up.path().join("kvd.log.1")).unwrap();
+        let mut log = open(dir.path(), true);
+        log.append(&put("real"), 0).unwrap();
+        let end = std::fs::metadata(&path).unwrap().len() as usize;
+        log.append(&[Op::Put(b"large".to_vec(), value.into())], 0)
+            .unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in end..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(replayed(dir.path(), 0), (vec!["real".into()], 1), "{cut}");
+        }
+    }
+
+    /// Heads of frames that are not whole do not make a start take long, however many there are.
+    #[test]
+    fn the_beginning_of_a_frame_again_and_again_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path(), true);
+        let mut frame = b"kvd4".to_vec();
+        frame.extend(MARKER.to_le_bytes());
+        std::fs::write(dir.path().join("kvd.log.1"), frame.repeat(100_000)).unwrap();
+        assert_eq!(replayed(dir.path(), 0), (vec![], 0));
+    }
+
+    #[test]
+    fn the_log_of_another_folder_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = Log::open(dir.path(), true, 0, !MARKER).unwrap();
+        log.append(&put("a"), 0).unwrap();
+        let error = refusal(dir.path(), 0);
+        assert!(
+            error.ends_with("kvd.log.1: the file belongs to another kvd.redb"),
+            "{error}"
+        );
     }
 
     /// The log would be emptied after that.

@@ -23,6 +23,8 @@ pub struct Saved {
     database: Option<Database>,
     /// The number of the last frame of the log that was in the database when it was opened.
     pub number: u64,
+    /// That of the frames of the log.
+    pub marker: u64,
 }
 
 impl Saved {
@@ -33,8 +35,10 @@ impl Saved {
             path,
             database: None,
             number: 0,
+            marker: 0,
         };
-        saved.number = saved.at_start(|saved| tables::prepare(saved.database()?))?;
+        (saved.number, saved.marker) =
+            saved.at_start(|saved| tables::prepare(saved.database()?))?;
         saved.at_start(Saved::check)?;
         Ok(saved)
     }
@@ -52,7 +56,7 @@ impl Saved {
     fn check(&mut self) -> Result<(), Error> {
         match self.database.as_mut().map(Database::check_integrity) {
             // After a repair there may be an earlier state.
-            Some(Ok(false)) if tables::prepare(self.database()?)? != self.number => {
+            Some(Ok(false)) if tables::prepare(self.database()?)?.0 != self.number => {
                 Err("damaged: the last state is lost".into())
             }
             Some(Err(error)) => {

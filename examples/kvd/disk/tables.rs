@@ -8,6 +8,8 @@ use redb::{
     Database, ReadableTable, ReadableTableMetadata, TableDefinition, TableHandle, WriteTransaction,
 };
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 use super::Error;
 use super::clear::{clear, cost, is_everything, remove_rows};
 use super::loader::Loader;
@@ -23,12 +25,11 @@ const ELEMENTS: Definition = Definition::new("elements", "parts of elements");
 /// Ranges of names in the other table whose rows belong to no key any more. A row has the end of the range.
 const DEAD: RowsDefinition = TableDefinition::new("dead");
 
-/// The number of the last frame of the log that is in the rows, and the format of these.
+/// The number of the last frame of the log that is in the rows, the format of these, and the marker of the frames.
 const SAVED: TableDefinition<'_, &str, u64> = TableDefinition::new("saved");
 
-/// That of `names.rs` and `rows.rs`, and of the log. Format 2 has the same rows, and its log can be read, too.
-const FORMAT: u64 = 3;
-const OLDEST: u64 = 2;
+/// That of `names.rs` and `rows.rs`, and of the log.
+const FORMAT: u64 = 4;
 
 /// The table of format 1, which had all rows.
 const OLD: &str = "rows";
@@ -40,16 +41,17 @@ const NOT_OLD: TableDefinition<'_, u64, u64> = TableDefinition::new(OLD);
 /// A transaction removes about so many rows of dead values, and as many more as it inserts.
 const MANY_ROWS: usize = 10_000;
 
-/// Creates the tables if they are missing. Returns the number of the last frame of the log that is in the rows.
-pub fn prepare(database: &Database) -> Result<u64, Error> {
+/// Creates the tables if they are missing. Returns the number of the last frame of the log that is in the rows, and the
+/// marker of its frames.
+pub fn prepare(database: &Database) -> Result<(u64, u64), Error> {
     let transaction = database.begin_write()?;
     let is_old = transaction.list_tables()?.any(|it| it.name() == OLD);
     let saved = {
         let mut table = transaction.open_table(SAVED)?;
         let format = table.get("format")?.map(|it| it.value());
         let format = format.unwrap_or(if is_old { 1 } else { FORMAT });
-        if !(OLDEST..=FORMAT).contains(&format) {
-            let age = if format < OLDEST {
+        if format != FORMAT {
+            let age = if format < FORMAT {
                 "an older"
             } else {
                 "a newer"
@@ -61,7 +63,17 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
             .into());
         }
         table.insert("format", FORMAT)?;
-        table.get("log")?.map_or(0, |number| number.value())
+        let marker = table.get("marker")?.map(|it| it.value());
+        let marker = match marker {
+            Some(marker) => marker,
+            None => {
+                let marker = random()?;
+                table.insert("marker", marker)?;
+                marker
+            }
+        };
+        let number = table.get("log")?.map_or(0, |number| number.value());
+        (number, marker)
     };
     KEYS.open(&transaction)?;
     ELEMENTS.open(&transaction)?;
@@ -69,6 +81,14 @@ pub fn prepare(database: &Database) -> Result<u64, Error> {
     transaction.open_table(NOT_OLD)?;
     transaction.commit()?;
     Ok(saved)
+}
+
+/// A number that no client can guess.
+fn random() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| "the system has no random numbers")?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 /// Reads all keys.
@@ -232,7 +252,7 @@ mod tests {
         /// A start.
         fn open(&self) -> Result<Database, Error> {
             let database = Database::create(self.dir.path().join("kvd.redb"))?;
-            assert_eq!(prepare(&database)?, self.number);
+            assert_eq!(prepare(&database)?.0, self.number);
             Ok(database)
         }
 
@@ -401,11 +421,11 @@ mod tests {
         let transaction = database.begin_write()?;
         // What an older version does first with a folder in this format.
         assert!(transaction.open_table(OLD_ROWS).is_err());
-        transaction.open_table(SAVED)?.insert("format", 4)?;
+        transaction.open_table(SAVED)?.insert("format", 5)?;
         transaction.commit()?;
         let error = prepare(&database).map(drop).map_err(|it| it.to_string());
         assert!(
-            error.is_err_and(|it| it.starts_with("a newer version") && it.contains("format 4,"))
+            error.is_err_and(|it| it.starts_with("a newer version") && it.contains("format 5,"))
         );
         let database = Database::create(scene.dir.path().join("old.redb"))?;
         let transaction = database.begin_write()?;

@@ -108,7 +108,7 @@ impl Writer {
         let mut saved = Saved::open(folder::database(dir)?)?;
         // The name of the database is on disk before those of the log.
         sync_folder(dir)?;
-        let mut log = Log::open(dir, sync == AppendFsync::Always, saved.number)?;
+        let mut log = Log::open(dir, sync == AppendFsync::Always, saved.number, saved.marker)?;
         let (keyspace, last) = saved.load(&mut log)?;
         let syncer = match sync {
             AppendFsync::Everysec => {
@@ -146,7 +146,7 @@ impl Writer {
             return Err(format!("{}: the file is missing", path.display()).into());
         }
         let mut saved = Saved::open(path)?;
-        let mut log = Log::open(dir, false, saved.number)?;
+        let mut log = Log::open(dir, false, saved.number, saved.marker)?;
         let (mut keyspace, _) = saved.load(&mut log)?;
         Ok(keyspace.databases().map(|it| it.len()).sum())
     }
