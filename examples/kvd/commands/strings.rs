@@ -2,15 +2,13 @@
 
 use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
-use super::long::Snapshot;
+use super::sort::found::Found;
 use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity,
 };
-use crate::resp::reply::Reply;
-use crate::resp::request::{Args, OwnedArgs};
-use crate::store::database::{Entry, WrongType};
+use crate::resp::request::Args;
+use crate::store::database::WrongType;
 use crate::store::number::Digits;
-use crate::store::table::Table;
 use crate::store::value::{SHARED, Value};
 
 pub(super) const TABLE: &[Command] = &[
@@ -299,9 +297,7 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     context.reply.array(args.len() - 1);
     for at in 1..args.len() {
         if long::is_long(context.reply) {
-            let (rest, now) = (at..args.len(), context.data.keyspace.now());
-            let table = Snapshot(context.db().table().clone());
-            mget_later(context.reply, table, args.to_owned(), rest, now);
+            mget_later(context, args, at);
             break;
         }
         if reply_string(context, args.get(at)).is_err() {
@@ -311,28 +307,48 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// A request of some bytes for each key may have a reply of thousands for each.
-fn mget_later(
-    reply: &mut Reply,
-    table: Snapshot<Table<Entry>>,
-    args: OwnedArgs,
-    mut rest: std::ops::Range<usize>,
-    now: i64,
-) {
-    long::reply_items(reply, move |reply| {
-        let Some(at) = rest.next() else {
-            return false;
-        };
-        let found = table.find(args.args().get(at));
-        let found = found.filter(|it| it.expires == 0 || it.expires > now);
-        let value = found.map(|it| &it.value);
-        let mut digits = Digits::default();
-        match value.and_then(Value::shared) {
-            Some(data) => reply.bytes(&data),
-            None => reply.optional(value.and_then(|it| it.text(&mut digits))),
+/// A request of some bytes for each key may have a reply of thousands for each. The values are taken now, and encoded while
+/// the reply is sent. A snapshot of the keys would take less time here. But then each change of any key would copy a part of
+/// the table, and a client that does not read would keep all of them.
+fn mget_later(context: &mut Context<'_>, args: Args<'_>, from: usize) {
+    let mut size = 0;
+    let found: Vec<_> = args
+        .from(from)
+        .map(|key| {
+            let found = find_string(context, key);
+            size += size_of_val(&found) + found.as_ref().map_or(0, Found::size_of_copy);
+            found
+        })
+        .collect();
+    let mut found = found.into_iter();
+    let mut memory = context.result_memory();
+    if let Err(why) = memory.note_use(size) {
+        context.client.post(move |session| session.end_with(&why));
+    }
+    long::reply_parts(context.reply, move |reply, budget| {
+        memory.note_use(size)?;
+        while long::has_room(reply, budget)
+            && let Some(value) = found.next()
+        {
+            match value {
+                Some(value) => value.encode(reply),
+                None => reply.null(),
+            }
         }
-        true
+        Ok(())
     });
+}
+
+/// The string of a key, of which at most a kilobyte is copied.
+fn find_string(context: &mut Context<'_>, key: &[u8]) -> Option<Found> {
+    let found = context.db().find_mut(key);
+    let is_found = found.is_some();
+    let value = found.and_then(|value| {
+        value.settle();
+        Found::of(value)
+    });
+    context.note_lookup(is_found);
+    value
 }
 
 fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -247,6 +247,13 @@ impl<T: Keyed> Table<T> {
             .map(|segment| segment.entries.iter())
     }
 
+    /// Whether a part of it has to be copied before it is changed.
+    #[cfg(test)]
+    pub fn is_shared(&self) -> bool {
+        let mut segments = self.segments.iter();
+        segments.any(|it| Arc::strong_count(it) > 1)
+    }
+
     /// An arbitrary entry. `random` is a random number.
     pub fn random(&self, random: u64) -> Option<&T> {
         let mut at = random;
@@ -479,7 +486,9 @@ mod tests {
     fn a_clone_does_not_see_later_changes() {
         let mut table = Table::default();
         (0..1_000).for_each(|number| table.insert_new(text(number)));
+        assert!(!table.is_shared());
         let snapshot = table.clone();
+        assert!(table.is_shared());
         (0..1_000).for_each(|number| drop(table.remove(text(number).as_bytes())));
         assert_eq!((table.len(), snapshot.iter().count()), (0, 1_000));
         assert_eq!(table.scan(0, 10, usize::MAX, |_| {}), 0);

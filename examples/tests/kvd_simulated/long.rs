@@ -178,6 +178,46 @@ fn a_small_request_with_a_large_reply_takes_little_memory() -> Result {
     Ok(())
 }
 
+/// Otherwise each change of any key would copy a part of the table, and the old values would stay.
+#[test]
+fn a_long_mget_shares_its_values_and_not_all_keys() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let other = scene.client()?;
+    let values: String = (0..500)
+        .map(|number| format!("SET k{number} {number}{}\n", "x".repeat(900)))
+        .collect();
+    scene.ask(&client, &values)?;
+    scene.ask(&client, &format!("APPEND k0 {}\n", "y".repeat(10_000)))?;
+    client.stop_reading();
+    let keys: String = (0..500).map(|number| format!(" k{number}")).collect();
+    client.send(format!("MGET{keys} none list{}\r\n", " k0".repeat(500)));
+    scene.network.settle(&scene.event_loop)?;
+    let is_table_shared = {
+        let mut data = scene.shared.lock();
+        data.keyspace.database(0).table().is_shared()
+    };
+    assert!(!is_table_shared);
+    // What is read later is what was there.
+    let changes: String = (0..500)
+        .map(|number| format!("SET k{number} new\n"))
+        .collect();
+    scene.ask(&other, &format!("RPUSH list a\n{changes}"))?;
+    assert!(scene.shared.results.total() > 400_000, "not counted");
+    client.start_reading(usize::MAX);
+    let reply = scene.ask(&client, "PING\n")?;
+    assert!(reply.starts_with("*1002 $10901 0xxx") && reply.ends_with("yyy +PONG "));
+    for number in 1..500 {
+        assert!(reply.contains(&format!(" {number}xxx")), "{number}");
+    }
+    assert_eq!(
+        (reply.matches("yyy ").count(), reply.matches("$-1 ").count()),
+        (501, 2)
+    );
+    assert_eq!(scene.shared.results.total(), 0);
+    Ok(())
+}
+
 #[test]
 fn what_takes_long_to_store_is_made_in_parts_and_is_that_of_its_end() -> Result {
     let scene = Scene::new()?;

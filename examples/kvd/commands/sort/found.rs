@@ -40,6 +40,14 @@ impl Found {
         }
     }
 
+    /// The bytes of a copy, beside this struct.
+    pub fn size_of_copy(&self) -> usize {
+        match self {
+            Found::Text(text) => text.size_of_clone(),
+            Found::Shared(_) => 0,
+        }
+    }
+
     pub fn encode(&self, reply: &mut Reply) {
         match self {
             Found::Text(text) => reply.item(text),

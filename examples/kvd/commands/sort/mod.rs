@@ -4,7 +4,7 @@
 //! With STORE and a BY or GET that refers to other keys, the result may depend on any key. It is made at once if some key
 //! has changed during each of the attempts to make it in parts.
 
-mod found;
+pub(super) mod found;
 mod job;
 mod options;
 mod order;
