@@ -180,10 +180,12 @@ impl Job {
                     (!is_other).then_some(score)
                 }
             };
+            // Many bytes are shared with the source.
+            let size = member.size_of_clone();
             if let Some(score) = combined
-                && self.result.insert(name, score)
+                && self.result.insert(member, score)
             {
-                self.copied += member.heap();
+                self.copied += size;
             }
         }
         self.segment += 1;

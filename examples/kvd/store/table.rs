@@ -44,6 +44,9 @@ impl Keyed for Text {
 /// A segment that has so many entries is split. It has 512 slots then.
 const FULL: usize = 448;
 
+/// A table has an entry for so many segments at least.
+const SPARSE: usize = 8;
+
 /// A cursor has so many bits. Clients in JavaScript read it as a number, which is exact to 53 bits.
 const CURSOR_BITS: u32 = 48;
 
@@ -187,7 +190,19 @@ impl<T: Keyed> Table<T> {
                 .shrink_to(room, |entry| slot(entry.position()));
         }
         self.len -= 1;
+        if self.len < self.segments.len() / SPARSE {
+            self.rebuild();
+        }
         Some(removed)
+    }
+
+    /// Gives the few entries that are left of many a table of their own: to find an arbitrary one among empty segments takes
+    /// as long as to go through all of them. It happens once for many removals.
+    #[cold]
+    fn rebuild(&mut self) {
+        let mut new = Table::default();
+        self.iter().cloned().for_each(|it| new.insert_new(it));
+        *self = new;
     }
 
     /// Splits the full segment that has this position.
@@ -395,6 +410,7 @@ mod tests {
         let mut table = Table::default();
         (0..50_000).for_each(|number| table.insert_new(text(number)));
         (10..50_000).for_each(|number| drop(table.remove(text(number).as_bytes())));
+        assert!(table.segments.len() <= 80);
         let mut drawn: HashMap<&[u8], usize> = HashMap::new();
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..2_000 {
