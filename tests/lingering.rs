@@ -1,5 +1,5 @@
 //! How long the socket of a closed connection lingers, in virtual time: for as long as its peer
-//! reads output that the kernel holds, and then for the peer's close.
+//! reads output that the kernel holds, and then for the peer's close, also when the peer has much to send before it.
 
 mod common;
 
@@ -12,6 +12,7 @@ use asynchat::{Chat, Deadlines, EventLoop, ReadProducer, Result, Server};
 const ADDR: &str = "10.0.0.1:119";
 const LINGER: Duration = Duration::from_secs(2);
 const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// More than the peers below read within the linger time.
 const REPLY: usize = 60_000;
@@ -167,6 +168,166 @@ fn after_delivery_the_socket_waits_for_the_peers_close() -> Result {
     assert_eq!(scene.lingering(), 0);
     Ok(())
 }
+
+// ---- a peer that sends everything before it reads
+
+/// A client that is still sending, to which the kernel has delivered the reply. Its program has not read it, and a reset
+/// would destroy it.
+fn delivered(deadlines: Deadlines) -> Result<(Scene, Peer)> {
+    let scene = Scene::new(deadlines, REPLY)?;
+    let client = scene.network.connect(ADDR)?;
+    client.send("PUT\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(client.received().len(), REPLY);
+    // The loop notices that when it checks for the first time.
+    scene.advance(scene.event_loop.next_timeout().unwrap_or_default())?;
+    assert_eq!(scene.lingering(), 1);
+    Ok((scene, client))
+}
+
+/// When the socket was closed whose peer sends `data` in each period, for at most so long.
+fn send_on(
+    (scene, client): &(Scene, Peer),
+    data: &[u8],
+    period: Duration,
+    most: Duration,
+) -> Result<Option<Duration>> {
+    let start = scene.network.elapsed();
+    loop {
+        let before = scene.network.elapsed() - start;
+        if before >= most {
+            return Ok(None);
+        }
+        client.send(data);
+        scene.network.settle(&scene.event_loop)?;
+        // The loop wakes up for its timer.
+        while scene.network.elapsed() < start + before + period {
+            let left = start + before + period - scene.network.elapsed();
+            let next = scene.event_loop.next_timeout().unwrap_or(left);
+            scene.advance(next.min(left))?;
+            if scene.lingering() == 0 {
+                return Ok(Some(scene.network.elapsed() - start));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_sends_for_long_before_it_reads_receives_the_reply() -> Result {
+    let scene = delivered(Deadlines::default())?;
+    // 40 MB, which a peer with many buffers does not have under way.
+    let chunk = vec![b'x'; 1_000_000];
+    let closed = send_on(&scene, &chunk, SECOND / 2, 20 * SECOND)?;
+    let (scene, client) = scene;
+    assert_eq!(closed, None);
+    client.finish();
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(client.unsent(), 0);
+    assert_complete(&client);
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_does_not_end_is_closed_after_fifteen_linger_times() -> Result {
+    for linger in [SECOND, LINGER, 3 * LINGER] {
+        let scene = delivered(Deadlines::default().linger(linger))?;
+        let closed = send_on(&scene, b"x", linger / 2, HOUR)?;
+        assert_eq!(closed, Some(15 * linger));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_becomes_silent_is_closed_one_linger_time_after_its_last_byte() -> Result {
+    let scene = delivered(Deadlines::default())?;
+    assert_eq!(send_on(&scene, b"x", SECOND, 5 * SECOND)?, None);
+    let (scene, _client) = scene;
+    // The last byte was sent a second ago.
+    scene.advance(LINGER - SECOND - Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 1);
+    scene.advance(Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_silent_peer_is_closed_after_one_linger_time_without_another_wake_up() -> Result {
+    let (scene, client) = delivered(Deadlines::default())?;
+    assert_eq!(scene.event_loop.next_timeout(), Some(LINGER));
+    let before = scene.event_loop.stats().turns;
+    scene.advance(LINGER - Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 1);
+    scene.advance(Duration::from_millis(1))?;
+    assert_eq!(scene.lingering(), 0);
+    let turns = scene.event_loop.stats().turns - before;
+    assert!(turns <= 4, "{turns}");
+    assert_complete(&client);
+    Ok(())
+}
+
+/// However much arrives: the loop sets no timer for an event.
+#[test]
+fn a_peer_that_sends_costs_a_timer_in_each_linger_time() -> Result {
+    let (scene, client) = delivered(Deadlines::default())?;
+    let due = || scene.event_loop.next_timeout().unwrap_or_default();
+    for n in 0..10 {
+        assert_eq!(due(), LINGER - n * SECOND / 10);
+        client.send("x");
+        scene.advance(SECOND / 10)?;
+    }
+    scene.advance(due())?;
+    // The last byte was sent 1.1 s before.
+    assert_eq!(due(), LINGER - 11 * SECOND / 10);
+    Ok(())
+}
+
+#[test]
+fn a_lifetime_bounds_how_long_a_peer_may_send() -> Result {
+    let scene = delivered(Deadlines::default().lifetime(5 * SECOND))?;
+    assert!(send_on(&scene, b"x", SECOND, HOUR)?.is_some());
+    assert_eq!(scene.0.network.elapsed(), 5 * SECOND);
+    Ok(())
+}
+
+#[test]
+fn a_shutdown_waits_for_a_peer_that_sends_at_most_for_its_grace() -> Result {
+    for (grace, lasts) in [(5 * SECOND, 5 * SECOND), (HOUR, 15 * LINGER)] {
+        let (scene, client) = delivered(Deadlines::default())?;
+        scene.event_loop.shutdown(grace);
+        let start = scene.network.elapsed();
+        while !scene.event_loop.is_empty() {
+            client.send("x");
+            scene.advance(SECOND)?;
+        }
+        assert_eq!(scene.network.elapsed() - start, lasts);
+    }
+    Ok(())
+}
+
+/// A host that runs the loop in slices may go on with a turn much later, without having polled again.
+#[test]
+fn a_peer_is_not_silent_whose_bytes_wait_for_the_loop() -> Result {
+    let (scene, client) = delivered(Deadlines::default())?;
+    for _ in 0..3 {
+        scene.event_loop.remote().post(|| {})?;
+    }
+    // The turn reads a part of it, and is cut at a post.
+    client.send(vec![b'x'; 500_000]);
+    while scene.event_loop.stats().bytes_in < 10_000 {
+        scene.event_loop.run_for(Duration::ZERO)?;
+    }
+    scene.event_loop.run_for(Duration::ZERO)?;
+    scene.network.spend(5 * LINGER);
+    scene.event_loop.run_once(Duration::ZERO)?;
+    assert_eq!(scene.lingering(), 1);
+    client.finish();
+    scene.network.settle(&scene.event_loop)?;
+    assert_complete(&client);
+    Ok(())
+}
+
+// ---- a peer that sends nothing more
 
 /// The peer receives what the kernel has accepted.
 #[test]

@@ -4,8 +4,8 @@
 //! connection. The reset destroys the output that the peer has not received yet, and on some systems also
 //! what the peer has received and not read (RFC 9112 section 9.6). Therefore the loop keeps the socket of a
 //! channel that closes after its queue was sent. Its sending side is shut down. The loop reads and discards
-//! the input, until the peer has closed as well or the time is over. The channel has ended by then: only the
-//! socket is left, watched under the same poll key.
+//! the input, until the peer has closed as well, or has sent nothing for the linger time, or has sent for too long.
+//! The channel has ended by then: only the socket is left, watched under the same poll key.
 //!
 //! A stream that was cut in its middle has to end with a reset, which would destroy what was sent before.
 //! Its socket lingers until the peer has received that.
@@ -41,10 +41,6 @@ use crate::user_code::{discard, in_span};
 use delivery::Delivery;
 use rest::Rest;
 
-/// How many bytes of input are discarded for one socket. A peer that has filled all buffers has some
-/// megabytes under way before it learns of the close.
-const MOST: usize = 16 << 20;
-
 /// How many sockets of ended channels linger at a time. One more closes the oldest of them.
 const MAX_ENDED: usize = 1024;
 
@@ -69,8 +65,6 @@ struct Lingerer {
     class: Class,
     /// Sockets are numbered in the order in which they began to linger.
     number: u64,
-    /// How many bytes of its input were discarded.
-    read: usize,
     rest: Rest,
     delivery: Delivery,
     /// When it fires, the loop decides whether the socket has lingered long enough.
@@ -162,7 +156,6 @@ impl Runtime {
                 source,
                 class,
                 number,
-                read: 0,
                 rest,
                 delivery,
                 timer,
@@ -203,7 +196,13 @@ impl Runtime {
             let lingerer = sockets.get_mut(&key)?;
             let socket = lingerer.source.socket();
             let unsent = socket.unsent() + lingerer.rest.len();
-            let next = lingerer.delivery.look(now, unsent);
+            let mut next = lingerer.delivery.look(now, unsent);
+            // The kernel may have input that it has not reported: a turn that was cut goes on without a wait, and one
+            // wait reports a limited number of sockets.
+            if next.is_none() && socket.peek().is_ok() {
+                lingerer.delivery.peer_sends(now);
+                next = lingerer.delivery.look(now, unsent);
+            }
             if next.is_none() {
                 reset_if_overdue(socket, &lingerer.delivery, now, unsent);
             }
@@ -262,7 +261,12 @@ impl Runtime {
         in_span(gone.span.as_deref(), || {
             drop(gone.source);
             let error = failed.map(tracing::field::display);
-            log!(debug, bytes_in = gone.read, error, "lingered");
+            log!(
+                debug,
+                bytes_in = gone.delivery.discarded(),
+                error,
+                "lingered"
+            );
         });
         discard(gone.span);
         self.resume_accepting();
@@ -375,9 +379,8 @@ impl Lingerer {
             // Also after a hang-up, which is reported when both sides have finished sending: a close with
             // unread input would reset the connection and destroy the output.
             Ok(count) => {
-                self.read += count;
                 runtime.counters.bytes_in.add(count as u64);
-                if self.read >= MOST {
+                if !self.delivery.discard(count, runtime.now()) {
                     return Ok(false);
                 }
                 self.rest.interest()

@@ -91,20 +91,21 @@ pub struct Deadlines {
     /// at first, it starts when deadlines are set.
     pub lifetime: Option<Duration>,
     /// The time that a connection closed with [`close_when_done`](crate::Chat::close_when_done) waits
-    /// for the peer to close as well. Default 2 s. With zero it does not wait.
+    /// for a silent peer to close as well. Default 2 s. With zero it does not wait.
     ///
     /// If a socket is closed with unread input, or while its peer still sends, the kernel resets the
     /// connection, and the peer can lose output that it has not received yet. Therefore only the
-    /// sending side is shut down first. Input is dropped until the peer closes, until this time has
-    /// passed, or until 16 MiB have been dropped (RFC 9112 section 9.6; nginx's `lingering_close`).
-    /// `handle_close` is called and the handler dropped before that.
+    /// sending side is shut down first, and input is dropped (RFC 9112 section 9.6; nginx's `lingering_close`)
+    /// until the peer closes, or has sent nothing for this time. A client that sends its whole upload before it reads
+    /// the reply that refuses it may need longer: while it keeps sending it has 15 times this time in all, 30 s by
+    /// default, for at most 1 GiB. `handle_close` is called and the handler dropped before that.
     ///
     /// The time starts when the peer has acknowledged all output, which the loop checks about once a
     /// second. Until then a slow peer is waited for as long as it acknowledges some output within each
     /// linger time (at least 250 ms), or, with a [`drain`](Deadlines#structfield.drain) deadline, as
     /// fast as that demands. The wait also ends with the connection's
-    /// [`lifetime`](Deadlines#structfield.lifetime), with the grace of a [shutdown](crate::shutdown),
-    /// and when file descriptors run out.
+    /// [`lifetime`](Deadlines#structfield.lifetime) (but a peer that has received everything has the linger time), with
+    /// the grace of a [shutdown](crate::shutdown), and when file descriptors run out.
     ///
     /// When the drain deadline or the lifetime has passed, the peer gets a reset, and the kernel frees what was not
     /// acknowledged. At any other end the kernel goes on to send it, for as long as the system is configured to

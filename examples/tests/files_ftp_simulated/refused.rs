@@ -21,7 +21,7 @@ fn an_upload_that_is_too_large_is_received_to_its_end() -> Result {
         data.send("x".repeat(100));
         Ok((site, data))
     };
-    // More than a closed connection drops while it lingers. The next command waits.
+    // The next command waits for the end of the upload.
     let (site, data) = begin("PWD\r\n")?;
     for _ in 0..20 {
         data.send("x".repeat(1 << 20));

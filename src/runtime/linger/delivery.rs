@@ -1,5 +1,5 @@
-//! How long a socket lingers. Sans-IO: the caller passes the time, and the number of sent bytes that the
-//! peer has not received.
+//! How long a socket lingers. Sans-IO: the caller passes the time, the number of sent bytes that the peer has not
+//! received, and the number of bytes that it has sent.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The shortest time within which a peer has to receive something.
 const LEAST: Duration = Duration::from_millis(250);
 
-/// What the peer still has to receive, and how long to wait for it.
+/// A peer that keeps sending has this many linger times for it: 30 s by default, as with `lingering_time` of nginx.
+/// Many clients send a whole upload before they read the reply that refuses it.
+const SENDING: u32 = 15;
+
+/// How many bytes of input are discarded for one socket. The time above is the bound that a peer on a network meets.
+/// This one is for a peer that is as fast as the loop, and for long linger times.
+const MOST: usize = 1 << 30;
+
+/// What the peer still has to receive, what it still sends, and how long to wait for both.
 pub(super) struct Delivery {
     deadlines: Deadlines,
     /// The end of the connection's lifetime, if it has one.
     end: Option<Instant>,
-    /// When the peer last made progress, and how many bytes were left then.
+    /// When the peer last made progress: when it received something, and since it has everything, when it sent
+    /// something.
     since: Instant,
+    /// How many bytes were left when the peer last received something.
     unsent: usize,
+    /// When the socket is closed although the peer still sends. Set when the peer has received everything.
+    last: Option<Instant>,
+    /// How many bytes of its input were discarded.
+    discarded: usize,
     /// The pause before the next check.
     pause: Duration,
     /// The socket is closed when the peer has received everything, without waiting for its close.
@@ -42,6 +56,8 @@ impl Delivery {
             end,
             since: now,
             unsent: usize::MAX,
+            last: None,
+            discarded: 0,
             pause: FIRST_PAUSE,
             ends_at_once,
         }
@@ -60,16 +76,39 @@ impl Delivery {
         unsent > 0 && (self.deadlines.drain.is_some() || has_ended)
     }
 
+    /// Notes that input was discarded. Returns whether more of it may be.
+    pub(super) fn discard(&mut self, count: usize, now: Instant) -> bool {
+        self.discarded += count;
+        self.peer_sends(now);
+        self.discarded < MOST
+    }
+
+    /// Notes that the peer is still sending. No timer is set for that: the next look finds the time.
+    pub(super) fn peer_sends(&mut self, now: Instant) {
+        // A peer that sends, and does not receive what was sent to it, makes no progress.
+        if self.last.is_some() {
+            self.since = now;
+        }
+    }
+
+    /// How many bytes of input were discarded.
+    pub(super) fn discarded(&self) -> usize {
+        self.discarded
+    }
+
     /// Notes how many bytes are left now. Returns when to check again, or `None` when the socket has
     /// lingered long enough.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) -> Option<Instant> {
-        // The peer has received everything, and has had the linger time to close.
-        if self.unsent == 0 || (unsent == 0 && self.ends_at_once) {
-            return None;
+        if unsent == 0 && self.last.is_none() {
+            if self.ends_at_once {
+                return None;
+            }
+            self.since = now;
+            self.last = Some(self.last_of_sending(now));
         }
-        if unsent == 0 {
-            self.unsent = 0;
-            return Some(deadline_after(now, self.deadlines.linger));
+        if let Some(last) = self.last {
+            let deadline = last.min(deadline_after(self.since, self.deadlines.linger));
+            return (now < deadline).then_some(deadline);
         }
         // The drain deadline is a minimum rate here as well.
         let progress = self.deadlines.drain.map_or(1, |_| DRAINED);
@@ -83,5 +122,112 @@ impl Delivery {
         let next = now + self.pause;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         (now < deadline).then(|| deadline.min(next))
+    }
+
+    /// Until when a peer that has received everything may go on sending. The lifetime of the connection bounds that,
+    /// but each peer has one linger time for its close.
+    fn last_of_sending(&self, now: Instant) -> Instant {
+        let linger = self.deadlines.linger;
+        let last = deadline_after(now, linger.saturating_mul(SENDING));
+        let last = self.end.map_or(last, |end| end.min(last));
+        last.max(deadline_after(now, linger))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINGER: Duration = Duration::from_secs(2);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A delivery to a peer that has received everything at the second time.
+    fn delivered(deadlines: Deadlines, end: Option<Duration>) -> (Delivery, Instant) {
+        let now = Instant::now();
+        let end = end.map(|end| now + end);
+        let mut delivery = Delivery::new(deadlines, end, false, now);
+        assert_eq!(delivery.look(now, 10), Some(now + FIRST_PAUSE));
+        let now = now + FIRST_PAUSE;
+        assert_eq!(delivery.look(now, 0), Some(now + LINGER));
+        (delivery, now)
+    }
+
+    /// How long the socket of a peer lingers that sends a byte in each period.
+    fn lasts(delivery: &mut Delivery, since: Instant, period: Duration) -> Duration {
+        let mut now = since;
+        let mut next = since + LINGER;
+        loop {
+            now += period;
+            while next <= now {
+                match delivery.look(next, 0) {
+                    Some(later) => next = later,
+                    None => return next - since,
+                }
+            }
+            assert!(delivery.discard(1, now));
+        }
+    }
+
+    #[test]
+    fn a_silent_peer_has_one_linger_time() {
+        let (mut delivery, since) = delivered(Deadlines::default(), None);
+        assert_eq!(lasts(&mut delivery, since, LINGER), LINGER);
+    }
+
+    #[test]
+    fn a_peer_that_sends_has_fifteen_linger_times() {
+        for period in [SECOND / 100, SECOND, LINGER - SECOND / 1000] {
+            let (mut delivery, since) = delivered(Deadlines::default(), None);
+            assert_eq!(lasts(&mut delivery, since, period), 15 * LINGER);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_has_stopped_sending_has_one_linger_time_from_its_last_byte() {
+        let (mut delivery, since) = delivered(Deadlines::default(), None);
+        let last = since + LINGER - SECOND / 2;
+        assert!(delivery.discard(1, last - SECOND));
+        assert!(delivery.discard(1, last));
+        // One look, when the first linger time is over, finds both.
+        assert_eq!(delivery.look(since + LINGER, 0), Some(last + LINGER));
+        assert_eq!(delivery.look(last + LINGER, 0), None);
+    }
+
+    #[test]
+    fn what_a_peer_sends_before_it_has_received_everything_extends_nothing() {
+        let now = Instant::now();
+        let mut delivery = Delivery::new(Deadlines::default(), None, false, now);
+        assert!(delivery.look(now, 10).is_some());
+        assert!(delivery.discard(1, now + SECOND));
+        assert_eq!(delivery.look(now + LINGER, 10), None);
+    }
+
+    #[test]
+    fn the_lifetime_bounds_how_long_a_peer_may_send() {
+        for (lifetime, expected) in [(10, 10 * SECOND), (1, LINGER), (40, 15 * LINGER)] {
+            let end = FIRST_PAUSE + lifetime * SECOND;
+            let (mut delivery, since) = delivered(Deadlines::default(), Some(end));
+            assert_eq!(lasts(&mut delivery, since, SECOND / 4), expected);
+        }
+    }
+
+    #[test]
+    fn the_input_is_bounded() {
+        let (mut delivery, now) = delivered(Deadlines::default(), None);
+        let mut discarded = 0;
+        while delivery.discard(1 << 16, now) {
+            discarded += 1 << 16;
+        }
+        assert_eq!(discarded + (1 << 16), 1 << 30);
+        assert_eq!(delivery.discarded(), 1 << 30);
+    }
+
+    #[test]
+    fn a_stream_that_was_cut_waits_for_no_input() {
+        let now = Instant::now();
+        let mut delivery = Delivery::new(Deadlines::default(), None, true, now);
+        assert!(delivery.look(now, 10).is_some());
+        assert!(delivery.discard(1, now));
+        assert_eq!(delivery.look(now, 0), None);
     }
 }
