@@ -9,6 +9,7 @@ as skipped, unless FILES_REQUIRE is set. The random requests are those of a seed
 their number. Traffic stays on the loopback interface, and every started process is ended.
 """
 
+import base64
 import contextlib
 import filecmp
 import ftplib
@@ -517,6 +518,61 @@ def failed_uploads(site):
     return True
 
 
+NOBODY = 65534
+
+
+def permissions(site):
+    """A folder on the way to a file has to be searchable only: a file behind it is read, and a drop box takes uploads."""
+    if os.geteuid() != 0:
+        missing("the user root")
+        return False
+    for name, mode in ("hidden", 0o711), ("box", 0o733), ("closed", 0o700):
+        (site.shared / name).mkdir()
+        (site.shared / name / "inner").mkdir()
+        (site.shared / name / "inner" / "file").write_text("found\n")
+        (site.shared / name / "file").write_text("found\n")
+        (site.shared / name).chmod(mode)
+    for folder in site.folder, site.shared:
+        folder.chmod(0o755)
+    with site.writable(preexec_fn=lambda: os.setuid(NOBODY)) as (port, _):
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+
+        def ask(method, path, body=None):
+            client.request(method, path, body, {"Authorization": "Basic YW5uOnNlY3JldA=="})
+            reply = client.getresponse()
+            return reply.status, reply.read()
+
+        for path in "/hidden/file", "/hidden/inner/file", "/box/inner/file":
+            assert ask("GET", path) == (200, b"found\n"), path
+        # Their names are not shown, and what cannot be searched is closed.
+        for path in "/hidden/", "/box/", "/closed/file", "/closed/inner/file":
+            assert ask("GET", path)[0] == 403, path
+        assert ask("PUT", "/box/new", b"new")[0] == 201
+        assert ask("PUT", "/hidden/new", b"new")[0] == 403
+        client.close()
+    assert (site.shared / "box" / "new").read_text() == "new"
+    assert site.is_clean()
+    return True
+
+
+def refused_uploads(site):
+    """A client that sends its whole upload before it reads gets the reply that refuses it."""
+    with site.writable("--max-upload", "1M") as (port, _):
+        for megabytes, pieces, authorization in (64, 64, USER), (40, 40, "ann:wrong"):
+            client = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+            word = base64.b64encode(authorization.encode()).decode()
+            head = f"PUT /new HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Basic {word}\r\nContent-Length: {megabytes << 20}\r\n\r\n"
+            client.sendall(head.encode())
+            for _ in range(pieces):
+                client.sendall(b"x" * ((megabytes << 20) // pieces))
+            reply = client.makefile("rb").read()
+            expected = b"HTTP/1.1 413 " if authorization == USER else b"HTTP/1.1 401 "
+            assert reply.startswith(expected), reply
+            client.close()
+    assert site.is_clean() and not (site.shared / "new").exists()
+    return True
+
+
 def few_descriptors(site):
     """There are fewer connections than --max-connections, as the log says, and each of them can be used."""
     def limit():
@@ -853,6 +909,8 @@ CHECKS = {
     "goaccess": goaccess,
     "python": python,
     "transfers": transfers,
+    "permissions": permissions,
+    "refused_uploads": refused_uploads,
     "full_disk": full_disk,
     "descriptors": descriptors,
     "idle": idle,

@@ -23,6 +23,12 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
+/// A folder on the way to a file. It needs no permission to list what is in it.
+#[cfg(target_os = "linux")]
+const SEARCH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+#[cfg(not(target_os = "linux"))]
+const SEARCH: OFlags = READ.union(OFlags::DIRECTORY);
+
 pub struct Root {
     folder: OwnedFd,
     follow_symlinks: bool,
@@ -42,7 +48,7 @@ impl Root {
         })
     }
 
-    /// Opens the folder with this path.
+    /// Opens the folder with this path, to find something in it.
     pub fn folder(&self, path: &Path) -> io::Result<Folder<'_>> {
         let mut folder = Folder {
             root: self,
@@ -57,7 +63,7 @@ impl Root {
             return Ok(folder);
         }
         for name in path {
-            folder.opened = Some(folder.open(name, READ | OFlags::DIRECTORY)?);
+            folder.opened = Some(folder.open(name, SEARCH)?);
         }
         Ok(folder)
     }
@@ -166,7 +172,7 @@ fn open_at_once(
     follow_symlinks: bool,
 ) -> Option<io::Result<OwnedFd>> {
     let opened = match follow_symlinks {
-        true => rustix::fs::openat(root, path, READ | OFlags::DIRECTORY, Mode::empty()),
+        true => rustix::fs::openat(root, path, SEARCH, Mode::empty()),
         false => open_without_links(root, path),
     };
     match opened {
@@ -183,8 +189,7 @@ fn open_without_links(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<O
     use rustix::fs::ResolveFlags;
 
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let flags = READ | OFlags::DIRECTORY;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+    rustix::fs::openat2(root, path, SEARCH, Mode::empty(), resolve)
 }
 
 #[cfg(not(target_os = "linux"))]
