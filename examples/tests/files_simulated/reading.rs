@@ -335,6 +335,31 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
     Ok(())
 }
 
+/// The smallest content, of those that a client likes equally.
+#[test]
+fn brotli_comes_before_zstandard_and_zstandard_before_gzip() -> Result {
+    let site = Site::new()?;
+    site.dir.store("a.txt.gz", b"gzipped")?;
+    site.dir.store("a.txt.zst", b"zstandard")?;
+    site.dir.store("a.txt.br", b"brotli")?;
+    let is_sent = |accepted: &str, content: &str, coding: &str| -> Result {
+        let reply = site.get("/a.txt", &format!("Accept-Encoding: {accepted}\r\n"))?;
+        let sent = (reply.text(), reply.field("content-encoding"));
+        assert_eq!(sent, (content, Some(coding)), "{accepted}");
+        Ok(())
+    };
+    is_sent("gzip, zstd, br", "brotli", "br")?;
+    is_sent("*", "brotli", "br")?;
+    is_sent("BR", "brotli", "br")?;
+    is_sent("gzip, br;q=0.5", "gzipped", "gzip")?;
+    is_sent("gzip, zstd, br;q=0", "zstandard", "zstd")?;
+    is_sent("zstd;q=0.5, gzip;q=0.5", "zstandard", "zstd")?;
+    fs::remove_file(site.dir.path().join("a.txt.br"))?;
+    is_sent("gzip, zstd, br", "zstandard", "zstd")?;
+    fs::remove_file(site.dir.path().join("a.txt.zst"))?;
+    is_sent("gzip, zstd, br", "gzipped", "gzip")
+}
+
 /// Each name costs a system call, and a link to its own folder makes any path possible.
 #[test]
 fn a_path_has_at_most_a_hundred_names() -> Result {
