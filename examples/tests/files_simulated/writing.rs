@@ -151,6 +151,37 @@ fn writing_needs_a_user() -> Result {
     Ok(())
 }
 
+/// Its length is not known before. So it is received up to 256 KiB, and what follows that is not.
+#[test]
+fn a_chunked_body_that_is_not_wanted_has_a_bound() -> Result {
+    let site = Site::new()?;
+    let most = 256 << 10;
+    let next = request("GET", "/a.txt", "", "");
+    for (length, expected) in [(most, &[401, 200][..]), (most + 1, &[401])] {
+        let client = site.client()?;
+        client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        site.settle()?;
+        for chunk in vec![b'x'; length].chunks(10_000) {
+            client.send(format!("{:x}\r\n", chunk.len()));
+            client.send(chunk);
+            client.send("\r\n");
+        }
+        client.send(format!("0\r\n\r\n{next}"));
+        site.settle()?;
+        let replies = parse(&client.take_received());
+        assert_eq!(statuses(&replies), expected, "{length}");
+        assert_eq!(client.has_ended(), length > most);
+    }
+    // One that does not end.
+    let client = site.client()?;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n");
+    client.send("x".repeat(most + 1));
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [401]);
+    assert!(client.has_ended());
+    Ok(())
+}
+
 /// What follows such a request waits for its check, however it arrives.
 #[test]
 fn replies_stay_in_order_while_a_password_is_checked() -> Result {
