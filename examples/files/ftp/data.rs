@@ -12,11 +12,9 @@ use super::transfer::DONE;
 use super::upload::Upload;
 use crate::status::Progress;
 
-/// The rest of a refused upload is dropped up to this multiple of the largest permitted file. The deadlines of the data
-/// connection bound the time.
+/// The rest of a refused upload is dropped up to this multiple of the largest permitted file, and at least up to
+/// [`Options::least_dropped`](super::Options::least_dropped). The deadlines of the data connection bound the time.
 const MOST_DROPPED: u64 = 16;
-/// The rest is dropped up to this many bytes in any case.
-const LEAST_DROPPED: u64 = 1 << 30;
 
 /// RFC 4217 section 10.2. vsftpd and FileZilla Server demand this, too.
 const NOT_RESUMED: Refusal = "522 the data connection has to resume the TLS session of this one";
@@ -148,8 +146,9 @@ impl AsyncChat for Data {
             Incoming::Upload(upload, progress) => {
                 progress.advance(piece.len());
                 if let Err(refusal) = upload.write(piece) {
+                    let least = upload.least_dropped();
                     let dropped = upload.max_size().saturating_mul(MOST_DROPPED);
-                    self.refuse(refusal, dropped.max(LEAST_DROPPED));
+                    self.refuse(refusal, dropped.max(least));
                 }
             }
             Incoming::Refused(left) => {

@@ -63,6 +63,9 @@ pub struct Options {
     pub insecure_auth: bool,
     /// The longest upload in bytes.
     pub max_upload: u64,
+    /// The rest of a refused upload is dropped up to this many bytes, and up to sixteen times [`Options::max_upload`] if that is
+    /// more.
+    pub least_dropped: u64,
     /// After so many wrong passwords the connection is closed.
     pub max_failed_logins: u32,
     /// The ports of passive data connections, of which a client has at most half of what the others leave. `None`: the system
@@ -111,6 +114,7 @@ impl Default for Options {
             logins: Logins::default(),
             insecure_auth: false,
             max_upload: 1 << 30,
+            least_dropped: 1 << 30,
             max_failed_logins: 3,
             ports: None,
             address: None,

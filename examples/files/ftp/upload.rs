@@ -100,6 +100,10 @@ impl Upload {
         self.service.options.max_upload
     }
 
+    pub fn least_dropped(&self) -> u64 {
+        self.service.options.least_dropped
+    }
+
     pub fn write(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         match self.lines.take() {
             None => self.write_bytes(piece),

@@ -144,6 +144,42 @@ fn replies_tell_what_is_asked_for() -> Result {
     Ok(())
 }
 
+/// RFC 1123 section 4.1.3.1: they are those of the time when the commands were experiments, and clients still use them.
+#[test]
+fn commands_on_folders_have_older_names() -> Result {
+    let site = Site::ann()?;
+    for (command, reply) in [
+        ("XCWD dir", "250 done\r\n"),
+        ("XPWD", "257 \"/dir\" is the current folder\r\n"),
+        ("XMKD new", "257 \"/dir/new\" created\r\n"),
+        ("XRMD new", "250 deleted\r\n"),
+        ("XRMD new", "550 there is no such file or folder\r\n"),
+        ("XCUP", "250 done\r\n"),
+        ("XPWD", "257 \"/\" is the current folder\r\n"),
+    ] {
+        assert_eq!(site.command(command)?, reply);
+    }
+    Ok(())
+}
+
+/// RFC 1123 section 4.1.2.1 demands both.
+#[test]
+fn type_l_8_is_type_i() -> Result {
+    let site = Site::ann()?;
+    for kind in ["L 8", "l 8"] {
+        site.expect("TYPE A", "200")?;
+        site.expect("REST 5", "504")?;
+        site.expect(&format!("TYPE {kind}"), "200")?;
+        for other in ["L", "L 7", "L 16"] {
+            site.expect(&format!("TYPE {other}"), "504")?;
+        }
+        assert_eq!(site.download("RETR a.txt")?, "hello\nworld\n");
+        site.expect("REST 6", "350")?;
+        assert_eq!(site.download("RETR a.txt")?, "world\n");
+    }
+    Ok(())
+}
+
 #[test]
 fn listings_have_three_formats() -> Result {
     let site = Site::ann()?;

@@ -47,6 +47,7 @@ mod refused;
 #[path = "../common/scene.rs"]
 mod scene;
 mod site;
+mod slow;
 #[path = "../../files/sorted.rs"]
 mod sorted;
 #[path = "../../files/status/mod.rs"]

@@ -58,6 +58,30 @@ fn an_upload_that_is_too_large_is_received_to_its_end() -> Result {
     Ok(())
 }
 
+/// A client that sends for ever would not notice that nobody wants its file. The next command waits until the end.
+#[test]
+fn the_rest_of_a_refused_upload_has_a_bound() -> Result {
+    for (least_dropped, most) in [(1000, 1600), (5000, 5000)] {
+        let site = Site::ann_with(Options {
+            max_upload: 100,
+            least_dropped,
+            ..options()
+        })?;
+        let data = site.begin_upload("new")?;
+        site.control.send("PWD\r\n");
+        data.send("x".repeat(100));
+        assert_eq!(codes_of(&site.replies()?), "552");
+        data.send("x".repeat(most - 1));
+        assert_eq!(site.replies()?, "", "{most}");
+        assert!(!data.has_ended(), "{most}");
+        data.send("x");
+        assert_eq!(codes_of(&site.replies()?), "257");
+        assert_eq!(data.ended(), Some(Ended::Finished), "{most}");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    }
+    Ok(())
+}
+
 /// The data connection and the control connection have something in one turn, in any order.
 #[test]
 fn each_command_has_its_replies_when_an_upload_is_refused_and_aborted_at_once() -> Result {

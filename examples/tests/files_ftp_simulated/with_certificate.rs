@@ -10,7 +10,7 @@ use asynchat::tls::rustls::{
 };
 
 use crate::ftp::{Options, Security};
-use crate::site::{ADDR, CLIENT, Site, TLS_ADDR, codes_of, extended, options};
+use crate::site::{ADDR, CLIENT, Site, TLS_ADDR, codes_of, extended, options, passive};
 use crate::tls::{TlsPeer, client_config, client_config_of, server_config};
 
 fn secure_options() -> Options {
@@ -240,6 +240,48 @@ fn what_came_in_clear_is_forgotten() -> Result {
     data.start_reading(usize::MAX);
     assert_eq!(codes_of(&site.replies()?), "226 421");
     assert!(site.control.has_ended());
+    Ok(())
+}
+
+/// RFC 4217 section 4: somebody else may have sent it.
+#[test]
+fn a_session_begins_anew_with_tls() -> Result {
+    for is_binary in [false, true] {
+        let site = Site::with(Options {
+            insecure_auth: true,
+            ..secure_options()
+        })?;
+        let control = site.connect(CLIENT, ADDR.parse()?)?;
+        let replies = site.ask(
+            &control,
+            "USER ann\r\nPASS secret\r\nTYPE I\r\nCWD dir\r\nREST 6\r\nEPSV ALL\r\nEPSV\r\nRNFR big\r\nAUTH TLS\r\n",
+        )?;
+        let codes = "220 331 230 200 250 350 200 229 350 234";
+        assert_eq!(codes_of(&replies), codes);
+        let port = extended(replies.lines().nth(7).unwrap());
+        let mut control = site.handshake(control);
+        assert!(site.connect(CLIENT, port)?.has_ended());
+        let login = "USER ann\r\nPASS secret\r\nPBSZ 0\r\nPROT P\r\n";
+        let replies = site.ask_tls(&mut control, &format!("RNTO new\r\n{login}RNTO new\r\n"))?;
+        assert_eq!(codes_of(&replies), "530 331 230 200 200 503");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+        assert_eq!(site.dir.read("dir/big").unwrap(), b"not yet");
+        let replies = site.ask_tls(&mut control, "PWD\r\nPASV\r\n")?;
+        assert!(replies.starts_with("257 \"/\" "), "{replies}");
+        let port = passive(replies.lines().last().unwrap());
+        // TYPE A is the default.
+        let content = match is_binary {
+            true => {
+                site.ask_tls(&mut control, "TYPE I\r\n")?;
+                "hello\nworld\n"
+            }
+            false => "hello\r\nworld\r\n",
+        };
+        let mut data = site.handshake(site.connect(CLIENT, port)?);
+        site.ask_tls(&mut control, "RETR a.txt\r\n")?;
+        site.exchange(&mut data);
+        assert_eq!(data.text(), content);
+    }
     Ok(())
 }
 

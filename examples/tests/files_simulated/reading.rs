@@ -8,7 +8,7 @@ use std::time::Instant;
 use asynchat::Result;
 use tempfile::TempDir;
 
-use crate::folder::changed;
+use crate::folder::{changed, now};
 use crate::http::Options;
 use crate::site::{ANN, Site, big, options, put, request};
 
@@ -41,6 +41,21 @@ fn a_file_has_its_fields() -> Result {
     ] {
         assert_eq!(site.get(path, "")?.status, status, "{path}");
     }
+    Ok(())
+}
+
+/// RFC 9110 section 8.8.2.1: Last-Modified is not later than Date. The clock of the server may have been wrong.
+#[test]
+fn no_file_is_said_to_be_changed_in_the_future() -> Result {
+    let site = Site::new()?;
+    let file = File::options()
+        .write(true)
+        .open(site.dir.path().join("a.txt"))?;
+    file.set_modified(now() + Duration::from_secs(3600))?;
+    let reply = site.get("/a.txt", "")?;
+    let date = "Mon, 15 Jun 2026 12:00:00 GMT";
+    let fields = ["date", "last-modified"].map(|name| reply.field(name));
+    assert_eq!(fields, [Some(date); 2]);
     Ok(())
 }
 
@@ -283,6 +298,12 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
             Some("gzip"),
         ),
         ("Accept-Encoding: gzip;q=2\r\n", "hello, world\n", None),
+        // RFC 9110 section 8.4.1.3: another name of gzip.
+        (
+            "Accept-Encoding: X-Gzip, zstd;q=0.5\r\n",
+            "gzipped",
+            Some("gzip"),
+        ),
         // A client may like the original better.
         (
             "Accept-Encoding: gzip;q=0.5, identity\r\n",
@@ -333,6 +354,31 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
         Some("application/gzip")
     );
     Ok(())
+}
+
+/// The smallest content, of those that a client likes equally.
+#[test]
+fn brotli_comes_before_zstandard_and_zstandard_before_gzip() -> Result {
+    let site = Site::new()?;
+    site.dir.store("a.txt.gz", b"gzipped")?;
+    site.dir.store("a.txt.zst", b"zstandard")?;
+    site.dir.store("a.txt.br", b"brotli")?;
+    let is_sent = |accepted: &str, content: &str, coding: &str| -> Result {
+        let reply = site.get("/a.txt", &format!("Accept-Encoding: {accepted}\r\n"))?;
+        let sent = (reply.text(), reply.field("content-encoding"));
+        assert_eq!(sent, (content, Some(coding)), "{accepted}");
+        Ok(())
+    };
+    is_sent("gzip, zstd, br", "brotli", "br")?;
+    is_sent("*", "brotli", "br")?;
+    is_sent("BR", "brotli", "br")?;
+    is_sent("gzip, br;q=0.5", "gzipped", "gzip")?;
+    is_sent("gzip, zstd, br;q=0", "zstandard", "zstd")?;
+    is_sent("zstd;q=0.5, gzip;q=0.5", "zstandard", "zstd")?;
+    fs::remove_file(site.dir.path().join("a.txt.br"))?;
+    is_sent("gzip, zstd, br", "zstandard", "zstd")?;
+    fs::remove_file(site.dir.path().join("a.txt.zst"))?;
+    is_sent("gzip, zstd, br", "gzipped", "gzip")
 }
 
 /// Each name costs a system call, and a link to its own folder makes any path possible.

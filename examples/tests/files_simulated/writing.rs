@@ -151,6 +151,37 @@ fn writing_needs_a_user() -> Result {
     Ok(())
 }
 
+/// Its length is not known before. So it is received up to 256 KiB, and what follows that is not.
+#[test]
+fn a_chunked_body_that_is_not_wanted_has_a_bound() -> Result {
+    let site = Site::new()?;
+    let most = 256 << 10;
+    let next = request("GET", "/a.txt", "", "");
+    for (length, expected) in [(most, &[401, 200][..]), (most + 1, &[401])] {
+        let client = site.client()?;
+        client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        site.settle()?;
+        for chunk in vec![b'x'; length].chunks(10_000) {
+            client.send(format!("{:x}\r\n", chunk.len()));
+            client.send(chunk);
+            client.send("\r\n");
+        }
+        client.send(format!("0\r\n\r\n{next}"));
+        site.settle()?;
+        let replies = parse(&client.take_received());
+        assert_eq!(statuses(&replies), expected, "{length}");
+        assert_eq!(client.has_ended(), length > most);
+    }
+    // One that does not end.
+    let client = site.client()?;
+    client.send("PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n");
+    client.send("x".repeat(most + 1));
+    site.settle()?;
+    assert_eq!(statuses(&parse(&client.take_received())), [401]);
+    assert!(client.has_ended());
+    Ok(())
+}
+
 /// What follows such a request waits for its check, however it arrives.
 #[test]
 fn replies_stay_in_order_while_a_password_is_checked() -> Result {
@@ -357,7 +388,6 @@ fn a_client_that_waits_is_told_whether_to_send() -> Result {
 #[test]
 fn conditions_protect_uploads() -> Result {
     let site = Site::new()?;
-    let tag = site.get("/a.txt", "")?.field("etag").unwrap().to_owned();
     let put =
         |path: &str, fields: &str| site.one(request("PUT", path, &format!("{ANN}{fields}"), "x"));
     assert_eq!(put("/a.txt", "If-None-Match: *\r\n")?.status, 412);
@@ -368,17 +398,40 @@ fn conditions_protect_uploads() -> Result {
     assert_eq!(put("/a.txt", date)?.status, 412);
     assert_eq!(put("/c", date)?.status, 201);
     assert_eq!(put("/b", "If-None-Match: *\r\n")?.status, 201);
-    // Two clients change the same state. One of them wins, although both have begun before the other's end.
-    let begin = format!(
-        "PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}If-Match: {tag}\r\nContent-Length: 2\r\n\r\n"
-    );
-    let (one, other) = (site.client()?, site.client()?);
-    site.ask(&one, &begin)?;
-    site.ask(&other, &begin)?;
-    assert!(site.ask(&other, "22")?.starts_with("HTTP/1.1 204 "));
-    assert!(site.ask(&one, "11")?.starts_with("HTTP/1.1 412 "));
-    assert_eq!(site.dir.read("a.txt").unwrap(), b"22");
     assert_eq!(site.dir.names()?, ["a.txt", "b", "c", "dir"]);
+    Ok(())
+}
+
+/// Two clients change the same state. One of them wins, although both have begun before the other's end.
+#[test]
+fn a_condition_holds_at_the_end_of_an_upload_too() -> Result {
+    let site = Site::new()?;
+    site.dir.store("b.txt", b"as old as a.txt")?;
+    let tag = site.get("/a.txt", "")?.field("etag").unwrap().to_owned();
+    for (name, condition, status) in [
+        ("a.txt", format!("If-Match: {tag}"), 204),
+        (
+            "b.txt",
+            "If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT".to_owned(),
+            204,
+        ),
+        ("new", "If-None-Match: *".to_owned(), 201),
+    ] {
+        let begin = format!(
+            "PUT /{name} HTTP/1.1\r\nHost: a\r\n{ANN}{condition}\r\nContent-Length: 2\r\n\r\n"
+        );
+        let (one, other) = (site.client()?, site.client()?);
+        site.ask(&one, &begin)?;
+        site.ask(&other, &begin)?;
+        for (client, body, status) in [(&other, "22", status), (&one, "11", 412)] {
+            client.send(body);
+            site.settle()?;
+            let replies = parse(&client.take_received());
+            assert_eq!(statuses(&replies), [status], "{condition}");
+        }
+        assert_eq!(site.dir.read(name).unwrap(), b"22");
+    }
+    assert_eq!(site.dir.names()?, ["a.txt", "b.txt", "dir", "new"]);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use asynchat::Result;
 use asynchat::sim::Ended;
 
-use crate::world::{SECOND, World, get, status, text};
+use crate::world::{SECOND, World, get, socks, status, text};
 
 #[test]
 fn a_slow_reader_slows_the_server_down() -> Result {
@@ -234,5 +234,36 @@ fn a_silent_tunnel_is_closed() -> Result {
     assert!(!client.has_ended() && !server.has_ended());
     world.advance(20 * SECOND)?;
     assert!(client.has_ended() && server.has_ended());
+    Ok(())
+}
+
+/// A peer that takes a little now and then is not idle, but it would keep the other end waiting for as long as it likes.
+#[test]
+fn a_tunnel_is_cut_when_a_peer_takes_less_than_64_kib_a_minute() -> Result {
+    const SIZE: usize = 8 << 20;
+    let connect = b"CONNECT www.example:80 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+    for opening in [connect, socks("www.example", 80)] {
+        for client_reads in [true, false] {
+            for (taken, is_cut) in [(1000, true), (70_000, false)] {
+                let world = World::new()?;
+                let (client, server) = world.begin(&opening)?;
+                let (reader, sender) = match client_reads {
+                    true => (&client, &server),
+                    false => (&server, &client),
+                };
+                reader.stop_reading();
+                sender.send(vec![b'x'; SIZE]);
+                for _ in 0..4 {
+                    reader.start_reading(taken);
+                    world.advance(50 * SECOND)?;
+                }
+                assert_eq!(sender.has_ended(), is_cut, "{client_reads} {taken}");
+                reader.start_reading(usize::MAX);
+                world.settle()?;
+                let ended = is_cut.then_some(Ended::Reset);
+                assert_eq!(reader.ended(), ended, "{client_reads} {taken}");
+            }
+        }
+    }
     Ok(())
 }
