@@ -185,7 +185,7 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     if !context.client.is_admitted(&context.data.config) {
         return Err(fail(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
              same time",
         ));
