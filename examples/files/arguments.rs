@@ -288,6 +288,7 @@ mod tests {
         for wrong in [
             "--no-ftp --ftp-listen a:21",
             "--no-ftp --ftp-ports 1-2",
+            "--no-ftp --ftp-passive-only",
             "--listen a:80 --ftp-ports 1-2",
             "--tls-cert c --tls-key k",
         ] {

@@ -255,6 +255,10 @@ fn run(arguments: &Arguments) -> Result {
         }
         None => None,
     };
+    let others = [Some(&listener), with_tls.as_ref()];
+    let others = others.into_iter().flatten();
+    let addrs = others.filter_map(|listener| listener.local_addr()?.inet());
+    ftp.other_ports = addrs.map(|addr| addr.port()).collect();
     let (mut over_ftp, mut over_ftps) = (None, None);
     if arguments.has_ftp() {
         let service = ftp::Service::new(open_tree(arguments)?, ftp);
@@ -341,6 +345,7 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         insecure_auth: arguments.insecure_auth,
         max_upload: arguments.max_upload,
         ports: arguments.ftp.ftp_ports.clone(),
+        passive_only: arguments.ftp.ftp_passive_only,
         address: arguments.ftp.ftp_address,
         idle: Duration::from_secs(arguments.ftp.ftp_idle),
         data_deadlines: defaults.data_deadlines.drain(drain).input(input),

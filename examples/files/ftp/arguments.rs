@@ -43,6 +43,12 @@ pub struct FtpArguments {
     #[arg(long, value_name = "ADDRESS")]
     pub ftp_address: Option<Ipv4Addr>,
 
+    /// Refuse PORT and EPRT: the server never connects to a client. Of clients on the host of the server it
+    /// connects to any port from 1024 on that is not its own, so this is for a server whose clients come
+    /// through a forwarder on its host.
+    #[arg(long)]
+    pub ftp_passive_only: bool,
+
     /// How long a client of FTP may be silent between two commands. Then it gets a 421.
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..1 << 32))]
     pub ftp_idle: u64,
@@ -60,7 +66,10 @@ impl FtpArguments {
 
     /// Whether there is an option that has no effect without FTP.
     pub fn has_options(&self) -> bool {
-        self.ftps_require_reuse || self.ftp_ports.is_some() || self.ftp_address.is_some()
+        self.ftps_require_reuse
+            || self.ftp_ports.is_some()
+            || self.ftp_passive_only
+            || self.ftp_address.is_some()
     }
 }
 

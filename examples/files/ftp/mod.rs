@@ -71,6 +71,11 @@ pub struct Options {
     /// The ports of passive data connections, of which a client has at most half of what the others leave. `None`: the system
     /// chooses.
     pub ports: Option<RangeInclusive<u16>>,
+    /// Whether PORT and EPRT are refused.
+    pub passive_only: bool,
+    /// The ports on which the program listens beside those of the service. In active mode the service connects to none of
+    /// them on loopback.
+    pub other_ports: Vec<u16>,
     /// The address that PASV tells to clients: that of the router, if the server is behind one (NAT). `None`: the one
     /// that the client has connected to.
     pub address: Option<Ipv4Addr>,
@@ -117,6 +122,8 @@ impl Default for Options {
             least_dropped: 1 << 30,
             max_failed_logins: 3,
             ports: None,
+            passive_only: false,
+            other_ports: vec![],
             address: None,
             limits: Limits::default().turn_records(session::MOST_IN_TURN),
             open_files: Shares::unlimited(),
@@ -147,6 +154,8 @@ pub struct Service {
     clock: RefCell<Clock>,
     ports: Ports,
     cut_uploads: CutUploads,
+    /// The ports for commands.
+    listening: RefCell<Vec<u16>>,
 }
 
 impl Service {
@@ -155,6 +164,7 @@ impl Service {
             clock: RefCell::new(Clock::new(options.clock)),
             ports: Ports::new(options.ports.as_ref().map_or(0, ExactSizeIterator::len)),
             cut_uploads: CutUploads::default(),
+            listening: RefCell::default(),
             options,
             tree,
         })
@@ -185,7 +195,20 @@ impl Service {
 
     fn listen(self: &Rc<Self>, server: Server, begins_tls: bool) -> Result<Channel, Error> {
         let service = Rc::clone(self);
-        server.listen(move |chat| Session::new(chat, Rc::clone(&service), begins_tls))
+        let listener =
+            server.listen(move |chat| Session::new(chat, Rc::clone(&service), begins_tls))?;
+        let addr = listener.local_addr().and_then(|addr| addr.inet());
+        self.listening
+            .borrow_mut()
+            .extend(addr.map(|addr| addr.port()));
+        Ok(listener)
+    }
+
+    /// Whether a port is one of the program: for commands, open for a data connection, or of [`Options::other_ports`].
+    fn listens_on(&self, port: u16) -> bool {
+        self.listening.borrow().contains(&port)
+            || self.options.other_ports.contains(&port)
+            || self.ports.has(port)
     }
 }
 

@@ -34,6 +34,11 @@ impl Ports {
         share.map(Rc::new)
     }
 
+    /// Whether a port of the range is open, at any address.
+    pub fn has(&self, port: u16) -> bool {
+        self.open.borrow().iter().any(|addr| addr.port() == port)
+    }
+
     /// Takes a port until the result is dropped. `None` if it is open already: to bind it would fail.
     pub fn take(&self, share: &Rc<Share>, addr: SocketAddr) -> Option<Taken> {
         let mut open = self.open.borrow_mut();

@@ -138,6 +138,9 @@ impl Session {
     }
 
     fn set_active(&mut self, addr: Result<SocketAddr, Refusal>) {
+        if self.service.options.passive_only {
+            return self.reply("502 only PASV and EPSV");
+        }
         self.route.close();
         let checked = addr.and_then(|addr| {
             self.refuse_after_epsv_all()?;
@@ -152,6 +155,9 @@ impl Session {
             };
             if peer.as_ref().is_some_and(is_own) {
                 return Err("504 not to the address of the server: use PASV or EPSV");
+            }
+            if peer.is_some() {
+                self.refuse_own_port(addr)?;
             }
             match peer {
                 // A link-local address has a scope, which the client cannot tell.
@@ -168,6 +174,16 @@ impl Session {
                 self.reply("200 done");
             }
             Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    /// On loopback the server does not connect to itself: a file with FTP commands, sent to the port for commands, would make
+    /// it send this file to itself for ever.
+    fn refuse_own_port(&self, addr: SocketAddr) -> Result<(), Refusal> {
+        let is_loopback = addr.ip().to_canonical().is_loopback();
+        match is_loopback && self.service.listens_on(addr.port()) {
+            true => Err("504 not to a port of the server"),
+            false => Ok(()),
         }
     }
 
@@ -300,6 +316,8 @@ impl Session {
 
     /// Connects to the client.
     pub fn connect_to(&mut self, client: SocketAddr) -> Result<(), Refusal> {
+        // The server may have opened the port since PORT.
+        self.refuse_own_port(client)?;
         let options = &self.service.options;
         let mut own = self.own_addr()?;
         own.set_port(0);

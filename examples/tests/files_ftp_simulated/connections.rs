@@ -116,6 +116,69 @@ fn the_server_connects_to_its_own_address_only_on_loopback() -> Result {
     Ok(())
 }
 
+/// A file with FTP commands, sent to the port for commands, would make the server send it to itself for ever.
+#[test]
+fn on_loopback_the_server_does_not_connect_to_itself() -> Result {
+    let options = Options {
+        ports: Some(50_000..=50_001),
+        other_ports: vec![8080],
+        ..options()
+    };
+    let site = Site::at(options, "127.0.0.1:2121", "127.0.0.1:0")?;
+    site.dir.store(
+        "again",
+        b"USER ftp\r\nPASS x\r\nTYPE I\r\nPORT 127,0,0,1,8,73\r\nRETR again\r\n",
+    )?;
+    let web = site.network.listen("127.0.0.1:8080")?;
+    let client = site.network.listen("127.0.0.1:5001")?;
+    site.expect("USER ann", "331")?;
+    site.expect("PASS secret", "230")?;
+    let accepted = site.event_loop.stats().accepted;
+    for command in [
+        "PORT 127,0,0,1,8,73",
+        "EPRT |1|127.0.0.1|2121|",
+        "PORT 127,0,0,1,31,144",
+        "EPRT |1|127.0.0.1|8080|",
+    ] {
+        site.expect(command, "504")?;
+        site.expect("RETR again", "425")?;
+    }
+    assert!(web.accept().is_none());
+    // A port that is open for the data connection of another session, also if it was opened later.
+    let other = site.network.connect("127.0.0.1:2121")?;
+    site.ask(&other, "USER ann\r\nPASS secret\r\n")?;
+    site.expect("PORT 127,0,0,1,195,80", "200")?;
+    site.expect("PORT 127,0,0,1,195,81", "200")?;
+    let port = extended(&site.ask(&other, "EPSV\r\n")?).port();
+    site.expect(&format!("EPRT |1|127.0.0.1|{port}|"), "504")?;
+    site.ask(&other, "ABOR\r\n")?;
+    site.expect(&format!("EPRT |1|127.0.0.1|{port}|"), "200")?;
+    while extended(&site.ask(&other, "EPSV\r\n")?).port() != port {}
+    site.expect("RETR again", "504")?;
+    assert_eq!(site.event_loop.stats().accepted, accepted + 1);
+    // Any other port is that of a client.
+    site.expect("EPRT |1|127.0.0.1|5001|", "200")?;
+    site.expect("RETR again", "150 226")?;
+    assert!(client.accept().is_some());
+    Ok(())
+}
+
+#[test]
+fn active_mode_can_be_turned_off() -> Result {
+    let site = Site::ann_with(Options {
+        passive_only: true,
+        ..options()
+    })?;
+    let data = site.data()?;
+    for command in ["PORT 192,0,2,7,19,137", "EPRT |1|192.0.2.7|5001|"] {
+        site.expect(command, "502")?;
+    }
+    // What there was stays.
+    site.expect("RETR a.txt", "150 226")?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    Ok(())
+}
+
 #[test]
 fn a_stranger_gets_no_data_connection() -> Result {
     let site = Site::ann()?;
