@@ -33,8 +33,8 @@ pub struct FtpArguments {
     pub ftps_require_reuse: bool,
 
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
-    /// needs one, and an address may occupy half of those that the others leave. Default: the system
-    /// chooses.
+    /// needs one, and an address may occupy half of those that the others leave. Default: on
+    /// Linux 49152-65535, and any other port if these are in use; elsewhere the system chooses.
     #[arg(long, value_name = "FIRST-LAST", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 

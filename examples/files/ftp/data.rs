@@ -1,6 +1,7 @@
 //! The handler of a data connection. It is there for one transfer, and reports to the control connection when it is up
 //! and how it has ended.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use asynchat::tls::rustls::ServerConfig;
@@ -27,6 +28,8 @@ pub struct Data {
     tls: Option<Arc<ServerConfig>>,
     /// Whether TLS has to resume the session of the control connection.
     must_resume: bool,
+    /// Whether another port is tried if that of this side is in use.
+    may_retry: bool,
     state: State,
     incoming: Incoming,
     refusal: Option<Refusal>,
@@ -58,6 +61,7 @@ impl Data {
         number: u64,
         tls: Option<Arc<ServerConfig>>,
         must_resume: bool,
+        may_retry: bool,
     ) -> Data {
         Data {
             chat,
@@ -65,6 +69,7 @@ impl Data {
             number,
             tls,
             must_resume,
+            may_retry,
             state: State::Connecting,
             incoming: Incoming::Nothing,
             refusal: None,
@@ -178,6 +183,14 @@ impl AsyncChat for Data {
     }
 
     fn handle_close(&mut self, why: &Close) {
+        if self.may_retry && is_in_use(why) {
+            let number = self.number;
+            let _ = self.control.post(move |session: &mut Session| {
+                session.source_in_use(number);
+                Ok(())
+            });
+            return;
+        }
         let (reply, number) = (self.reply(why), self.number);
         tracing::debug!(%why, reply, "the data connection has ended");
         // An upload that is not complete is removed before the client learns of it. If the control connection has ended, the
@@ -191,4 +204,13 @@ impl AsyncChat for Data {
             Ok(())
         });
     }
+}
+
+/// Whether the port of this side has a listener, or a connection to this peer, also one that has ended a moment ago.
+fn is_in_use(why: &Close) -> bool {
+    let kind = match why {
+        Close::ConnectFailed(error) => error.io_kind(),
+        _ => None,
+    };
+    kind.is_some_and(|it| [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable].contains(&it))
 }

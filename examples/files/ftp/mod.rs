@@ -68,8 +68,8 @@ pub struct Options {
     pub least_dropped: u64,
     /// After so many wrong passwords the connection is closed.
     pub max_failed_logins: u32,
-    /// The ports of passive data connections, of which a client has at most half of what the others leave. `None`: the system
-    /// chooses.
+    /// The ports of passive data connections, of which a client has at most half of what the others leave. `None`: any
+    /// number of those that the system chooses, or of the dynamic ports.
     pub ports: Option<RangeInclusive<u16>>,
     /// Whether PORT and EPRT are refused.
     pub passive_only: bool,

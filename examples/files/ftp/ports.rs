@@ -34,16 +34,16 @@ impl Ports {
         share.map(Rc::new)
     }
 
-    /// Whether a port of the range is open, at any address.
+    /// Whether a port that was drawn from the range is open, at any address.
     pub fn has(&self, port: u16) -> bool {
         self.open.borrow().iter().any(|addr| addr.port() == port)
     }
 
     /// Takes a port until the result is dropped. `None` if it is open already: to bind it would fail.
-    pub fn take(&self, share: &Rc<Share>, addr: SocketAddr) -> Option<Taken> {
+    pub fn take(&self, share: Option<&Rc<Share>>, addr: SocketAddr) -> Option<Taken> {
         let mut open = self.open.borrow_mut();
         open.insert(addr).then(|| Taken {
-            _share: Rc::clone(share),
+            _share: share.cloned(),
             open: Rc::clone(&self.open),
             addr,
         })
@@ -51,7 +51,7 @@ impl Ports {
 }
 
 pub struct Taken {
-    _share: Rc<Share>,
+    _share: Option<Rc<Share>>,
     open: Rc<RefCell<HashSet<SocketAddr>>>,
     addr: SocketAddr,
 }

@@ -2,6 +2,7 @@
 //! connects).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,6 +21,14 @@ use crate::users::Share;
 const MOST_TRIES: usize = 256;
 /// How many of them are bound. Other programs may have some. Each takes several system calls.
 const MOST_BINDS: usize = 16;
+/// The dynamic ports (RFC 6335 section 6). A port is drawn from them, because Linux looks for a free one for milliseconds when
+/// thousands have been used within the last minute, and the loop would wait.
+const DYNAMIC: RangeInclusive<u16> = 49_152..=65_535;
+/// Whether a passive port is drawn from them if there is no other range. BSD and macOS would open a port on which another program
+/// listens at all addresses, and its clients would come here (SO_REUSEADDR).
+const DRAWS_PASSIVE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// How many of them are tried for a connection to a client, before the system looks for a free one.
+const MOST_SOURCES: u32 = 4;
 
 #[derive(Default)]
 pub struct Route {
@@ -29,6 +38,8 @@ pub struct Route {
     /// After EPSV ALL the other three are refused (RFC 2428 section 4).
     only_epsv: bool,
     next: Option<Next>,
+    /// Where the server connects to, and how often it has tried.
+    connecting: Option<(SocketAddr, u32)>,
 }
 
 /// A passive port that is to be opened when another one has closed, which it replaces.
@@ -265,23 +276,30 @@ impl Session {
 
     fn listen(&self, share: Option<&Rc<Share>>) -> Result<(Channel, SocketAddr), Refusal> {
         let mut addr = self.own_addr()?;
-        let (Some(ports), Some(share)) = (self.service.options.ports.clone(), share) else {
+        let dynamic = DRAWS_PASSIVE.then_some(DYNAMIC);
+        let Some(ports) = self.service.options.ports.clone().or(dynamic) else {
             addr.set_port(0);
             return self.listen_on(addr, None);
         };
-        let skipped = unpredictable()? as usize % ports.len();
+        let first = unpredictable()? as usize;
         let tries = ports.len().min(MOST_TRIES);
-        let addrs = ports.cycle().skip(skipped).take(tries).map(|port| {
-            addr.set_port(port);
+        let addrs = (0..tries).map(|n| {
+            addr.set_port(nth(&ports, first.wrapping_add(n)));
             addr
         });
         let open = &self.service.ports;
         let free = addrs.filter_map(|addr| Some((addr, open.take(share, addr)?)));
         let free = free.take(MOST_BINDS);
         let mut opened = free.map(|(addr, taken)| self.listen_on(addr, Some(taken)));
-        opened
-            .find_map(Result::ok)
-            .ok_or("425 all ports are in use")
+        match opened.find_map(Result::ok) {
+            Some(opened) => Ok(opened),
+            None if share.is_some() => Err("425 all ports are in use"),
+            None => {
+                let mut addr = self.own_addr()?;
+                addr.set_port(0);
+                self.listen_on(addr, None)
+            }
+        }
     }
 
     fn listen_on(
@@ -291,7 +309,7 @@ impl Session {
     ) -> Result<(Channel, SocketAddr), Refusal> {
         let options = &self.service.options;
         let (client, number, control) = (self.client(), self.route.number, self.chat.clone());
-        let make = self.data_factory();
+        let make = self.data_factory(false);
         let listener = Server::new(addr)
             // Whoever else connects must not receive the file, or send it (RFC 2577 section 4).
             .accept_if(move |peer| peer.ip() == client)
@@ -318,14 +336,37 @@ impl Session {
     pub fn connect_to(&mut self, client: SocketAddr) -> Result<(), Refusal> {
         // The server may have opened the port since PORT.
         self.refuse_own_port(client)?;
+        self.route.connecting = Some((client, 0));
+        self.connect_from_another_port()
+    }
+
+    /// The port that was drawn is in use. Nothing has been sent, so another one is tried.
+    pub fn source_in_use(&mut self, number: u64) {
+        if number == self.route.number
+            && let Err(refusal) = self.connect_from_another_port()
+        {
+            self.close_transfer(refusal);
+        }
+    }
+
+    fn connect_from_another_port(&mut self) -> Result<(), Refusal> {
+        let Some((client, tries)) = &mut self.route.connecting else {
+            return Ok(());
+        };
+        let client = *client;
+        *tries += 1;
+        let is_last = *tries > MOST_SOURCES;
         let options = &self.service.options;
         let mut own = self.own_addr()?;
-        own.set_port(0);
+        own.set_port(match is_last {
+            true => 0,
+            false => nth(&DYNAMIC, unpredictable()? as usize),
+        });
         let connector = Connector::new(client)
             .bind(own)
             .connect_timeout(options.wait)
             .deadlines(options.data_deadlines.handshake(options.wait))
-            .connect(self.data_factory());
+            .connect(self.data_factory(!is_last));
         match connector {
             Ok(data) => {
                 self.route.way = Way::Connecting(data);
@@ -338,8 +379,8 @@ impl Session {
         }
     }
 
-    /// Makes the handler of the next data connection.
-    fn data_factory(&self) -> impl Fn(Chat) -> Data + 'static {
+    /// Makes the handler of the next data connection. `may_retry`: another port is tried if that of this side is in use.
+    fn data_factory(&self, may_retry: bool) -> impl Fn(Chat) -> Data + 'static {
         let (control, number) = (self.chat.clone(), self.route.number);
         let security = self.security.as_ref().filter(|_| self.login.is_private());
         let tls = security.map(|security| Arc::clone(&security.data));
@@ -348,9 +389,21 @@ impl Session {
             chat.set_terminator(Terminator::none());
             // Until STOR comes.
             chat.pause_reading();
-            Data::new(chat, control.clone(), number, tls.clone(), must_resume)
+            Data::new(
+                chat,
+                control.clone(),
+                number,
+                tls.clone(),
+                must_resume,
+                may_retry,
+            )
         }
     }
+}
+
+/// A port of a range, which begins again behind its end.
+fn nth(ports: &RangeInclusive<u16>, n: usize) -> u16 {
+    ports.start() + (n % ports.len()) as u16
 }
 
 /// A number that does not follow from earlier ones. A stranger who can compute the next port connects to it before the

@@ -1,10 +1,11 @@
 //! Data connections in all four ways, from strangers (RFC 2577), and too late.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use asynchat::Result;
-use asynchat::sim::{Network, Peer};
+use asynchat::sim::{Call, Network, Peer};
 
 use crate::folder::Folder;
 use crate::ftp::{Options, Service};
@@ -269,6 +270,61 @@ fn the_next_passive_port_is_not_predictable() -> Result {
     }
     assert!(seen.len() > 1, "{seen:?}");
     Ok(())
+}
+
+/// The system would look for a free port, which takes long if many are in use. In this network it would take the next one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[test]
+fn without_a_range_a_dynamic_port_is_drawn() -> Result {
+    let site = Site::ann()?;
+    let mut ports = vec![];
+    for _ in 0..10 {
+        ports.push(site.passive_port()?.port());
+    }
+    assert!(ports.iter().all(|port| *port >= 49_152), "{ports:?}");
+    assert!(ports.windows(2).any(|it| it[0] + 1 != it[1]), "{ports:?}");
+    // The system chooses when 16 ports are in use.
+    let fail =
+        |calls| (0..calls).for_each(|_| site.network.fail(Call::Listen, ErrorKind::AddrInUse));
+    fail(16);
+    let port = site.passive_port()?;
+    let data = site.connect(CLIENT, port)?;
+    site.expect("RETR a.txt", "150 226")?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    fail(17);
+    site.expect("EPSV", "425")
+}
+
+#[test]
+fn the_server_connects_from_a_dynamic_port() -> Result {
+    let site = Site::ann()?;
+    let client = site.network.listen("192.0.2.7:5001")?;
+    let fail = |calls, kind: ErrorKind| {
+        (0..calls).for_each(|_| site.network.fail(Call::Connect, kind));
+    };
+    let mut ports = vec![];
+    for _ in 0..10 {
+        site.expect("PORT 192,0,2,7,19,137", "200")?;
+        site.expect("RETR a.txt", "150 226")?;
+        ports.push(client.accept().unwrap().peer_addr().port());
+    }
+    assert!(ports.iter().all(|port| *port >= 49_152), "{ports:?}");
+    assert!(ports.windows(2).any(|it| it[0] + 1 != it[1]), "{ports:?}");
+    // A port that is in use, or was a moment ago, is replaced by another one, at last by one of the system.
+    for kind in [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable] {
+        fail(4, kind);
+        site.expect("PORT 192,0,2,7,19,137", "200")?;
+        site.expect("RETR a.txt", "150 226")?;
+        assert_eq!(client.accept().unwrap().received(), b"hello\nworld\n");
+        fail(5, kind);
+        site.expect("PORT 192,0,2,7,19,137", "200")?;
+        site.expect("RETR a.txt", "150 425")?;
+        assert!(client.accept().is_none());
+    }
+    // Another error is final.
+    fail(1, ErrorKind::NetworkUnreachable);
+    site.expect("PORT 192,0,2,7,19,137", "200")?;
+    site.expect("RETR a.txt", "150 425")
 }
 
 #[test]
