@@ -145,8 +145,8 @@ struct Args {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = RangedU64ValueParser::<u64>::new())]
     grace: u64,
 
-    /// How many names are looked up at a time. Those of one address have half of them; up to 64 more wait, and further ones
-    /// get a 503.
+    /// How many names are looked up at a time. An address has half of those that the others leave; up to 64 more of its
+    /// names wait, and further ones get a 503.
     #[arg(long, value_name = "N", default_value = "16", value_parser = RangedU64ValueParser::<usize>::new().range(1..1 << 10))]
     resolvers: usize,
 

@@ -31,7 +31,7 @@ use hash::PasswordHash;
 
 pub use login_limit::Client;
 pub use logins::{LONGEST, Login, Logins, too_many};
-pub use shares::{Share, Shares};
+pub use shares::{Share, Shares, most};
 
 /// Programs such as fail2ban read this line. It is the same in each program, because it belongs to no span. The log has at
 /// most ten a second.

@@ -3,8 +3,8 @@
 //! A [`Connector`](asynchat::Connector) looks names up, too, but it connects to whatever it finds. Here the access
 //! list is applied in between.
 //!
-//! A client that asks for names that take long to look up must not stop the others: it has at most half of the threads at
-//! a time, and a share of the queue.
+//! A client that asks for names that take long to look up must not stop the others: it has at most half of the threads that
+//! the others leave, and a share of the queue.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -12,7 +12,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
-use super::users::Client;
+use super::users::{Client, most};
 
 /// The most names that wait for a thread, in all and of one client.
 const QUEUE: usize = 1024;
@@ -156,7 +156,11 @@ impl Shared {
     fn next(&self) -> Request {
         let mut state = self.lock();
         loop {
-            if let Some(request) = state.next(self.most.div_ceil(2)) {
+            if let Some(request) = state.next(self.most) {
+                // A look-up that has ended can make room for one of its own client and for one of another.
+                if state.idle > 0 && !state.queue.is_empty() {
+                    self.added.notify_one();
+                }
                 return request;
             }
             state.idle += 1;
@@ -170,9 +174,13 @@ impl Shared {
 }
 
 impl State {
-    /// The next request of a client that has fewer than `most` threads.
-    fn next(&mut self, most: usize) -> Option<Request> {
-        let has_room = |client| self.busy.get(client).is_none_or(|busy| *busy < most);
+    /// The next request of a client that may have one more of so many threads.
+    fn next(&mut self, threads: usize) -> Option<Request> {
+        let all: usize = self.busy.values().sum();
+        let has_room = |client| {
+            let own = self.busy.get(client).copied().unwrap_or_default();
+            own < most(threads, all - own)
+        };
         let at = self.queue.iter().position(|it| has_room(&it.client))?;
         let request = self.queue.remove(at)?;
         *self.busy.entry(request.client).or_default() += 1;
@@ -229,6 +237,39 @@ mod tests {
         assert_eq!(next(), Ok("hangs"));
         drop(release);
         assert_eq!(next(), Ok("hangs"));
+    }
+
+    #[test]
+    fn several_clients_whose_names_hang_leave_a_thread() {
+        let (release, released) = channel::<()>();
+        let released = Mutex::new(released);
+        let (begin, begun) = channel();
+        let resolver = Resolver::new(16, move |host, port| {
+            if host == "hangs" {
+                let _ = begin.send(());
+                drop(released.lock().map(|it| it.recv()));
+            }
+            Ok(vec![SocketAddr::from(([192, 0, 2, 1], port))])
+        });
+        let wanted = Arc::new(());
+        // Half of the threads, and half of the others.
+        for (n, threads) in [(1, 8), (2, 4), (3, 2)] {
+            for _ in 0..16 {
+                let wanted = Arc::downgrade(&wanted);
+                let outcome = resolver.look_up(client(n), "hangs", 80, wanted, |_| {});
+                outcome.unwrap();
+            }
+            for _ in 0..threads {
+                begun.recv_timeout(DEADLINE).unwrap();
+            }
+        }
+        let (sender, outcomes) = channel();
+        let reply = move |outcome: Outcome| sender.send(outcome.is_ok()).unwrap();
+        let outcome = resolver.look_up(client(4), "host", 80, Arc::downgrade(&wanted), reply);
+        outcome.unwrap();
+        assert_eq!(outcomes.recv_timeout(DEADLINE), Ok(true));
+        assert!(begun.try_recv().is_err());
+        drop(release);
     }
 
     #[test]
