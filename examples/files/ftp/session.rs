@@ -33,6 +33,9 @@ pub const MOST_IN_TURN: usize = 16;
 /// The reply to NOOP.
 const NOOP: &str = "200 done";
 
+/// How long a passive port still waits for a client that has sent QUIT and finished. Its connection may be on the way.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
 /// So many commands in a row that do not exist, or need a login, end a session.
 const MOST_UNKNOWN: u32 = 20;
 
@@ -323,6 +326,22 @@ impl Session {
         }
     }
 
+    /// A client that has finished must not have a session and a port until nobody has come.
+    fn end_wait_for_client(&self) {
+        let (chat, number) = (self.chat.clone(), self.route.number);
+        asynchat::call_later(LAST_WAIT, move || {
+            // Fails if the connection has ended.
+            let _ = chat.post(move |session: &mut Session| {
+                if number == session.route.number && session.awaits_client() {
+                    session.waiting = Waiting::default();
+                    session.waiting.push_back(Command::parse(b"QUIT"));
+                    session.nobody_came(number);
+                }
+                Ok(())
+            });
+        });
+    }
+
     /// Whether a command does not wait for the end of the transfer. Without a transfer, ABOR and STAT are ordinary commands.
     fn is_immediate(&self, command: &Command) -> bool {
         match &*command.name {
@@ -397,6 +416,8 @@ impl AsyncChat for Session {
         self.waiting.push_back(Command::parse(b"QUIT"));
         if is_cut {
             self.abor();
+        } else if self.awaits_client() {
+            self.end_wait_for_client();
         }
         Ok(Eof::StayOpen)
     }

@@ -498,3 +498,28 @@ fn clients_of_ipv6_have_their_own_commands() -> Result {
     assert_eq!(data.received(), b"a.txt\r\n");
     Ok(())
 }
+
+/// Somebody who leaves a session and a port of the range behind would have them for a minute each.
+#[test]
+fn a_port_does_not_wait_long_for_a_client_that_has_quit_and_finished() -> Result {
+    for command in ["RETR a.txt", "STOR new"] {
+        let site = Site::ann()?;
+        site.control.send(format!("EPSV\r\n{command}\r\nQUIT\r\n"));
+        site.control.finish();
+        site.advance(Duration::from_secs(3))?;
+        assert_eq!(codes_of(&site.replies()?), "229 150 425 221");
+        assert!(site.control.has_ended());
+        assert_eq!(site.event_loop.len(), 1);
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"]);
+    }
+    // Its connection may be on the way.
+    let site = Site::ann()?;
+    site.control.send("EPSV\r\nRETR a.txt\r\nQUIT\r\n");
+    site.control.finish();
+    site.settle()?;
+    let data = site.connect(CLIENT, extended(site.replies()?.lines().next().unwrap()))?;
+    assert_eq!(data.received(), b"hello\nworld\n");
+    assert_eq!(codes_of(&site.replies()?), "226 221");
+    assert!(site.control.has_ended());
+    Ok(())
+}
