@@ -38,6 +38,8 @@ struct Shared {
     path: PathBuf,
     file: RefCell<File>,
     lines: RefCell<Vec<u8>>,
+    /// Whether the last line in the file lacks its end.
+    is_torn: Cell<bool>,
     /// The memory of a line that was added, for the next one.
     spare: Cell<Vec<u8>>,
 }
@@ -67,6 +69,7 @@ impl AccessLog {
             path: path.to_owned(),
             file: RefCell::new(open(path)?),
             lines: RefCell::default(),
+            is_torn: Cell::default(),
             spare: Cell::default(),
         })))
     }
@@ -165,11 +168,37 @@ fn open(path: &Path) -> io::Result<File> {
 impl Shared {
     fn write(&self) {
         let mut lines = self.lines.borrow_mut();
-        if let Err(error) = self.file.borrow_mut().write_all(&lines) {
+        let mut file = self.file.borrow_mut();
+        // Whoever rotates the log may have emptied it, or opened another one.
+        let has_content = || file.metadata().is_ok_and(|it| it.len() > 0);
+        let mut is_torn = self.is_torn.get() && has_content();
+        if let Err(error) = write_lines(&mut *file, &mut lines, &mut is_torn) {
             tracing::warn!(%error, "the access log cannot be written");
         }
+        self.is_torn.set(is_torn);
         lines.clear();
     }
+}
+
+/// Writes lines. A full disk may take a part of a line, whose rest is lost. `is_torn`: whether there is such a line at the end.
+/// The next lines begin behind a newline then.
+fn write_lines(file: &mut impl Write, lines: &mut Vec<u8>, is_torn: &mut bool) -> io::Result<()> {
+    if *is_torn && !lines.is_empty() {
+        lines.insert(0, b'\n');
+    }
+    let mut rest = lines.as_slice();
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                *is_torn = rest[count - 1] != b'\n';
+                rest = &rest[count..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Shared {
@@ -228,7 +257,6 @@ mod tests {
     #[cfg(unix)]
     use std::fs;
 
-    #[cfg(unix)]
     use super::*;
 
     /// Windows does not rename a file that is open.
@@ -260,6 +288,54 @@ mod tests {
             "- - - [last] \"-\" 400 - \"-\" \"-\"\n"
         );
         fs::remove_dir_all(&folder)
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk {
+        room: usize,
+        content: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.content.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_has_cut_is_not_continued() {
+        for (room, content) in [
+            (0, "third\nlast\n"),
+            (3, "fir\nthird\nlast\n"),
+            (6, "first\nthird\nlast\n"),
+            (8, "first\nse\nthird\nlast\n"),
+        ] {
+            let mut disk = Disk {
+                room,
+                content: vec![],
+            };
+            let mut is_torn = false;
+            let mut write = |disk: &mut Disk, lines: &str| {
+                write_lines(disk, &mut lines.as_bytes().to_vec(), &mut is_torn)
+            };
+            for lines in ["first\nsecond\n", "lost\n", ""] {
+                assert_eq!(write(&mut disk, lines).is_err(), !lines.is_empty());
+            }
+            disk.room = 100;
+            write(&mut disk, "third\n").unwrap();
+            write(&mut disk, "last\n").unwrap();
+            assert_eq!(String::from_utf8(disk.content).unwrap(), content);
+        }
     }
 
     #[test]
