@@ -27,8 +27,9 @@ pub struct Access {
     pub allow: Vec<Network>,
     /// Only these ports are allowed. If there is none, every port is, but 25.
     pub ports: Vec<u16>,
-    /// Whether an address is one of the proxy's host. It is called on threads of the resolver, too.
-    pub is_own: fn(IpAddr) -> bool,
+    /// Whether an address is one of the proxy's host, or `None` if the system cannot say it now. It is called on threads of
+    /// the resolver, too.
+    pub is_own: fn(IpAddr) -> Option<bool>,
 }
 
 impl Default for Access {
@@ -51,6 +52,8 @@ pub enum Rule {
     Reserved(u16),
     NotPublic(IpAddr),
     OwnHost(IpAddr),
+    /// It may be an address of this host. The system cannot say it now.
+    Unclear(IpAddr),
 }
 
 impl fmt::Display for Rule {
@@ -65,6 +68,7 @@ impl fmt::Display for Rule {
                     "{ip} is an address of this host: --allow {ip} permits it"
                 )
             }
+            Rule::Unclear(ip) => write!(f, "{ip} may be an address of this host"),
         }
     }
 }
@@ -94,10 +98,14 @@ impl Access {
         }
         self.check_own(Some(&addr.into()), own)?;
         let embedded = embedded_v4(ip).map(IpAddr::V4);
-        match [Some(ip), embedded].into_iter().flatten().any(self.is_own) {
-            true => Err(Rule::OwnHost(ip)),
-            false => Ok(()),
+        for candidate in [Some(ip), embedded].into_iter().flatten() {
+            match (self.is_own)(candidate) {
+                Some(false) => {}
+                Some(true) => return Err(Rule::OwnHost(ip)),
+                None => return Err(Rule::Unclear(ip)),
+            }
         }
+        Ok(())
     }
 
     /// Whether `addr` is one of the host of the proxy, which has the address `own`, and is not listed.
@@ -314,7 +322,7 @@ mod tests {
     #[test]
     fn each_address_of_the_host_is_refused_in_any_form_unless_listed() {
         let mut access = Access {
-            is_own: |ip| ["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str()),
+            is_own: |ip| Some(["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str())),
             ..Access::default()
         };
         let of_host = [

@@ -111,7 +111,7 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             });
             addrs.truncate(MOST_ADDRESSES);
             match addrs.is_empty() {
-                true => Err(rule.map_or(Failure::Unknown, Failure::Prohibited)),
+                true => Err(rule.map_or(Failure::Unknown, Failure::of_rule)),
                 false => Ok(addrs),
             }
         });

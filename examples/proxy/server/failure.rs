@@ -33,6 +33,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Of a destination that was refused before it was connected to.
+    pub fn of_rule(rule: Rule) -> Failure {
+        match rule {
+            // The client did nothing wrong.
+            Rule::Unclear(_) => Failure::Unavailable,
+            rule => Failure::Prohibited(rule),
+        }
+    }
+
     /// Of a connection that was not made.
     pub fn of_connect(error: &Error) -> Failure {
         match error.io_kind() {

@@ -11,13 +11,15 @@ const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 /// Whether an address is one of this host. The calls that list the addresses differ between systems, but on each of them a
 /// socket can be bound to an address of the host only. The addresses may change at any time, so this is asked for each
-/// destination. If the system cannot say whether an address is one, it is taken for one: a system that is out of descriptors, for example,
-/// must not open the way to the host.
-pub fn is_own(ip: IpAddr) -> bool {
-    find(ip, bind).unwrap_or_else(|error| {
-        warn!(target: "proxy::throttled", "{ip} may be an address of this host: {error}");
-        true
-    })
+/// destination. `None` if the system cannot say it, for example because it is out of descriptors. This must not open the way to the
+/// host.
+pub fn is_own(ip: IpAddr) -> Option<bool> {
+    let found = find(ip, bind);
+    found
+        .inspect_err(|error| {
+            warn!(target: "proxy::throttled", "{ip} may be an address of this host: {error}");
+        })
+        .ok()
 }
 
 fn find(ip: IpAddr, bind: impl Fn(IpAddr) -> io::Result<UdpSocket>) -> io::Result<bool> {
@@ -75,14 +77,14 @@ mod tests {
 
     #[test]
     fn only_addresses_of_this_host_are_its_own() {
-        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert_eq!(is_own(Ipv4Addr::LOCALHOST.into()), Some(true));
         for ip in ["198.51.100.7", "203.0.113.254", "2001:db8:ffff::1"] {
-            assert!(!is_own(ip.parse().unwrap()), "{ip}");
+            assert_eq!(is_own(ip.parse().unwrap()), Some(false), "{ip}");
         }
     }
 
     #[test]
-    fn an_address_that_cannot_be_told_is_taken_for_an_own_one() {
+    fn an_address_that_cannot_be_told_is_an_error() {
         let find = |error: fn() -> io::Error| find(NOBODY_V4.into(), |_| Err(error()));
         for absent in [
             || ErrorKind::AddrNotAvailable.into(),

@@ -38,11 +38,37 @@ fn the_host_of_the_proxy_is_refused_unless_listed() -> Result {
     Ok(())
 }
 
+/// A system that is out of descriptors, for example, must not open the way to the host. It is not the fault of the client.
+#[test]
+fn an_address_that_may_be_one_of_the_host_is_not_connected_to() -> Result {
+    let world = World::with(|options| {
+        options.access.is_own = |ip| (ip.to_string() != "1.1.1.1").then_some(false);
+    })?;
+    let service = world.network.listen("1.1.1.1:9000")?;
+    for host in ["1.1.1.1", "[64:ff9b::101:101]"] {
+        let client = world.client()?;
+        world.send(
+            &client,
+            format!("CONNECT {host}:9000 HTTP/1.1\r\nHost: a\r\n\r\n"),
+        )?;
+        assert_eq!(status(&text(&client)), "503", "{host}");
+        let (reply, _) = world.outcome(get(&format!("{host}:9000")))?;
+        assert_eq!(status(&reply), "503", "{host}");
+        let address = host.trim_matches(['[', ']']);
+        let client = world.client()?;
+        world.send(&client, socks(address, 9000))?;
+        assert_eq!(client.take_received()[..4], [5, 0, 5, 1], "{host}");
+        assert!(service.accept().is_none(), "{host}");
+    }
+    Ok(())
+}
+
 /// Whether a port of the host is open is not told either: no connection is tried.
 #[test]
 fn an_address_of_the_host_is_refused_before_it_is_connected_to() -> Result {
     let world = World::with(|options| {
-        options.access.is_own = |ip| ["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str());
+        options.access.is_own =
+            |ip| Some(["1.1.1.1", "2a00::1"].contains(&ip.to_string().as_str()));
     })?;
     let services = [
         world.network.listen("1.1.1.1:9000")?,

@@ -77,7 +77,7 @@ impl World {
             options.access.allow.push(network.parse()?);
         }
         // This world has its own hosts.
-        options.access.is_own = |_| false;
+        options.access.is_own = |_| Some(false);
         set(&mut options);
         let scene = Scene::new(network, || Proxy::serve(LISTEN, options))?;
         Ok(World { scene, origin })
