@@ -23,7 +23,7 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
-/// A folder on the way to a file. It needs no permission to list what is in it.
+/// A folder on the way to a file that may not be listed: files behind it may be known by their names.
 #[cfg(target_os = "linux")]
 const SEARCH: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
@@ -63,7 +63,8 @@ impl Root {
             return Ok(folder);
         }
         for name in path {
-            folder.opened = Some(folder.open(name, SEARCH)?);
+            let opened = open_folder(|flags| folder.openat(name, flags));
+            folder.opened = Some(opened.map_err(error_of_open)?);
         }
         Ok(folder)
     }
@@ -164,6 +165,16 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new(""))
 }
 
+/// Opens a folder for reading, or only to find something in it if that is all that is permitted.
+fn open_folder(
+    open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<OwnedFd> {
+    match open(READ | OFlags::DIRECTORY) {
+        Err(Errno::ACCESS) => open(SEARCH),
+        outcome => outcome,
+    }
+}
+
 /// Opens a folder by its whole path: one system call, however many names it has. `None` if the system cannot do this, or
 /// not for this path. Then the folders are opened one in the other.
 fn open_at_once(
@@ -172,8 +183,8 @@ fn open_at_once(
     follow_symlinks: bool,
 ) -> Option<io::Result<OwnedFd>> {
     let opened = match follow_symlinks {
-        true => rustix::fs::openat(root, path, SEARCH, Mode::empty()),
-        false => open_without_links(root, path),
+        true => open_folder(|flags| rustix::fs::openat(root, path, flags, Mode::empty())),
+        false => open_folder(|flags| open_without_links(root, path, flags)),
     };
     match opened {
         // NOSYS: Linux before 5.6. PERM: some containers. NAMETOOLONG: the path, or one of the names.
@@ -185,15 +196,19 @@ fn open_at_once(
 }
 
 #[cfg(target_os = "linux")]
-fn open_without_links(root: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+fn open_without_links(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
 
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(root, path, SEARCH, Mode::empty(), resolve)
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_without_links(_: BorrowedFd<'_>, _: &Path) -> rustix::io::Result<OwnedFd> {
+fn open_without_links(_: BorrowedFd<'_>, _: &Path, _: OFlags) -> rustix::io::Result<OwnedFd> {
     Err(Errno::NOSYS)
 }
 
@@ -267,11 +282,15 @@ impl<'r> Folder<'r> {
     }
 
     fn open(&self, name: &OsStr, flags: OFlags) -> io::Result<OwnedFd> {
+        self.openat(name, flags).map_err(error_of_open)
+    }
+
+    fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         let follow = match self.root.follow_symlinks {
             true => OFlags::empty(),
             false => OFlags::NOFOLLOW,
         };
-        rustix::fs::openat(self.as_fd(), name, flags | follow, Mode::empty()).map_err(error_of_open)
+        rustix::fs::openat(self.as_fd(), name, flags | follow, Mode::empty())
     }
 
     fn as_fd(&self) -> BorrowedFd<'_> {
