@@ -2,7 +2,7 @@
 
 use super::docs::document;
 use super::flag::{self, BLOCKING, FAST, LOADING, MOVABLEKEYS, READONLY, STALE, WRITE};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, pattern, table};
+use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long, pattern, table};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::{glob, number};
@@ -101,13 +101,30 @@ fn info(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return all(context, args);
     }
     context.reply.array(args.len() - 2);
-    for name in args.from(2) {
-        match find_any(name) {
-            Some(command) => describe(context.reply, command),
-            None => context.reply.null(),
-        }
-    }
+    encode_all(
+        context.reply,
+        args.from(2).map(find_any).collect(),
+        |reply, found| match found {
+            Some(command) => describe(reply, command),
+            None => reply.null(),
+        },
+    );
     Ok(())
+}
+
+/// A name of some bytes may have a description of thousands, and may be repeated. So only the beginning of a long reply is
+/// made at once.
+fn encode_all<T: Send + 'static>(reply: &mut Reply, all: Vec<T>, encode: fn(&mut Reply, T)) {
+    let mut all = all.into_iter();
+    while !long::is_long(reply) {
+        let Some(item) = all.next() else { return };
+        encode(reply, item);
+    }
+    long::reply_items(reply, move |reply| {
+        let Some(item) = all.next() else { return false };
+        encode(reply, item);
+        true
+    });
 }
 
 /// The ten fields of COMMAND INFO.
@@ -182,14 +199,12 @@ fn families(command: &Command) -> &'static [&'static str] {
 }
 
 fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let found: Vec<&Command> = match args.len() {
+    let found: Vec<&'static Command> = match args.len() {
         2 => sorted(),
         _ => args.from(2).filter_map(find_any).collect(),
     };
     context.reply.map(found.len());
-    found
-        .iter()
-        .for_each(|command| document(context.reply, command));
+    encode_all(context.reply, found, document);
     Ok(())
 }
 

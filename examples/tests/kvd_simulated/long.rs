@@ -547,3 +547,25 @@ fn a_large_string_that_a_reply_contains_is_changed_in_parts() -> Result {
     assert!(reply.starts_with("$4000000 ") && reply.ends_with("\0x "));
     Ok(())
 }
+
+/// The description of a command is long, and a request may name the command very often.
+#[test]
+fn descriptions_of_commands_are_made_while_they_are_sent() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for (request, missing) in [("COMMAND DOCS", ""), ("COMMAND INFO", "$-1 ")] {
+        let once = scene.ask(&client, &format!("{request} config\n"))?;
+        let description = once.split_once(' ').map_or("", |(_, rest)| rest);
+        client.stop_reading();
+        client.send(format!("{request}{}\r\n", " config x".repeat(3_000)));
+        scene.network.settle(&scene.event_loop)?;
+        let queued = scene.queued();
+        assert!(queued < 512 * 1024, "{request}: {queued} bytes");
+        client.start_reading(usize::MAX);
+        let reply = scene.ask(&client, "")?;
+        let wanted = format!("{description}{missing}").repeat(3_000);
+        // A map has two elements for each, and there is none for a command that is missing.
+        assert!(reply == format!("*6000 {wanted}"), "{request}");
+    }
+    Ok(())
+}
