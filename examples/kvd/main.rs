@@ -93,9 +93,9 @@
 //! tests/kvd_random.py. There are these differences:
 //!
 //! * An argument has at most 8 MB, unless it is a value: a string, an element of a list, the value of a field, or a message.
-//! * A pattern has at most 1024 bytes, the name of a channel 256 KB, a command that waits 10,000 keys, and CLIENT LIST and
-//!   CLIENT KILL 10,000 IDs and 32 filters. The patterns of CONFIG GET have 4096 bytes together, with one more for each.
-//!   Above that the reply is an error.
+//! * A pattern has at most 1024 bytes, also one of SORT, which has at most 64 of GET. The name of a channel has at most
+//!   256 KB, a command that waits 10,000 keys, and CLIENT LIST and CLIENT KILL 10,000 IDs and 32 filters. The patterns of
+//!   CONFIG GET have 4096 bytes together, with one more for each. Above that the reply is an error.
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
 //! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
 //! * Numbers are decimal. INCRBYFLOAT rounds both numbers to 17 decimal places and adds them exactly, up to

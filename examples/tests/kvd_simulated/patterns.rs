@@ -121,6 +121,33 @@ fn the_patterns_of_config_get_have_a_limit_together() -> Result {
     Ok(())
 }
 
+/// Each of them is looked up for each element.
+#[test]
+fn the_patterns_of_sort_have_a_limit() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let long = "x".repeat(1_023) + "*";
+    scene.ask(&client, &format!("RPUSH l 2 1\nSET {long} 1\n"))?;
+    let too_long = "-ERR the pattern is too long (1024 bytes at most) ";
+    let too_many = "-ERR too many GET patterns (64 at most) ";
+    for (options, wanted) in [
+        (format!("BY {long}"), "*2 $1 1 $1 2 "),
+        (format!("BY {long}x"), too_long),
+        (format!("GET {long} LIMIT 0 1"), "*1 $-1 "),
+        (format!("GET # GET {long}x"), too_long),
+        (
+            format!("{}BY x", "GET # ".repeat(64)),
+            &("*128 ".to_owned() + &"$1 2 ".repeat(64) + &"$1 1 ".repeat(64)),
+        ),
+        ("GET # ".repeat(65), too_many),
+        ("GET # ".repeat(65) + "STORE l", too_many),
+    ] {
+        let reply = scene.ask(&client, &format!("SORT l {}\n", options.trim_end()))?;
+        assert_eq!(reply, wanted, "{options}");
+    }
+    Ok(())
+}
+
 /// As what a killed client makes is not stored, what it publishes is not delivered.
 #[test]
 fn a_killed_client_does_not_publish() -> Result {

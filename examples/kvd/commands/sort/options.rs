@@ -1,7 +1,11 @@
 //! The options of SORT.
 
-use crate::commands::{Failure, SYNTAX, integer};
+use crate::commands::{Failure, SYNTAX, fail, integer, pattern};
 use crate::resp::request::Args;
+
+/// How many patterns of GET there may be. Each is looked up for each element.
+const MOST_WANTED: usize = 64;
+const TOO_MANY_WANTED: Failure = fail("ERR too many GET patterns (64 at most)");
 
 #[derive(Clone)]
 pub struct Options {
@@ -35,8 +39,27 @@ impl Options {
 
     /// Whether the result depends on other keys, too.
     pub fn refers_to_keys(&self) -> bool {
-        let sorts_by_key = self.by.is_some() && self.is_sorted();
-        sorts_by_key || self.wanted.iter().any(|pattern| pattern != b"#")
+        self.look_ups() > 0
+    }
+
+    fn sorts_by_key(&self) -> bool {
+        self.by.is_some() && self.is_sorted()
+    }
+
+    /// Whether other keys are looked up for what is returned.
+    pub fn returns_of_keys(&self) -> bool {
+        self.wanted.iter().any(|pattern| pattern != b"#")
+    }
+
+    /// How many other keys are looked up for each element.
+    pub fn look_ups(&self) -> usize {
+        let wanted = self.wanted.iter().filter(|pattern| *pattern != b"#");
+        usize::from(self.sorts_by_key()) + wanted.count()
+    }
+
+    /// How many texts are made of each element: what it is sorted by, and what is returned of it.
+    pub fn texts(&self) -> usize {
+        usize::from(self.sorts_by_key()) + self.wanted.len().max(1)
     }
 }
 
@@ -68,11 +91,14 @@ pub fn parse(args: Args<'_>, may_store: bool) -> Result<(Options, Option<&[u8]>)
                 at += 1;
             }
             b"by" if left >= 1 => {
-                options.by = Some(args.get(at + 1).to_vec());
+                options.by = Some(pattern(args.get(at + 1))?.to_vec());
                 at += 1;
             }
             b"get" if left >= 1 => {
-                options.wanted.push(args.get(at + 1).to_vec());
+                if options.wanted.len() == MOST_WANTED {
+                    return Err(TOO_MANY_WANTED);
+                }
+                options.wanted.push(pattern(args.get(at + 1))?.to_vec());
                 at += 1;
             }
             _ => return Err(SYNTAX),
