@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use asynchat::bytes::Bytes;
-use asynchat::{Chat, More, Producer};
+use asynchat::{More, Producer};
 
 use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
-use crate::server::client::Client;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
@@ -113,6 +112,33 @@ impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
     }
 }
 
+/// A result that is made before its reply begins. It is made whether the client reads or not, so that it does not keep
+/// longer than necessary what it is made from.
+pub(super) trait Work: Send + 'static {
+    /// Does one more part. Returns whether the result is complete. An error ends the connection.
+    fn turn(&mut self) -> io::Result<bool>;
+}
+
+/// Makes a result in the next turns, as long as the reply is wanted, which is the other owner.
+pub(super) fn work_later<W: Work>(context: &Context<'_>, work: W) -> Arc<Mutex<W>> {
+    let work = Arc::new(Mutex::new(work));
+    let wanted = Arc::downgrade(&work);
+    let (client, chat) = (Arc::clone(context.client), context.chat.clone());
+    context.server.work_later(move || {
+        let Some(work) = wanted.upgrade() else {
+            return false;
+        };
+        let outcome = lock(&work).turn();
+        match outcome {
+            Ok(false) => return true,
+            Ok(true) => chat.resume_producing(),
+            Err(why) => client.post(move |session| session.end_with(&why)),
+        }
+        false
+    });
+    work
+}
+
 /// KEYS.
 pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (now, memory) = (context.data.keyspace.now(), context.result_memory());
@@ -129,9 +155,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         output: None,
     };
     if search.table.len() > MANY || search.advance() {
-        let search = Arc::new(Mutex::new(search));
-        let (client, chat) = (Arc::clone(context.client), context.chat.clone());
-        search_later(Arc::downgrade(&search), client, chat);
+        let search = work_later(context, search);
         context.reply.produce(Found(search));
         return Ok(());
     }
@@ -179,8 +203,9 @@ impl Search {
         }
         false
     }
+}
 
-    /// Searches one more part. Returns whether the search is complete.
+impl Work for Search {
     fn turn(&mut self) -> io::Result<bool> {
         self.memory.note_use(self.found.buffer.capacity())?;
         if self.advance() {
@@ -194,21 +219,6 @@ impl Search {
         self.output = Some((head.buffer.into(), found.into(), size));
         Ok(true)
     }
-}
-
-/// Searches in the next turns, as long as the reply is wanted.
-fn search_later(search: Weak<Mutex<Search>>, client: Arc<Client>, chat: Chat) {
-    asynchat::call_soon(move || {
-        let Some(wanted) = search.upgrade() else {
-            return;
-        };
-        let outcome = lock(&wanted).turn();
-        match outcome {
-            Ok(false) => search_later(search, client, chat),
-            Ok(true) => chat.resume_producing(),
-            Err(why) => client.post(move |session| session.end_with(&why)),
-        }
-    });
 }
 
 /// The reply to KEYS.

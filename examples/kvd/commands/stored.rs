@@ -35,6 +35,11 @@ pub(super) trait Making {
     /// How many elements it is made from.
     fn len(&self) -> usize;
 
+    /// Whether it takes long.
+    fn is_long(&self) -> bool {
+        self.len() > long::MANY
+    }
+
     /// Makes one more part. Returns false if there is none.
     fn advance(&mut self) -> Result<bool, Failure>;
 
@@ -51,7 +56,7 @@ pub(super) fn store<M: Making + Send + 'static>(
     make: impl Fn(&mut Database) -> Result<M, Failure> + 'static,
 ) -> Outcome {
     let mut making = make(context.db())?;
-    let may_wait = context.mode == Mode::Request && making.len() > long::MANY;
+    let may_wait = context.mode == Mode::Request && making.is_long();
     if !may_wait {
         while making.advance()? {}
         let db = context

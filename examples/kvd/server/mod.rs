@@ -4,7 +4,7 @@
 //! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
 //! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
-//! `targets.rs`: commands that wait for others. `config.rs`, `info.rs`: parameters and figures.
+//! `targets.rs`: commands that wait for others. `work.rs`: results that are made in parts. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;
 pub mod config;
@@ -21,6 +21,7 @@ pub mod session;
 pub mod shared;
 pub mod targets;
 pub mod waiting;
+mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
 use targets::Begin;
+use work::Works;
 
 use crate::commands::Failure;
 use crate::disk::journal::Journal;
@@ -92,6 +94,8 @@ pub struct Server {
     deliveries: Cell<usize>,
     /// The commands of clients of this worker that wait for a target.
     waiting_commands: RefCell<HashMap<u64, Begin>>,
+    /// Results that are being made.
+    works: Works,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
     /// What this worker had counted at the last CONFIG RESETSTAT.
@@ -125,6 +129,7 @@ impl Server {
             undelivered: RefCell::default(),
             deliveries: Cell::default(),
             waiting_commands: RefCell::default(),
+            works: Works::default(),
             tools: Cell::default(),
             counts_before: Cell::default(),
             expiry: Cell::default(),

@@ -110,8 +110,13 @@ impl Value {
 
     /// The bytes of a large string, without a copy. Until they are dropped, the string is copied before it is changed.
     pub fn shared(&self) -> Option<Bytes> {
+        self.shared_from(SHARED)
+    }
+
+    /// The same of a string that was appended to and has at least so many bytes, too.
+    pub fn shared_from(&self, least: usize) -> Option<Bytes> {
         match self {
-            Value::Growing(data) if data.len() >= SHARED => {
+            Value::Growing(data) if data.len() >= least => {
                 Some(Bytes::from_owner(Owner(Arc::clone(data))))
             }
             Value::Shared(data) => Some(Bytes::clone(data)),

@@ -37,5 +37,6 @@ mod retained;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;
+mod sorting;
 #[path = "../../kvd/store/mod.rs"]
 mod store;

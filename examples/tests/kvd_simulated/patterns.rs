@@ -63,6 +63,32 @@ fn fewer_names_are_scanned_at_a_time_with_a_long_pattern() -> Result {
     Ok(())
 }
 
+/// They are made one after another, a part in each turn.
+#[test]
+fn many_searches_of_a_transaction_do_not_make_a_turn_long() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let pairs: String = (0..2_000).map(|it| format!(" key{it} v")).collect();
+    scene.ask(&client, &format!("MSET{pairs}\n"))?;
+    let mut turns = Vec::new();
+    for number in [1, 8] {
+        let searches = format!("KEYS {}\n", class("q")).repeat(number);
+        scene.ask(&client, &format!("MULTI\n{searches}"))?;
+        client.send("EXEC\r\n");
+        let wanted = format!("*{number} {}", "*0 ".repeat(number));
+        let (mut reply, mut count) = (String::new(), 0);
+        while reply.len() < wanted.len() && count < 10_000 {
+            scene.event_loop.run_once(Duration::ZERO)?;
+            reply += &received(&client);
+            count += 1;
+        }
+        assert_eq!(reply, wanted);
+        turns.push(count);
+    }
+    assert!(turns[1] > 6 * turns[0], "{turns:?} turns");
+    Ok(())
+}
+
 #[test]
 fn a_channel_is_compared_with_fewer_long_patterns_at_a_time() -> Result {
     let scene = Scene::new()?;

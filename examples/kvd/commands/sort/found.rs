@@ -7,7 +7,10 @@ use crate::store::number::Digits;
 use crate::store::text::Text;
 use crate::store::value::Value;
 
-/// A string. A large one is not copied.
+/// From this length on a string is not copied.
+const LONG: usize = 1024;
+
+/// A string. A long one is not copied.
 pub enum Found {
     Text(Text),
     Shared(Bytes),
@@ -19,7 +22,7 @@ impl Found {
         if let Value::Text(text) = value {
             return Some(Found::Text(text.clone()));
         }
-        match value.shared() {
+        match value.shared_from(LONG) {
             Some(data) => Some(Found::Shared(data)),
             None => Some(Found::Text(value.text(&mut Digits::default())?.into())),
         }
@@ -36,7 +39,7 @@ impl Found {
     pub fn into_text(self) -> Text {
         match self {
             Found::Text(text) => text,
-            Found::Shared(data) => data[..].into(),
+            Found::Shared(data) => data.into(),
         }
     }
 

@@ -1,19 +1,14 @@
-//! Sorts the elements of a snapshot in runs, and merges them.
+//! Sorts the elements of a snapshot in runs, merges them, and looks up what is returned of them.
 
 use std::collections::BinaryHeap;
-use std::io;
 use std::sync::Arc;
-
-use asynchat::bytes::Bytes;
-use asynchat::{More, Producer};
+use std::vec;
 
 use super::found::Found;
 use super::options::Options;
 use super::order::{Item, Order, Run, Weight};
-use crate::commands::long::{Chunks, Snapshot, are_many, has_room};
+use crate::commands::long::{MANY, Snapshot, are_many};
 use crate::commands::{Failure, fail};
-use crate::resp::reply::Reply;
-use crate::server::results::ResultMemory;
 use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::List;
 use crate::store::number;
@@ -23,13 +18,15 @@ use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
 /// How many elements of a list are a run. A set has runs of a segment each.
-pub const RUN: usize = 500;
+const RUN: usize = 500;
 
-/// How many elements are not many even if each refers to other keys, whose values may be large.
+/// How many look-ups of other keys, whose values may be large, are not many.
 const FEW: usize = 16;
 
-/// How many runs are sorted at a time.
-const RUNS_AT_ONCE: usize = 2;
+/// How many bytes a part of the work reads. An element, and each look-up, counts as so many more: 500 short ones are a
+/// part.
+const PART: usize = 64 * 1024;
+const OVERHEAD: usize = 128;
 
 /// A snapshot of the collection.
 enum Source {
@@ -74,17 +71,25 @@ impl Source {
 
 pub struct Job {
     source: Source,
-    /// The keys that BY and GET refer to, if they do.
+    /// The keys that BY and GET refer to, if they do, as long as some are to be looked up.
     keys: Snapshot<Table<Entry>>,
     now: i64,
     options: Arc<Options>,
     next_run: usize,
+    /// The run that is being made: the elements that are still to be weighed, and the others.
+    texts: vec::IntoIter<Text>,
+    items: Vec<Item>,
     count: usize,
     /// The bytes of the elements and weights that are copies.
     copied: usize,
     runs: Snapshot<BinaryHeap<Run>>,
-    /// How many elements are still to be left out, and to be returned. `None` before the reply has begun.
+    /// How many elements are still to be left out, and to be returned. `None` before all are sorted.
     left: Option<(usize, usize)>,
+    /// The element of which something is still to be returned, and how many of the patterns are done.
+    element: Option<Text>,
+    done: usize,
+    /// How much of a part is done.
+    cost: usize,
 }
 
 impl Job {
@@ -106,10 +111,15 @@ impl Job {
             now: db.now,
             options,
             next_run: 0,
+            texts: Vec::new().into_iter(),
+            items: Vec::new(),
             count: 0,
             copied: 0,
             runs: Snapshot::default(),
             left: None,
+            element: None,
+            done: 0,
+            cost: 0,
         })
     }
 
@@ -118,58 +128,101 @@ impl Job {
         self.source.len()
     }
 
-    /// Whether the reply takes long: because they are many, or because they or what they refer to may be large.
+    /// Whether the reply takes long: because the elements or the look-ups are many, or because they may be large.
     pub fn is_long(&self) -> bool {
-        if self.options.refers_to_keys() && self.len() > FEW {
-            return true;
-        }
-        let size = |text: &Text| text.as_bytes().len();
+        self.len().saturating_mul(self.options.look_ups()) > FEW || self.has_many_texts()
+    }
+
+    /// Whether it takes long to store the result.
+    pub fn is_long_to_store(&self) -> bool {
+        self.len() > MANY || (self.options.refers_to_keys() && self.has_many_texts())
+    }
+
+    fn has_many_texts(&self) -> bool {
+        let texts = self.options.texts();
+        let number = self.len().saturating_mul(texts);
+        let size = |text: &Text| text.as_bytes().len().saturating_mul(texts);
         match &self.source {
-            Source::List(list) => are_many(list.len(), list.iter().map(size)),
-            Source::Set(set) => are_many(set.len(), set.iter().map(size)),
-            Source::Sorted(set) => {
-                are_many(set.len(), set.ranked.from(0).map(|it| size(&it.member)))
-            }
+            Source::List(list) => are_many(number, list.iter().map(size)),
+            Source::Set(set) => are_many(number, set.iter().map(size)),
+            Source::Sorted(set) => are_many(number, set.ranked.from(0).map(|it| size(&it.member))),
         }
     }
 
-    /// Whether the result is complete, and can be taken.
+    /// Whether all elements are sorted, and the results can be taken.
     pub fn is_sorted(&self) -> bool {
         self.left.is_some()
     }
 
-    /// Sorts one more run. Returns false if there is none.
-    pub fn sort_run(&mut self) -> Result<bool, Failure> {
-        let Some(texts) = self.source.run(self.next_run, &self.options) else {
-            return Ok(false);
-        };
-        self.next_run += 1;
-        let order = Order {
-            is_sorted: self.options.is_sorted(),
-            is_descending: self.options.descending,
-        };
-        let mut items = Vec::with_capacity(texts.len());
-        for text in texts {
+    /// Whether other keys are looked up for the results.
+    pub fn returns_of_keys(&self) -> bool {
+        self.options.returns_of_keys()
+    }
+
+    /// Does one more part, and gives the results that this makes to `take`. Returns false behind the last one.
+    pub fn advance(&mut self, mut take: impl FnMut(Option<Found>)) -> Result<bool, Failure> {
+        self.cost = 0;
+        if !self.is_sorted() {
+            if !self.sort_some()? {
+                self.end_sorting();
+            }
+            return Ok(true);
+        }
+        if self.skip_some() {
+            return Ok(true);
+        }
+        while self.cost < PART {
+            let Some(result) = self.next_result() else {
+                self.clear();
+                return Ok(false);
+            };
+            take(result);
+        }
+        Ok(true)
+    }
+
+    /// Sorts one more part. Returns false if there is none.
+    fn sort_some(&mut self) -> Result<bool, Failure> {
+        while self.cost < PART {
+            self.cost += OVERHEAD;
+            let Some(text) = self.texts.next() else {
+                self.end_run();
+                let Some(texts) = self.source.run(self.next_run, &self.options) else {
+                    return Ok(false);
+                };
+                self.next_run += 1;
+                self.items = Vec::with_capacity(texts.len());
+                self.texts = texts.into_iter();
+                continue;
+            };
+            self.cost += text.as_bytes().len();
             let weight = self.weight(&text)?;
             self.copied += text.size_of_clone() + weight.size_of_copy();
-            items.push(Item {
+            self.items.push(Item {
                 weight,
                 text,
                 sequence: self.count as u32,
-                order,
+                order: Order {
+                    is_sorted: self.options.is_sorted(),
+                    is_descending: self.options.descending,
+                },
             });
             self.count += 1;
         }
+        Ok(true)
+    }
+
+    fn end_run(&mut self) {
+        let mut items = std::mem::take(&mut self.items);
         items.sort_unstable();
         let mut items = items.into_iter();
         if let Some(first) = items.next() {
             self.runs.push(Run(first, items));
         }
-        Ok(true)
     }
 
-    fn weight(&self, text: &Text) -> Result<Weight, Failure> {
-        let options = &*self.options;
+    fn weight(&mut self, text: &Text) -> Result<Weight, Failure> {
+        let options = Arc::clone(&self.options);
         if !options.is_sorted() {
             return Ok(Weight::Own);
         }
@@ -183,7 +236,10 @@ impl Job {
         }
         let number = match &found {
             None => Some(0.0),
-            Some(text) => number::float(text.as_bytes()),
+            Some(text) => {
+                self.cost += text.as_bytes().len();
+                number::float(text.as_bytes())
+            }
         };
         let number = number.ok_or(fail(
             "ERR One or more scores can't be converted into double",
@@ -192,7 +248,8 @@ impl Job {
     }
 
     /// The value that a pattern refers to: of a key, or of a field of a hash (`key->field`), with the element for `*`.
-    fn look_up(&self, pattern: &[u8], text: &Text) -> Option<Found> {
+    fn look_up(&mut self, pattern: &[u8], text: &Text) -> Option<Found> {
+        self.cost += OVERHEAD + pattern.len() + text.as_bytes().len();
         if pattern == b"#" {
             return Some(Found::Text(text.clone()));
         }
@@ -220,16 +277,34 @@ impl Job {
         }
     }
 
-    /// The bytes of memory of the result.
-    fn size(&self) -> usize {
+    /// The bytes of memory of the elements.
+    pub fn size(&self) -> usize {
         self.count * size_of::<Item>() + self.copied
     }
 
-    /// Begins the reply. Returns the number of its elements.
-    pub fn begin(&mut self) -> usize {
+    /// The collection, and without GET the other keys, are not used any more.
+    fn end_sorting(&mut self) {
         let offset = self.options.offset.min(self.count);
         let most = self.options.most.min(self.count - offset);
         self.left = Some((if most == 0 { 0 } else { offset }, most));
+        self.source = Source::Set(Snapshot::default());
+        if !self.returns_of_keys() {
+            self.keys = Snapshot::default();
+        }
+    }
+
+    /// Gives everything back.
+    pub fn clear(&mut self) {
+        self.left = Some((0, 0));
+        self.source = Source::Set(Snapshot::default());
+        self.keys = Snapshot::default();
+        self.runs = Snapshot::default();
+        (self.count, self.copied) = (0, 0);
+    }
+
+    /// How many results there are, when all elements are sorted.
+    pub fn results(&self) -> usize {
+        let (_, most) = self.left.unwrap_or_default();
         most * self.options.wanted.len().max(1)
     }
 
@@ -247,7 +322,7 @@ impl Job {
     }
 
     /// The next element in order, when those that are not wanted are left out.
-    pub fn next(&mut self) -> Option<Text> {
+    fn next(&mut self) -> Option<Text> {
         let Some((0, wanted @ 1..)) = self.left else {
             return None;
         };
@@ -263,71 +338,22 @@ impl Job {
         Some(item.text)
     }
 
-    /// What is returned of an element.
-    pub fn results(&self, text: Text) -> Vec<Option<Found>> {
-        match self.options.wanted.as_slice() {
-            [] => vec![Some(Found::Text(text))],
-            wanted => wanted
-                .iter()
-                .map(|pattern| self.look_up(pattern, &text))
-                .collect(),
-        }
-    }
-
-    pub fn encode_next(&mut self, reply: &mut Reply) -> bool {
-        let Some(text) = self.next() else {
-            return false;
+    /// What is returned next: of an element there is something for each pattern of GET.
+    pub fn next_result(&mut self) -> Option<Option<Found>> {
+        let text = match self.element.take() {
+            Some(text) => text,
+            None => self.next()?,
         };
-        for result in self.results(text) {
-            match result {
-                Some(result) => result.encode(reply),
-                None => reply.null(),
-            }
-        }
-        true
-    }
-}
-
-/// A job whose result is sent when it is sorted.
-pub struct Sorting {
-    pub job: Job,
-    pub memory: ResultMemory,
-    pub resp3: bool,
-    pub chunks: Chunks,
-}
-
-impl Producer for Sorting {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        if let Some(more) = self.chunks.next() {
-            return Ok(more);
-        }
-        self.memory.note_use(self.job.size())?;
-        let mut reply = Reply {
-            resp3: self.resp3,
-            ..Reply::default()
+        let options = Arc::clone(&self.options);
+        let Some(pattern) = options.wanted.get(self.done) else {
+            self.cost += OVERHEAD;
+            return Some(Some(Found::Text(text)));
         };
-        if self.job.left.is_none() {
-            for _ in 0..RUNS_AT_ONCE {
-                match self.job.sort_run() {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        let len = self.job.begin();
-                        reply.array(len);
-                        return Ok(More::Chunk(reply.buffer.into()));
-                    }
-                    Err(failure) => {
-                        self.job.left = Some((0, 0));
-                        reply.error(&failure.0);
-                        return Ok(More::Chunk(reply.buffer.into()));
-                    }
-                }
-            }
-            return Ok(More::Chunk(Bytes::new()));
+        let found = self.look_up(pattern, &text);
+        self.done = (self.done + 1) % options.wanted.len();
+        if self.done > 0 {
+            self.element = Some(text);
         }
-        if self.job.skip_some() {
-            return Ok(More::Chunk(Bytes::new()));
-        }
-        while has_room(&reply, budget.min(1 << 14)) && self.job.encode_next(&mut reply) {}
-        Ok(self.chunks.first(reply).unwrap_or(More::Done))
+        Some(found)
     }
 }

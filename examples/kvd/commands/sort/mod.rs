@@ -1,5 +1,5 @@
 //! SORT. The elements are sorted in runs of some hundred, and merged while the reply is sent: a million of them delay
-//! nobody.
+//! nobody. What GET refers to is looked up before the reply begins: a snapshot of all keys does not wait for the client.
 //!
 //! With STORE and a BY or GET that refers to other keys, the result may depend on any key. It is made at once if some key
 //! has changed during each of the attempts to make it in parts.
@@ -8,14 +8,14 @@ pub(super) mod found;
 mod job;
 mod options;
 mod order;
+mod sorting;
 
 use std::sync::Arc;
 
 use found::Found;
-use job::{Job, RUN, Sorting};
+use job::Job;
 
 use super::flag::{DANGEROUS, DENYOOM, MOVABLEKEYS, READONLY, WRITE};
-use super::long::Chunks;
 use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;
@@ -71,19 +71,14 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
 
 fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
     if job.is_long() {
-        let sorting = Sorting {
-            job,
-            memory: context.result_memory(),
-            resp3: context.reply.resp3,
-            chunks: Chunks::default(),
-        };
-        context.reply.produce(sorting);
+        sorting::reply_later(context, job);
         return Ok(());
     }
-    while job.sort_run()? {}
-    context.reply.array(job.begin());
-    while job.skip_some() {}
-    while job.encode_next(context.reply) {}
+    while !job.is_sorted() {
+        job.advance(|_| ())?;
+    }
+    context.reply.array(job.results());
+    while job.advance(|result| sorting::encode(context.reply, result.as_ref()))? {}
     Ok(())
 }
 
@@ -98,26 +93,16 @@ impl Making for Stored {
         self.job.len()
     }
 
+    fn is_long(&self) -> bool {
+        self.job.is_long_to_store()
+    }
+
     fn advance(&mut self) -> Result<bool, Failure> {
-        if !self.job.is_sorted() {
-            if !self.job.sort_run()? {
-                self.job.begin();
-            }
-            return Ok(true);
-        }
-        if self.job.skip_some() {
-            return Ok(true);
-        }
-        for _ in 0..RUN {
-            let Some(text) = self.job.next() else {
-                return Ok(false);
-            };
-            for result in self.job.results(text) {
-                let result = result.map_or_else(Text::default, Found::into_text);
-                self.list.push(End::Right, result);
-            }
-        }
-        Ok(true)
+        let list = &mut self.list;
+        self.job.advance(|result| {
+            let result = result.map_or_else(Text::default, Found::into_text);
+            list.push(End::Right, result);
+        })
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {

@@ -1,0 +1,168 @@
+//! The reply of a job that takes long. All elements are sorted, and all other keys are looked up, before it begins.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::vec;
+
+use asynchat::{More, Producer};
+
+use super::found::Found;
+use super::job::Job;
+use crate::commands::long::{Chunks, Snapshot, Work, has_room};
+use crate::commands::{Context, Failure, long};
+use crate::resp::reply::Reply;
+use crate::server::results::ResultMemory;
+use crate::server::shared::lock;
+use crate::store::dropper::Droppable;
+
+/// How many parts are made at a time.
+const PARTS_AT_ONCE: usize = 2;
+
+/// What GET has found, in the parts in which it was made.
+#[derive(Default)]
+struct Results(VecDeque<vec::IntoIter<Option<Found>>>);
+
+impl Droppable for Results {
+    fn is_long(&self) -> bool {
+        self.0.len() > 1
+    }
+}
+
+impl Results {
+    fn next(&mut self) -> Option<Option<Found>> {
+        while let Some(part) = self.0.front_mut() {
+            if let Some(result) = part.next() {
+                return Some(result);
+            }
+            self.0.pop_front();
+        }
+        None
+    }
+}
+
+struct Sorting {
+    job: Job,
+    memory: ResultMemory,
+    /// What is returned, if other keys are looked up for it. Otherwise the job returns it when it is sent.
+    results: Snapshot<Results>,
+    /// Their bytes.
+    size: usize,
+    /// The number of results, or an error, when all is ready to be sent.
+    head: Option<Result<usize, Failure>>,
+    is_complete: bool,
+}
+
+impl Sorting {
+    fn note_use(&mut self) -> io::Result<()> {
+        self.memory.note_use(self.job.size() + self.size)
+    }
+
+    /// Does one more part. Returns false when there is nothing left to do before the reply begins.
+    fn advance(&mut self) -> Result<bool, Failure> {
+        if self.job.is_sorted() {
+            self.head.get_or_insert(Ok(self.job.results()));
+            if !self.job.returns_of_keys() {
+                return Ok(false);
+            }
+        }
+        let mut found = Vec::new();
+        let outcome = self.job.advance(|result| found.push(result))?;
+        if !found.is_empty() {
+            let copies = found.iter().flatten().map(Found::size_of_copy);
+            self.size += found.capacity() * size_of::<Option<Found>>() + copies.sum::<usize>();
+            self.results.0.0.push_back(found.into_iter());
+        }
+        Ok(outcome)
+    }
+
+    fn next_result(&mut self) -> Option<Option<Found>> {
+        match self.job.returns_of_keys() {
+            true => self.results.next(),
+            false => self.job.next_result(),
+        }
+    }
+}
+
+impl Work for Sorting {
+    fn turn(&mut self) -> io::Result<bool> {
+        for _ in 0..PARTS_AT_ONCE {
+            match self.advance() {
+                Ok(true) => {}
+                Ok(false) => self.is_complete = true,
+                Err(failure) => {
+                    self.job.clear();
+                    self.head = Some(Err(failure));
+                    self.is_complete = true;
+                }
+            }
+            if self.is_complete {
+                break;
+            }
+        }
+        self.note_use()?;
+        Ok(self.is_complete)
+    }
+}
+
+/// Begins to make the reply.
+pub fn reply_later(context: &mut Context<'_>, job: Job) {
+    let sorting = Sorting {
+        job,
+        memory: context.result_memory(),
+        results: Snapshot::default(),
+        size: 0,
+        head: None,
+        is_complete: false,
+    };
+    let sorting = long::work_later(context, sorting);
+    context.reply.produce(Sorted {
+        sorting,
+        resp3: context.reply.resp3,
+        chunks: Chunks::default(),
+    });
+}
+
+struct Sorted {
+    sorting: Arc<Mutex<Sorting>>,
+    resp3: bool,
+    chunks: Chunks,
+}
+
+impl Producer for Sorted {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
+        let sorting = &mut *lock(&self.sorting);
+        if !sorting.is_complete {
+            return Ok(More::Pending);
+        }
+        sorting.note_use()?;
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        match sorting.head.take() {
+            Some(Ok(len)) => reply.array(len),
+            Some(Err(failure)) => reply.error(&failure.0),
+            None => {}
+        }
+        if !sorting.job.returns_of_keys() && sorting.job.skip_some() {
+            return Ok(More::Chunk(reply.buffer.into()));
+        }
+        while has_room(&reply, budget.min(1 << 14))
+            && let Some(result) = sorting.next_result()
+        {
+            encode(&mut reply, result.as_ref());
+        }
+        Ok(self.chunks.first(reply).unwrap_or(More::Done))
+    }
+}
+
+pub fn encode(reply: &mut Reply, result: Option<&Found>) {
+    match result {
+        Some(result) => result.encode(reply),
+        None => reply.null(),
+    }
+}
