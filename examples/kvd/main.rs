@@ -114,6 +114,7 @@
 //! * `client-output-buffer-limit`: what is made while it is sent does not count, and the replies of a subscriber do not
 //!   count either. A message that is larger than the limit is sent if the client has read those before it. There is no
 //!   soft limit by default.
+//! * MEMORY USAGE takes 1000 samples at most: of a larger collection its reply is an estimate, also with SAMPLES 0.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::estimate;
 use super::text::Text;
 
 /// A chunk has at most so many elements.
@@ -322,7 +323,7 @@ impl List {
             .rest
             .iter()
             .map(|it| 16 + size_of::<Chunk>() + it.capacity() * size_of::<Text>());
-        let rest = rest.sum::<usize>() + self.rest.capacity() * size_of::<Arc<Chunk>>();
+        let rest = estimate::sum_of_all(rest) + self.rest.capacity() * size_of::<Arc<Chunk>>();
         self.head.capacity() * size_of::<Text>() + rest
     }
 }

@@ -7,6 +7,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::estimate;
 use super::growth::grow_by_a_quarter;
 use super::text::Text;
 
@@ -180,7 +181,7 @@ impl Ranked {
 
     /// How many bytes it has allocated for itself.
     pub fn heap(&self) -> usize {
-        let entries: usize = self.blocks.iter().map(|it| it.capacity()).sum();
+        let entries = estimate::sum_of_all(self.blocks.iter().map(|it| it.capacity()));
         self.blocks.len() * (8 + 16 + size_of::<Vec<Scored>>()) + entries * size_of::<Scored>()
     }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
+use super::estimate;
 use super::text::Text;
 
 /// Something that is found by its key.
@@ -362,12 +363,10 @@ impl<T: Keyed> Table<T> {
 
     /// How many bytes the table has allocated for itself.
     pub fn heap(&self) -> usize {
-        let slots: usize = self
-            .segments
-            .iter()
-            .map(|it| it.entries.allocation_size())
-            .sum();
-        slots + self.segments.len() * (size_of::<Segment<T>>() + 16) + self.directory.len() * 4
+        let slots = self.segments.iter().map(|it| it.entries.allocation_size());
+        estimate::sum_of_all(slots)
+            + self.segments.len() * (size_of::<Segment<T>>() + 16)
+            + self.directory.len() * 4
     }
 }
 

@@ -7,6 +7,7 @@ use asynchat::bytes::Bytes;
 
 use super::change::element_number;
 use super::dropper::MANY;
+use super::estimate;
 use super::hash::{Field, Hash};
 use super::list::List;
 use super::number::{Digits, decimal, integer};
@@ -244,13 +245,11 @@ impl Value {
     }
 
     /// The bytes of memory beside this struct, for MEMORY USAGE. Those of the elements of a collection are estimated from
-    /// so many of them.
+    /// so many of them, or of a thousand.
     pub fn heap(&self, samples: usize) -> usize {
         const COUNTS: usize = 16;
-        let of_all = |sizes: &mut dyn Iterator<Item = usize>| {
-            let number = samples.min(self.len()).max(1);
-            sizes.take(number).sum::<usize>() * self.len() / number
-        };
+        let of_all =
+            |sizes: &mut dyn Iterator<Item = usize>| estimate::sum(self.len(), sizes, samples);
         match self {
             Value::Int(_) => 0,
             Value::Text(text) => text.heap(),

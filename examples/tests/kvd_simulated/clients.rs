@@ -451,6 +451,28 @@ fn the_samples_of_memory_usage_are_a_number() -> Result {
     Ok(())
 }
 
+/// It does not look at all elements of a large collection.
+#[test]
+fn memory_usage_takes_a_thousand_samples_at_most() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for len in [100, 200] {
+        let elements = format!(" {}", "x".repeat(len)).repeat(250);
+        let script = format!("RPUSH l{elements}\n").repeat(6);
+        scene.ask(&client, &script)?;
+    }
+    let usage = |samples: &str| -> Result<usize> {
+        let reply = scene.ask(&client, &format!("MEMORY USAGE l SAMPLES {samples}\n"))?;
+        Ok(reply.trim_start_matches(':').trim().parse()?)
+    };
+    let some = usage("10")?;
+    assert!((300_000..450_000).contains(&some), "{some}");
+    for samples in ["1000", "0", "3000", "9223372036854775807"] {
+        assert_eq!(usage(samples)?, some, "{samples}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_password_is_needed_before_anything_else() -> Result {
     let mut config = Config::default();
