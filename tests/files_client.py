@@ -521,6 +521,12 @@ def failed_uploads(site):
 NOBODY = 65534
 
 
+def become_nobody():
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+
+
 def permissions(site):
     """A folder on the way to a file has to be searchable only: a file behind it is read, and a drop box takes uploads."""
     if os.geteuid() != 0:
@@ -534,7 +540,7 @@ def permissions(site):
         (site.shared / name).chmod(mode)
     for folder in site.folder, site.shared:
         folder.chmod(0o755)
-    with site.writable(preexec_fn=lambda: os.setuid(NOBODY)) as (port, _):
+    with site.writable(preexec_fn=become_nobody) as (port, _):
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
 
         def ask(method, path, body=None):

@@ -199,7 +199,7 @@ impl Runtime {
             let mut next = lingerer.delivery.look(now, unsent);
             // The kernel may have input that it has not reported: a turn that was cut goes on without a wait, and one
             // wait reports a limited number of sockets.
-            if next.is_none() && socket.peek().is_ok() {
+            if next.is_none() && socket.peek().is_ok_and(|count| count > 0) {
                 lingerer.delivery.peer_sends(now);
                 next = lingerer.delivery.look(now, unsent);
             }

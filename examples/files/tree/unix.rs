@@ -175,6 +175,17 @@ fn open_folder(
     }
 }
 
+/// Whether a folder is open for more than search.
+#[cfg(target_os = "linux")]
+fn is_readable(folder: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_getfl(folder).is_ok_and(|flags| !flags.contains(OFlags::PATH))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_readable(_: BorrowedFd<'_>) -> bool {
+    true
+}
+
 /// Opens a folder by its whole path: one system call, however many names it has. `None` if the system cannot do this, or
 /// not for this path. Then the folders are opened one in the other.
 fn open_at_once(
@@ -259,9 +270,9 @@ impl<'r> Folder<'r> {
     pub fn list(self) -> io::Result<Listing> {
         let follow_symlinks = self.root.follow_symlinks;
         let folder = match self.opened {
-            Some(folder) => folder,
+            Some(folder) if is_readable(folder.as_fd()) => folder,
             // The position of a reader belongs to a description of its own.
-            None => self.open(OsStr::new("."), READ | OFlags::DIRECTORY)?,
+            _ => self.open(OsStr::new("."), READ | OFlags::DIRECTORY)?,
         };
         Ok(Listing {
             names: Dir::new(folder)?,

@@ -180,7 +180,7 @@ impl Job {
                     (!is_other).then_some(score)
                 }
             };
-            // Many bytes are shared with the source.
+            // A long member is shared with the source, and only what is copied counts.
             let size = member.size_of_clone();
             if let Some(score) = combined
                 && self.result.insert(member, score)

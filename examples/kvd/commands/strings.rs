@@ -1,5 +1,10 @@
 //! Strings.
 
+use std::collections::HashMap;
+use std::io;
+
+use foldhash::quality::RandomState;
+
 use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
 use super::sort::found::Found;
@@ -7,6 +12,7 @@ use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity,
 };
 use crate::resp::request::Args;
+use crate::server::results::ResultMemory;
 use crate::store::database::WrongType;
 use crate::store::number::Digits;
 use crate::store::value::{SHARED, Value};
@@ -307,30 +313,37 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     Ok(())
 }
 
-/// A request of some bytes for each key may have a reply of thousands for each. The values are taken now, and encoded while
-/// the reply is sent. A snapshot of the keys would take less time here. But then each change of any key would copy a part of
-/// the table, and a client that does not read would keep all of them.
+/// A request of some bytes for each key may have a reply of thousands for each. The values are taken now, each once, and
+/// encoded while the reply is sent. A snapshot of the keys would take less time here. But then each change of any key would
+/// copy a part of the table, and a client that does not read would keep all of them.
 fn mget_later(context: &mut Context<'_>, args: Args<'_>, from: usize) {
-    let mut size = 0;
-    let found: Vec<_> = args
-        .from(from)
-        .map(|key| {
-            let found = find_string(context, key);
-            size += size_of_val(&found) + found.as_ref().map_or(0, Found::size_of_copy);
-            found
-        })
-        .collect();
-    let mut found = found.into_iter();
+    let mut taken = Taken::default();
+    let mut known = HashMap::with_hasher(RandomState::default());
     let mut memory = context.result_memory();
-    if let Err(why) = memory.note_use(size) {
-        context.client.post(move |session| session.end_with(&why));
-    }
-    long::reply_parts(context.reply, move |reply, budget| {
-        memory.note_use(size)?;
-        while long::has_room(reply, budget)
-            && let Some(value) = found.next()
+    for key in args.from(from) {
+        let place = known.entry(key).or_insert_with(|| {
+            let value = find_string(context, key);
+            taken.add(value)
+        });
+        taken.places.push(*place);
+        taken.size += size_of::<u32>();
+        // Not for each key: that locks what all workers share.
+        let is_last = taken.places.len() == args.len() - from;
+        if (is_last || taken.size - taken.noted > long::MANY_BYTES)
+            && let Err(why) = taken.note(&mut memory)
         {
-            match value {
+            context.client.closes.store(true);
+            context.client.post(move |session| session.end_with(&why));
+            return context.reply.clear();
+        }
+    }
+    let mut places = std::mem::take(&mut taken.places).into_iter();
+    long::reply_parts(context.reply, move |reply, budget| {
+        memory.note_use(taken.size)?;
+        while long::has_room(reply, budget)
+            && let Some(place) = places.next()
+        {
+            match &taken.values[place as usize] {
                 Some(value) => value.encode(reply),
                 None => reply.null(),
             }
@@ -339,14 +352,35 @@ fn mget_later(context: &mut Context<'_>, args: Args<'_>, from: usize) {
     });
 }
 
+/// The values that a long MGET has found so far.
+#[derive(Default)]
+struct Taken {
+    values: Vec<Option<Found>>,
+    /// For each key of the request, where its value is.
+    places: Vec<u32>,
+    /// The bytes of memory of all this, when they were noted last, and now.
+    noted: usize,
+    size: usize,
+}
+
+impl Taken {
+    fn add(&mut self, value: Option<Found>) -> u32 {
+        self.size += size_of_val(&value) + value.as_ref().map_or(0, Found::heap);
+        self.values.push(value);
+        self.values.len() as u32 - 1
+    }
+
+    fn note(&mut self, memory: &mut ResultMemory) -> io::Result<()> {
+        self.noted = self.size;
+        memory.note_use(self.size)
+    }
+}
+
 /// The string of a key, of which at most a kilobyte is copied.
 fn find_string(context: &mut Context<'_>, key: &[u8]) -> Option<Found> {
-    let found = context.db().find_mut(key);
+    let found = context.db().find(key);
     let is_found = found.is_some();
-    let value = found.and_then(|value| {
-        value.settle();
-        Found::of(value)
-    });
+    let value = found.and_then(Found::of);
     context.note_lookup(is_found);
     value
 }

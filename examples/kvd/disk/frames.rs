@@ -172,7 +172,7 @@ impl Frames {
         }
     }
 
-    /// Whether there is no frame of this folder, but one of another.
+    /// Whether the file begins with a frame of another folder and has none of this one.
     pub fn are_foreign(&self) -> bool {
         self.skipped == self.data.len() && self.beginning.is_foreign(&self.data)
     }

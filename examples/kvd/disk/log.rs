@@ -430,7 +430,7 @@ mod tests {
 
     /// What follows a frame that is not whole may be a value that a client has made up.
     #[test]
-    fn a_value_that_contains_frames_is_none() {
+    fn frames_inside_a_value_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kvd.log.1");
         // Of another folder, whose marker is known to the client.
@@ -446,7 +446,7 @@ mod tests {
         log.append(&[Op::Put(b"large".to_vec(), value.into())], 0)
             .unwrap();
         let whole = std::fs::read(&path).unwrap();
-        for cut in end..whole.len() {
+        for cut in (end..whole.len()).step_by(7) {
             std::fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(replayed(dir.path(), 0), (vec!["real".into()], 1), "{cut}");
         }
@@ -454,7 +454,7 @@ mod tests {
 
     /// Heads of frames that are not whole do not make a start take long, however many there are.
     #[test]
-    fn the_beginning_of_a_frame_again_and_again_is_none() {
+    fn many_beginnings_of_frames_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         open(dir.path(), true);
         let mut frame = b"kvd4".to_vec();

@@ -23,7 +23,7 @@ pub struct Saved {
     database: Option<Database>,
     /// The number of the last frame of the log that was in the database when it was opened.
     pub number: u64,
-    /// That of the frames of the log.
+    /// The marker of the log's frames.
     pub marker: u64,
 }
 
@@ -56,7 +56,7 @@ impl Saved {
     fn check(&mut self) -> Result<(), Error> {
         match self.database.as_mut().map(Database::check_integrity) {
             // After a repair there may be an earlier state.
-            Some(Ok(false)) if tables::prepare(self.database()?)?.0 != self.number => {
+            Some(Ok(false)) if tables::prepare(self.database()?)? != (self.number, self.marker) => {
                 Err("damaged: the last state is lost".into())
             }
             Some(Err(error)) => {

@@ -45,7 +45,7 @@ impl Keyed for Text {
 /// A segment that has so many entries is split. It has 512 slots then.
 const FULL: usize = 448;
 
-/// A table has an entry for so many segments at least.
+/// A table with fewer than one entry for so many segments is rebuilt.
 const SPARSE: usize = 8;
 
 /// A cursor has so many bits. Clients in JavaScript read it as a number, which is exact to 53 bits.
@@ -197,8 +197,8 @@ impl<T: Keyed> Table<T> {
         Some(removed)
     }
 
-    /// Gives the few entries that are left of many a table of their own: to find an arbitrary one among empty segments takes
-    /// as long as to go through all of them. It happens once for many removals.
+    /// Puts the entries into a new table, when few are left of many: to find an arbitrary one among empty segments would take
+    /// as long as to go through all of them. This happens once for many removals.
     #[cold]
     fn rebuild(&mut self) {
         let mut new = Table::default();

@@ -99,16 +99,6 @@ impl Value {
         }
     }
 
-    /// Makes a short string that was appended to one that was set, so that a clone copies little.
-    pub fn settle(&mut self) {
-        if let Value::Growing(data) = self
-            && data.len() < SHARED
-        {
-            let data = Arc::unwrap_or_clone(std::mem::take(data));
-            *self = Value::Text(data.into());
-        }
-    }
-
     /// The bytes of a large string, without a copy. Until they are dropped, the string is copied before it is changed.
     pub fn shared(&self) -> Option<Bytes> {
         self.shared_from(SHARED)

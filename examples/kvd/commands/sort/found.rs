@@ -43,10 +43,11 @@ impl Found {
         }
     }
 
-    /// The bytes of a copy, beside this struct.
-    pub fn size_of_copy(&self) -> usize {
+    /// The bytes beside this struct. A long string that was appended to, and one of 16 KB, are shared with the key and count
+    /// there.
+    pub fn heap(&self) -> usize {
         match self {
-            Found::Text(text) => text.size_of_clone(),
+            Found::Text(text) => text.heap(),
             Found::Shared(_) => 0,
         }
     }
