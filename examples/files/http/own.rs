@@ -29,7 +29,8 @@ pub fn own(
     client: Option<&Addr>,
     shutting_down: bool,
 ) -> Reply {
-    if is_of_another_site(request.fields) {
+    let is_link = path.is_empty() && is_navigation(request.fields);
+    if is_of_another_site(request.fields) && !is_link {
         return Reply::text(403, "a page of another site may not use this");
     }
     match path {
@@ -59,7 +60,8 @@ pub fn own(
             "Content-Security-Policy",
             "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
              base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        ),
+        )
+        .field("Cross-Origin-Opener-Policy", "same-origin"),
         "status.css" => cached(STYLE, "text/css; charset=utf-8"),
         "status.js" => cached(SCRIPT, "text/javascript; charset=utf-8"),
         "metrics" => {
@@ -86,6 +88,13 @@ fn is_of_another_site(fields: Fields<'_>) -> bool {
         fields.only("sec-fetch-site"),
         Some(b"cross-site" | b"same-site")
     )
+}
+
+/// Whether a person has followed a link to the page. The site with the link learns nothing: the page is in no frame, and
+/// its window belongs to another group (Cross-Origin-Opener-Policy).
+fn is_navigation(fields: Fields<'_>) -> bool {
+    fields.only("sec-fetch-mode") == Some(b"navigate")
+        && fields.only("sec-fetch-dest") == Some(b"document")
 }
 
 /// A reverse proxy on this host, or in a network of the viewers, sends requests of clients that may be anywhere. Most proxies

@@ -214,7 +214,11 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         5 if args.is(2, "filterby") && args.is(3, "pattern") => Some(pattern(args.get(4))?),
         _ => return Err(SYNTAX),
     };
-    let mut names = sorted();
+    // Subcommands follow their command.
+    let all = sorted().into_iter();
+    let mut names: Vec<_> = all
+        .flat_map(|it| std::iter::once(it).chain(it.subcommands))
+        .collect();
     names.retain(|it| pattern.is_none_or(|pattern| glob::matches(pattern, it.name.as_bytes())));
     context.reply.array(names.len());
     names.iter().for_each(|it| context.reply.text(it.name));

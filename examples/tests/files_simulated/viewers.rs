@@ -134,6 +134,25 @@ fn pages_of_other_sites_use_nothing_of_it() -> Result {
 }
 
 #[test]
+fn a_link_of_another_site_leads_to_the_page() -> Result {
+    let site = Site::new()?;
+    for (path, mode, destination, status) in [
+        ("/-/", "navigate", "document", 200),
+        ("/-/", "navigate", "iframe", 403),
+        ("/-/", "no-cors", "image", 403),
+        ("/-/metrics", "navigate", "document", 403),
+        ("/-/events", "navigate", "document", 403),
+    ] {
+        let fields = format!(
+            "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: {mode}\r\nSec-Fetch-Dest: {destination}\r\n"
+        );
+        let replies = local(&site, &request("GET", path, &fields, ""))?;
+        assert_eq!(statuses(&replies), [status], "{path} {mode} {destination}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_proxy_can_name_the_client() -> Result {
     let site = Site::with(Options {
         proxies: vec!["127.0.0.0/8".parse()?],
