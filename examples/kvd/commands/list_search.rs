@@ -113,7 +113,7 @@ impl Making for Removal {
 fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (key, wanted) = (args.get(1), integer(args.get(2))?);
     let (source, item) = (Text::from(key), args.text(3));
-    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+    stored::store(context, key, vec![source.clone()], move |db| {
         Ok(Removal {
             list: List::clone(&*snapshot(db, source.as_bytes())?),
             item: item.clone(),
@@ -214,7 +214,7 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let key = args.get(1);
     let source = Text::from(key);
     let (pivot, item) = (args.text(3), args.text(4));
-    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+    stored::store(context, key, vec![source.clone()], move |db| {
         Ok(Insertion {
             search: Search {
                 list: Snapshot(snapshot(db, source.as_bytes())?),

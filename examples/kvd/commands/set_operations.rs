@@ -248,7 +248,7 @@ impl Making for Job {
 fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
     let keys: Vec<Text> = args.from(2).map(Text::from).collect();
     let sources = keys.clone();
-    stored::store(context, args.get(1), Some(sources), move |db| {
+    stored::store(context, args.get(1), sources, move |db| {
         let sets = snapshots(db, keys.iter().map(Text::as_bytes))?;
         Ok(Job::new(sets, combine))
     })

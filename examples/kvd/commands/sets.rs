@@ -261,7 +261,7 @@ struct Popped {
 
 fn pop_many(context: &mut Context<'_>, key: &[u8], wanted: usize) -> Outcome {
     let source = Text::from(key);
-    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+    stored::store(context, key, vec![source.clone()], move |db| {
         let set = db.members(source.as_bytes())?;
         let set = set.map(|set| Set::clone(set)).unwrap_or_default();
         Ok(Popped {

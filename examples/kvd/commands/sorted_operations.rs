@@ -204,9 +204,12 @@ impl Making for Job {
 fn store(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome {
     let query = Query::parse(context.db(), args, 2, combine, Form::Stores)?;
     let sources = query.keys.clone();
-    stored::store(context, args.get(1), Some(sources), move |db| {
-        Ok(query.begin(db)?)
-    })
+    stored::store(
+        context,
+        args.get(1),
+        sources,
+        move |db| Ok(query.begin(db)?),
+    )
 }
 
 fn zintercard(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -318,7 +318,7 @@ impl Query {
         self.ranks(None, args)?;
         let (source, target) = (Text::from(args.get(self.key)), args.get(1));
         let args = args.to_owned();
-        stored::store(context, target, Some(vec![source.clone()]), move |db| {
+        stored::store(context, target, vec![source.clone()], move |db| {
             let set = db.sorted(source.as_bytes())?.cloned();
             Ok(Stored {
                 ranks: self.ranks(set.as_deref(), args.args())?,

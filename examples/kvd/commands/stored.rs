@@ -22,7 +22,7 @@ use crate::store::database::Database;
 use crate::store::dropper;
 use crate::store::text::Text;
 use crate::store::value::Value;
-use crate::store::watch::Watch;
+use crate::store::watch::{Family, Watch};
 
 /// How often a value is made in parts.
 const ATTEMPTS: usize = 3;
@@ -47,12 +47,24 @@ pub(super) trait Making {
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply);
 }
 
-/// Makes a value of the keys `sources`, from which `make` takes a snapshot, and stores it. `sources` is `None` if these
-/// may be any keys.
+/// From which keys a value is made.
+pub(super) struct Sources {
+    pub keys: Vec<Text>,
+    pub families: Vec<Family>,
+}
+
+impl From<Vec<Text>> for Sources {
+    fn from(keys: Vec<Text>) -> Sources {
+        let families = Vec::new();
+        Sources { keys, families }
+    }
+}
+
+/// Makes a value of the keys `sources`, from which `make` takes a snapshot, and stores it.
 pub(super) fn store<M: Making + Send + 'static>(
     context: &mut Context<'_>,
     target: &[u8],
-    sources: Option<Vec<Text>>,
+    sources: impl Into<Sources>,
     make: impl Fn(&mut Database) -> Result<M, Failure> + 'static,
 ) -> Outcome {
     let mut making = make(context.db())?;
@@ -71,7 +83,7 @@ pub(super) fn store<M: Making + Send + 'static>(
     let request = Request {
         waiter: Waiter::begin(context),
         chat: context.chat.clone(),
-        sources,
+        sources: sources.into(),
         make,
     };
     context.server.begin_for(
@@ -105,22 +117,27 @@ pub(super) fn leave(db: &mut Database, key: &[u8], value: Value) {
     }
 }
 
-/// What tells whether the sources of a value have changed.
-enum Sources {
-    /// It ends with [`Work::unwatch`].
-    Watched(Watch),
-    /// How often any key had changed, unless one was there whose time was over.
-    All(Option<u64>),
-}
-
 impl Sources {
-    fn watch(db: &mut Database, keys: Option<&[Text]>) -> Sources {
-        let Some(keys) = keys else {
-            return Sources::All(db.version_of_all());
-        };
+    fn watch(&self, db: &mut Database) -> Watch {
         let watch = Watch::default();
-        keys.iter().for_each(|key| db.watch(key.as_bytes(), &watch));
-        Sources::Watched(watch)
+        self.keys
+            .iter()
+            .for_each(|key| db.watch(key.as_bytes(), &watch));
+        db.watch_families(&self.families, &watch);
+        watch
+    }
+
+    /// Ends the watch. Returns whether no source has changed. A key whose time is over has changed, too.
+    fn unwatch(&self, db: &mut Database, watch: &Watch) -> bool {
+        let is_due = match self.families.is_empty() {
+            true => self.keys.iter().any(|key| db.is_due(key.as_bytes())),
+            false => db.has_due(),
+        };
+        self.keys
+            .iter()
+            .for_each(|key| db.unwatch(key.as_bytes(), watch));
+        db.unwatch_families(watch);
+        !watch.is_broken() && !is_due
     }
 }
 
@@ -167,7 +184,7 @@ impl Drop for Waiter {
 struct Request<F> {
     waiter: Waiter,
     chat: Chat,
-    sources: Option<Vec<Text>>,
+    sources: Sources,
     make: F,
 }
 
@@ -183,12 +200,12 @@ impl<F> Request<F> {
             self.take_snapshot(keyspace.database(target.database))
         };
         match begun {
-            Ok((making, state)) => {
+            Ok((making, watch)) => {
                 let work = Work {
                     server: Rc::clone(server),
                     request: self,
                     target,
-                    state,
+                    watch,
                     making,
                     attempts_left: ATTEMPTS - 1,
                 };
@@ -203,12 +220,12 @@ impl<F> Request<F> {
     }
 
     /// Begins to make the value.
-    fn take_snapshot<M>(&self, db: &mut Database) -> Result<(M, Sources), Failure>
+    fn take_snapshot<M>(&self, db: &mut Database) -> Result<(M, Watch), Failure>
     where
         F: Fn(&mut Database) -> Result<M, Failure>,
     {
         let making = (self.make)(db)?;
-        Ok((making, Sources::watch(db, self.sources.as_deref())))
+        Ok((making, self.sources.watch(db)))
     }
 }
 
@@ -218,7 +235,7 @@ struct Work<M, F> {
     request: Request<F>,
     target: Target,
     /// Of the sources, since the snapshot was taken.
-    state: Sources,
+    watch: Watch,
     making: M,
     attempts_left: usize,
 }
@@ -255,7 +272,7 @@ where
         let data = &mut *locked;
         data.keyspace.set_time(server.now());
         let db = data.keyspace.database(self.target.database);
-        let is_unchanged = self.unwatch(db);
+        let is_unchanged = self.request.sources.unwatch(db, &self.watch);
         if self.request.waiter.is_killed() {
             drop(locked);
             return self.end(Err(KILLED), reply);
@@ -263,9 +280,9 @@ where
         if !is_unchanged && self.attempts_left > 0 {
             self.attempts_left -= 1;
             match self.request.take_snapshot(db) {
-                Ok((making, state)) => {
+                Ok((making, watch)) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-                    self.state = state;
+                    self.watch = watch;
                     return asynchat::call_soon(move || self.turn());
                 }
                 Err(failure) => {
@@ -295,19 +312,6 @@ where
         dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
         while self.making.advance()? {}
         Ok(())
-    }
-
-    /// Ends the watches. Returns whether no source has changed.
-    fn unwatch(&self, db: &mut Database) -> bool {
-        let watch = match &self.state {
-            Sources::Watched(watch) => watch,
-            Sources::All(before) => return before.is_some() && db.version_of_all() == *before,
-        };
-        let sources = self.request.sources.iter().flatten();
-        let is_due = |key: &Text| db.is_due(key.as_bytes());
-        let is_unchanged = !watch.is_broken() && !sources.clone().any(is_due);
-        sources.for_each(|key| db.unwatch(key.as_bytes(), watch));
-        is_unchanged
     }
 
     /// Lets the client continue.

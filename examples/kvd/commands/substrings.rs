@@ -153,7 +153,7 @@ fn write(context: &mut Context<'_>, args: Args<'_>, offset: Option<usize>, part:
 
 fn write_in_parts(context: &mut Context<'_>, key: &[u8], writing: Writing<Bytes>) -> Outcome {
     let source = Text::from(key);
-    stored::store(context, key, Some(vec![source.clone()]), move |db| {
+    stored::store(context, key, vec![source.clone()], move |db| {
         let old = match db.find_mut(source.as_bytes()) {
             None => Bytes::new(),
             Some(value) => {

@@ -18,6 +18,20 @@ impl Watch {
     }
 }
 
+/// All keys with this beginning and this end.
+#[derive(Clone, Debug, Default)]
+pub struct Family {
+    pub start: Vec<u8>,
+    pub end: Vec<u8>,
+}
+
+impl Family {
+    pub fn contains(&self, key: &[u8]) -> bool {
+        let rest = key.strip_prefix(&self.start[..]);
+        rest.is_some_and(|rest| rest.ends_with(&self.end))
+    }
+}
+
 impl PartialEq for Watch {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

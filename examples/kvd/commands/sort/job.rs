@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::vec;
 
 use super::found::Found;
-use super::options::Options;
+use super::options::{Options, Reference};
 use super::order::{Item, Order, Run, Weight};
 use crate::commands::long::{MANY, Snapshot, are_many};
 use crate::commands::{Failure, fail};
@@ -247,29 +247,21 @@ impl Job {
         Ok(Weight::Number(number))
     }
 
-    /// The value that a pattern refers to: of a key, or of a field of a hash (`key->field`), with the element for `*`.
+    /// The value that a [pattern](Reference) refers to.
     fn look_up(&mut self, pattern: &[u8], text: &Text) -> Option<Found> {
         self.cost += OVERHEAD + pattern.len() + text.as_bytes().len();
         if pattern == b"#" {
             return Some(Found::Text(text.clone()));
         }
-        let star = pattern.iter().position(|byte| *byte == b'*')?;
-        let arrow = pattern.windows(2).skip(star).position(|it| it == b"->");
-        let arrow = arrow
-            .map(|at| at + star)
-            .filter(|at| at + 2 < pattern.len());
-        let key = [
-            &pattern[..star],
-            text.as_bytes(),
-            &pattern[star + 1..arrow.unwrap_or(pattern.len())],
-        ];
+        let reference = Reference::of(pattern)?;
+        let key = [reference.start, text.as_bytes(), reference.end];
         let entry = self.keys.find(&key.concat())?;
         if entry.expires != 0 && entry.expires <= self.now {
             return None;
         }
-        match (&entry.value, arrow) {
-            (Value::Hash(hash), Some(arrow)) => {
-                let text = hash.find(&pattern[arrow + 2..])?;
+        match (&entry.value, reference.field) {
+            (Value::Hash(hash), Some(field)) => {
+                let text = hash.find(field)?;
                 Some(Found::Text(text.clone()))
             }
             (value, None) => Found::of(value),

@@ -16,7 +16,7 @@ use found::Found;
 use job::Job;
 
 use super::flag::{DANGEROUS, DENYOOM, MOVABLEKEYS, READONLY, WRITE};
-use super::stored::{self, Making};
+use super::stored::{self, Making, Sources};
 use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -54,7 +54,10 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
         return reply(context, job);
     };
     let key = Text::from(key);
-    let sources = (!options.refers_to_keys()).then(|| vec![key.clone()]);
+    let sources = Sources {
+        keys: vec![key.clone()],
+        families: options.families(),
+    };
     let of_set = Arc::new(options.of_stored_set());
     stored::store(context, target, sources, move |db| {
         let options = match db.find(key.as_bytes()) {

@@ -2,6 +2,7 @@
 
 use crate::commands::{Failure, SYNTAX, fail, integer, pattern};
 use crate::resp::request::Args;
+use crate::store::watch::Family;
 
 /// How many patterns of GET there may be. Each is looked up for each element.
 const MOST_WANTED: usize = 64;
@@ -51,6 +52,19 @@ impl Options {
         self.wanted.iter().any(|pattern| pattern != b"#")
     }
 
+    /// The other keys that may be looked up.
+    pub fn families(&self) -> Vec<Family> {
+        let by = self.by.iter().filter(|_| self.is_sorted());
+        let wanted = self.wanted.iter().filter(|pattern| *pattern != b"#");
+        let references = by.chain(wanted).filter_map(|it| Reference::of(it));
+        references
+            .map(|it| Family {
+                start: it.start.to_vec(),
+                end: it.end.to_vec(),
+            })
+            .collect()
+    }
+
     /// How many other keys are looked up for each element.
     pub fn look_ups(&self) -> usize {
         let wanted = self.wanted.iter().filter(|pattern| *pattern != b"#");
@@ -60,6 +74,29 @@ impl Options {
     /// How many texts are made of each element: what it is sorted by, and what is returned of it.
     pub fn texts(&self) -> usize {
         usize::from(self.sorts_by_key()) + self.wanted.len().max(1)
+    }
+}
+
+/// A pattern of BY or GET: a key, or a field of a hash (`key->field`), with the element for `*`.
+pub struct Reference<'a> {
+    /// What the key has before the element, and behind it.
+    pub start: &'a [u8],
+    pub end: &'a [u8],
+    pub field: Option<&'a [u8]>,
+}
+
+impl Reference<'_> {
+    /// `None` if the pattern has no place for the element: then it refers to nothing.
+    pub fn of(pattern: &[u8]) -> Option<Reference<'_>> {
+        let star = pattern.iter().position(|byte| *byte == b'*')?;
+        let (start, rest) = (&pattern[..star], &pattern[star + 1..]);
+        let arrow = rest.windows(2).position(|it| it == b"->");
+        let arrow = arrow.filter(|at| at + 2 < rest.len());
+        Some(Reference {
+            start,
+            end: &rest[..arrow.unwrap_or(rest.len())],
+            field: arrow.map(|at| &rest[at + 2..]),
+        })
     }
 }
 

@@ -9,7 +9,10 @@ use crate::store::ranked::Ranked;
 use crate::store::sorted_set::SortedSet;
 use crate::store::text::Text;
 use crate::store::value::Value;
-use crate::store::watch::Watch;
+use crate::store::watch::{Family, Watch};
+
+/// How many families of keys are watched as such. SORT may have 65.
+const MOST_FAMILIES: usize = 256;
 
 impl Database {
     /// The value of the key has changed. The disk gets all of it.
@@ -25,8 +28,7 @@ impl Database {
     /// of all of it before.
     #[inline]
     pub(super) fn touch_whole(&mut self, key: &[u8]) -> bool {
-        self.version += 1;
-        if !self.watched.is_empty() {
+        if !self.watched.is_empty() || !self.watched_families.is_empty() {
             self.notify(key);
         }
         let Some(changes) = &mut self.changes else {
@@ -159,8 +161,7 @@ impl Database {
         key: &[u8],
         note: impl FnOnce(Option<&mut Elements>, Option<&Value>) -> usize,
     ) {
-        self.version += 1;
-        if !self.watched.is_empty() {
+        if !self.watched.is_empty() || !self.watched_families.is_empty() {
             self.notify(key);
         }
         if let Some(changes) = &mut self.changes {
@@ -181,6 +182,13 @@ impl Database {
         for watch in self.watched.remove(key).into_iter().flatten() {
             watch.break_it();
         }
+        self.watched_families.retain(|(families, watch)| {
+            let has_changed = families.iter().any(|it| it.contains(key));
+            if has_changed {
+                watch.break_it();
+            }
+            !has_changed
+        });
     }
 
     /// A collection has received elements. Somebody may wait for them.
@@ -261,10 +269,29 @@ impl Database {
             && self.table.find(key).is_some_and(|it| is_due(it.expires))
     }
 
-    /// How many changes there were of any key. `None` while a key is there whose time is over.
-    pub fn version_of_all(&self) -> Option<u64> {
-        let is_due = self.next_expiry().is_some_and(|when| when <= self.now);
-        (!is_due).then_some(self.version)
+    /// Whether any key is there although its time is over.
+    pub fn has_due(&self) -> bool {
+        self.next_expiry().is_some_and(|when| when <= self.now)
+    }
+
+    /// Watches families of keys. A change of one of these keys breaks the watch. Each change of any key is compared with all
+    /// families: if they are many, the watch is of all keys.
+    pub fn watch_families(&mut self, families: &[Family], watch: &Watch) {
+        if families.is_empty() {
+            return;
+        }
+        let watched = self.watched_families.iter();
+        let number = watched.map(|(it, _)| it.len()).sum::<usize>() + families.len();
+        let families = match number <= MOST_FAMILIES {
+            true => families.to_vec(),
+            false => vec![Family::default()],
+        };
+        self.watched_families.push((families, watch.clone()));
+    }
+
+    /// Ends the watch of families. If it is broken, it has ended already.
+    pub fn unwatch_families(&mut self, watch: &Watch) {
+        self.watched_families.retain(|(_, it)| it != watch);
     }
 
     /// All keys have changed: those that are watched, and those that somebody waits for.
@@ -276,6 +303,9 @@ impl Database {
             }
             !has_changed
         });
+        for (_, watch) in self.watched_families.drain(..) {
+            watch.break_it();
+        }
         for (key, awaited) in &mut self.awaited {
             let has_changed = self.table.contains(key.as_bytes());
             if has_changed && !std::mem::replace(&mut awaited.is_ready, true) {
@@ -289,12 +319,13 @@ impl Database {
 mod tests {
     use std::collections::HashMap;
 
+    use super::MOST_FAMILIES;
     use crate::store::change::Change;
     use crate::store::database::tests::database;
     use crate::store::database::{Awaited, WrongType};
     use crate::store::text::Text;
     use crate::store::value::Value;
-    use crate::store::watch::Watch;
+    use crate::store::watch::{Family, Watch};
 
     #[test]
     fn a_change_of_a_watched_key_breaks_all_its_watches() {
@@ -317,6 +348,45 @@ mod tests {
         database.unwatch(b"a", &late);
         database.unwatch(b"b", &other);
         assert!(database.watched.is_empty());
+    }
+
+    #[test]
+    fn a_change_of_a_key_breaks_the_watches_of_its_families() {
+        let mut database = database();
+        let family = |start: &str, end: &str| Family {
+            start: start.into(),
+            end: end.into(),
+        };
+        let families = [family("w:", ""), family("a", ":x")];
+        for (key, breaks) in [
+            ("w", false),
+            ("w:", true),
+            ("w:1", true),
+            ("v:w:1", false),
+            ("a:x", true),
+            ("a1:x", true),
+            ("a1:x1", false),
+            ("a", false),
+        ] {
+            let watch = Watch::default();
+            database.watch_families(&families, &watch);
+            database.set(key.as_bytes(), Value::Int(1), 0);
+            assert_eq!(database.is_broken(&watch), breaks, "{key}");
+            database.unwatch_families(&watch);
+            assert!(database.watched_families.is_empty());
+        }
+        // The beginning and the end do not overlap.
+        assert!(!family("ab", "ba").contains(b"aba"));
+        // Very many are a watch of all keys.
+        let watches: Vec<_> = (0..MOST_FAMILIES).map(|_| Watch::default()).collect();
+        for watch in &watches {
+            database.watch_families(&families, watch);
+        }
+        database.set(b"other", Value::Int(1), 0);
+        let broken = watches.iter().filter(|it| it.is_broken()).count();
+        assert_eq!(broken, MOST_FAMILIES / 2);
+        database.clear();
+        assert!(watches.iter().all(Watch::is_broken) && database.watched_families.is_empty());
     }
 
     #[test]

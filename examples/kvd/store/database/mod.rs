@@ -16,7 +16,7 @@ use super::sorted_set::SortedSet;
 use super::table::{Keyed, Table};
 use super::text::Text;
 use super::value::{Set, Value};
-use super::watch::Watch;
+use super::watch::{Family, Watch};
 
 /// The key has a value of another type.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,10 +50,10 @@ pub struct Awaited {
 pub struct Database {
     table: Table<Entry>,
     expiries: BTreeSet<(i64, Text)>,
-    /// How many changes there were.
-    version: u64,
     /// Who watches each key, until it changes.
     watched: HashMap<Text, Vec<Watch>>,
+    /// Who watches families of keys, until one of these keys changes.
+    watched_families: Vec<(Vec<Family>, Watch)>,
     /// What has changed since the last commit. `None` without a disk.
     pub changes: Option<HashMap<Text, Change>>,
     /// How many changes there were since the last commit, some of them of the same key or element.
@@ -351,7 +351,6 @@ impl Database {
 
     /// Removes everything. Another thread drops it.
     pub fn clear(&mut self) {
-        self.version += 1;
         self.notify_all();
         let changes = self.changes.as_mut().map(std::mem::take);
         if changes.is_some() {
@@ -373,8 +372,6 @@ impl Database {
 
     /// Exchanges the keys of two databases, with what the disk has to learn of them.
     pub fn swap_keys(&mut self, other: &mut Database) {
-        self.version += 1;
-        other.version += 1;
         self.notify_all();
         other.notify_all();
         std::mem::swap(&mut self.table, &mut other.table);
