@@ -22,6 +22,9 @@ fn scaled(text: &[u8]) -> Option<i128> {
         None => (text, 0_i32),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    // One place more decides about rounding, and none behind it.
+    let places = exponent.checked_add(PLACES + 1)?;
+    let fraction = fraction.get(..fraction.len().min(places.max(0) as usize))?;
     let number: i128 = [whole, fraction].concat().parse().ok()?;
     let places = i32::try_from(fraction.len()).ok()?;
     let shift = exponent.checked_sub(places)?.checked_add(PLACES)?;
@@ -55,6 +58,28 @@ mod tests {
             ("0", "1e-300", "0"),
             ("0e400", "7", "7"),
             ("12345678901234567890", "0.1", "12345678901234567890.1"),
+            (
+                &format!("0.{}", "1".repeat(200)),
+                "1",
+                "1.11111111111111111",
+            ),
+            (
+                &format!("-0.{}5", "0".repeat(17)),
+                "0",
+                "-0.00000000000000001",
+            ),
+            (
+                &format!("0.{}49{}", "0".repeat(17), "9".repeat(99)),
+                "0",
+                "0",
+            ),
+            (&format!("0.{}25e60", "0".repeat(60)), "0", "0.25"),
+            (
+                &format!("5.{}e-18", "9".repeat(50)),
+                "0",
+                "0.00000000000000001",
+            ),
+            (&format!("4.{}e-18", "9".repeat(50)), "0", "0"),
         ] {
             assert_eq!(sum(a.as_bytes(), b.as_bytes()).as_deref(), Some(wanted));
         }
