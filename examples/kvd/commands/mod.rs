@@ -12,6 +12,7 @@ mod describe;
 mod docs;
 mod execute;
 mod expiry;
+mod found;
 mod hashes;
 mod keys;
 mod list_moves;

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 
 use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
-use super::sort::found::Found;
+use super::found::Found;
 use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity,
 };

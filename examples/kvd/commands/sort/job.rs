@@ -4,9 +4,9 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::vec;
 
-use super::found::Found;
 use super::options::{Options, Reference};
 use super::order::{Item, Order, Run, Weight};
+use crate::commands::found::Found;
 use crate::commands::long::{MANY, Snapshot, are_many};
 use crate::commands::{Failure, fail};
 use crate::store::database::{Database, Entry, WrongType};

@@ -1,10 +1,9 @@
 //! SORT. The elements are sorted in runs of some hundred, and merged while the reply is sent: a million of them delay
 //! nobody. What GET refers to is looked up before the reply begins: a snapshot of all keys does not wait for the client.
 //!
-//! With STORE and a BY or GET that refers to other keys, the result may depend on any key. It is made at once if some key
-//! has changed during each of the attempts to make it in parts.
+//! With STORE, and BY or GET, the result depends on all keys that the patterns may name. It is made at once if one of them has
+//! changed during each of the attempts to make it in parts.
 
-pub(super) mod found;
 mod job;
 mod options;
 mod order;
@@ -12,10 +11,10 @@ mod sorting;
 
 use std::sync::Arc;
 
-use found::Found;
 use job::Job;
 
 use super::flag::{DANGEROUS, DENYOOM, MOVABLEKEYS, READONLY, WRITE};
+use super::found::Found;
 use super::stored::{self, Making, Sources};
 use super::{Command, Context, Failure, Outcome, command};
 use crate::resp::reply::Reply;

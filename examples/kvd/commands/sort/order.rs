@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::found::Found;
+use crate::commands::found::Found;
 use crate::store::dropper::Droppable;
 use crate::store::text::Text;
 

@@ -7,8 +7,8 @@ use std::vec;
 
 use asynchat::{More, Producer};
 
-use super::found::Found;
 use super::job::Job;
+use crate::commands::found::Found;
 use crate::commands::long::{Chunks, Snapshot, Work, has_room};
 use crate::commands::{Context, Failure, long};
 use crate::resp::reply::Reply;

@@ -1,4 +1,4 @@
-//! The value that a pattern of BY or GET refers to.
+//! A string that a reply will have: the value of a key for MGET, or what a pattern of SORT refers to.
 
 use asynchat::bytes::Bytes;
 
