@@ -34,7 +34,7 @@ pub struct FtpArguments {
 
     /// The ports of passive data connections, which a firewall has to let through. Each transfer
     /// needs one, and an address may occupy half of those that the others leave. Default: on
-    /// Linux 49152-65535, and any other port if these are in use; elsewhere the system chooses.
+    /// Linux 49152-60999, and any other port if these are in use; elsewhere the system chooses.
     #[arg(long, value_name = "FIRST-LAST", value_parser = ports)]
     pub ftp_ports: Option<RangeInclusive<u16>>,
 
@@ -43,9 +43,9 @@ pub struct FtpArguments {
     #[arg(long, value_name = "ADDRESS")]
     pub ftp_address: Option<Ipv4Addr>,
 
-    /// Refuse PORT and EPRT: the server never connects to a client. Of clients on the host of the server it
-    /// connects to any port from 1024 on that is not its own, so this is for a server whose clients come
-    /// through a forwarder on its host.
+    /// Refuse PORT and EPRT: the server never connects to a client. Without this option, a client on the
+    /// host of the server makes it connect to any port from 1024 on but the server's own. Behind a forwarder
+    /// on this host, all clients seem to be such clients.
     #[arg(long)]
     pub ftp_passive_only: bool,
 

@@ -206,11 +206,15 @@ impl AsyncChat for Data {
     }
 }
 
-/// Whether the port of this side has a listener, or a connection to this peer, also one that has ended a moment ago.
+/// Whether the port of this side has a listener, or a connection to this peer, also one that has ended a moment ago, or may not
+/// be used.
 fn is_in_use(why: &Close) -> bool {
     let kind = match why {
         Close::ConnectFailed(error) => error.io_kind(),
         _ => None,
     };
-    kind.is_some_and(|it| [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable].contains(&it))
+    matches!(
+        kind,
+        Some(ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable | ErrorKind::PermissionDenied)
+    )
 }

@@ -103,9 +103,13 @@ impl Session {
             Some(_) => " AUTH TLS\r\n PBSZ\r\n PROT\r\n",
             None => "",
         };
+        let active = match self.service.options.passive_only {
+            true => "",
+            false => " EPRT\r\n",
+        };
         let facts = self.facts.all();
         let reply = format!(
-            "211-the features:\r\n{tls} EPRT\r\n EPSV\r\n MDTM\r\n MFMT\r\n MLST {facts}\r\n REST STREAM\r\n SIZE\r\n TVFS\r\n \
+            "211-the features:\r\n{tls}{active} EPSV\r\n MDTM\r\n MFMT\r\n MLST {facts}\r\n REST STREAM\r\n SIZE\r\n TVFS\r\n \
              UTF8\r\n211 end"
         );
         self.reply(&reply);

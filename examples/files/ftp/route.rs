@@ -1,6 +1,7 @@
 //! How the data connection of the next transfer is made: PASV and EPSV (the client connects), PORT and EPRT (the server
 //! connects).
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -21,12 +22,13 @@ use crate::users::Share;
 const MOST_TRIES: usize = 256;
 /// How many of them are bound. Other programs may have some. Each takes several system calls.
 const MOST_BINDS: usize = 16;
-/// The dynamic ports (RFC 6335 section 6). A port is drawn from them, because Linux looks for a free one for milliseconds when
-/// thousands have been used within the last minute, and the loop would wait.
-const DYNAMIC: RangeInclusive<u16> = 49_152..=65_535;
-/// Whether a passive port is drawn from them if there is no other range. BSD and macOS would open a port on which another program
-/// listens at all addresses, and its clients would come here (SO_REUSEADDR).
-const DRAWS_PASSIVE: bool = cfg!(any(target_os = "linux", target_os = "android"));
+/// The dynamic ports (RFC 6335 section 6) that Linux gives to programs, too, unless it is configured otherwise. So no service
+/// has one of its own among them, and a firewall that admits the ports which the system chooses admits these.
+const DYNAMIC: RangeInclusive<u16> = 49_152..=60_999;
+/// Whether a port is drawn from them if there is no other range. Linux looks for a free port for milliseconds when thousands
+/// have been used within the last minute, and the loop would wait. BSD and macOS would open a passive port on which another
+/// program listens at all addresses, and its clients would come here (SO_REUSEADDR). Windows reserves some of these ports.
+const DRAWS: bool = cfg!(any(target_os = "linux", target_os = "android"));
 /// How many of them are tried for a connection to a client, before the system looks for a free one.
 const MOST_SOURCES: u32 = 4;
 
@@ -276,7 +278,7 @@ impl Session {
 
     fn listen(&self, share: Option<&Rc<Share>>) -> Result<(Channel, SocketAddr), Refusal> {
         let mut addr = self.own_addr()?;
-        let dynamic = DRAWS_PASSIVE.then_some(DYNAMIC);
+        let dynamic = DRAWS.then_some(DYNAMIC);
         let Some(ports) = self.service.options.ports.clone().or(dynamic) else {
             addr.set_port(0);
             return self.listen_on(addr, None);
@@ -310,13 +312,16 @@ impl Session {
         let options = &self.service.options;
         let (client, number, control) = (self.client(), self.route.number, self.chat.clone());
         let make = self.data_factory(false);
+        // One that the system chooses is known afterwards.
+        let taken = Rc::new(Cell::new(taken));
+        let until_closed = Rc::clone(&taken);
         let listener = Server::new(addr)
             // Whoever else connects must not receive the file, or send it (RFC 2577 section 4).
             .accept_if(move |peer| peer.ip() == client)
             .once(options.wait)
             .deadlines(options.data_deadlines.handshake(options.wait))
             .on_close(move |why| {
-                drop(taken);
+                drop(until_closed.take());
                 let by_us = matches!(why, Close::Local);
                 let _ = control.post(move |session: &mut Session| {
                     session.port_closed(number, by_us);
@@ -329,13 +334,14 @@ impl Session {
             "425 no port can be opened"
         })?;
         let addr = listener.local_addr().and_then(|addr| addr.inet());
-        Ok((listener, addr.ok_or("425 the port has no IP address")?))
+        let addr = addr.ok_or("425 the port has no IP address")?;
+        let known = taken.take().or_else(|| self.service.ports.take(None, addr));
+        taken.set(known);
+        Ok((listener, addr))
     }
 
     /// Connects to the client.
     pub fn connect_to(&mut self, client: SocketAddr) -> Result<(), Refusal> {
-        // The server may have opened the port since PORT.
-        self.refuse_own_port(client)?;
         self.route.connecting = Some((client, 0));
         self.connect_from_another_port()
     }
@@ -355,7 +361,9 @@ impl Session {
         };
         let client = *client;
         *tries += 1;
-        let is_last = *tries > MOST_SOURCES;
+        let is_last = !DRAWS || *tries > MOST_SOURCES;
+        // The server may have opened the port since PORT.
+        self.refuse_own_port(client)?;
         let options = &self.service.options;
         let mut own = self.own_addr()?;
         own.set_port(match is_last {

@@ -2,7 +2,9 @@
 
 use asynchat::bytes::Bytes;
 
+use super::long::{MANY, MANY_BYTES};
 use crate::resp::reply::Reply;
+use crate::store::dropper::Droppable;
 use crate::store::number::Digits;
 use crate::store::text::Text;
 use crate::store::value::Value;
@@ -43,11 +45,10 @@ impl Found {
         }
     }
 
-    /// The bytes beside this struct. A long string that was appended to, and one of 16 KB, are shared with the key and count
-    /// there.
-    pub fn heap(&self) -> usize {
+    /// The bytes that were copied, beside this struct. What is shared with the key is memory of the key.
+    pub fn size_of_copy(&self) -> usize {
         match self {
-            Found::Text(text) => text.heap(),
+            Found::Text(text) => text.size_of_clone(),
             Found::Shared(_) => 0,
         }
     }
@@ -57,5 +58,16 @@ impl Found {
             Found::Text(text) => reply.item(text),
             Found::Shared(data) => reply.bytes(data),
         }
+    }
+}
+
+/// The strings of many keys, `None` for those that are missing.
+#[derive(Default)]
+pub struct Values(pub Vec<Option<Found>>);
+
+impl Droppable for Values {
+    fn is_long(&self) -> bool {
+        let mut found = self.0.iter().flatten();
+        self.0.len() > MANY || found.any(|it| it.as_bytes().len() > MANY_BYTES)
     }
 }

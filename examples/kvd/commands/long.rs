@@ -10,6 +10,7 @@ use asynchat::{More, Producer};
 use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::client::Client;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
@@ -123,20 +124,40 @@ pub(super) trait Work: Send + 'static {
 pub(super) fn work_later<W: Work>(context: &Context<'_>, work: W) -> Arc<Mutex<W>> {
     let work = Arc::new(Mutex::new(work));
     let wanted = Arc::downgrade(&work);
-    let (client, chat) = (Arc::clone(context.client), context.chat.clone());
+    let chat = context.chat.clone();
+    let mut unfinished = Unfinished(Some(Arc::clone(context.client)));
     context.server.work_later(move || {
         let Some(work) = wanted.upgrade() else {
+            unfinished.0 = None;
             return false;
         };
         let outcome = lock(&work).turn();
         match outcome {
             Ok(false) => return true,
             Ok(true) => chat.resume_producing(),
-            Err(why) => client.post(move |session| session.end_with(&why)),
+            Err(why) => unfinished.end_with(why),
         }
+        unfinished.0 = None;
         false
     });
     work
+}
+
+/// The client of a result that is being made. If that panics, its connection ends: nobody would resume the reply.
+struct Unfinished(Option<Arc<Client>>);
+
+impl Unfinished {
+    fn end_with(&mut self, why: io::Error) {
+        if let Some(client) = self.0.take() {
+            client.post(move |session| session.end_with(&why));
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.end_with(io::Error::other("the result was not completed"));
+    }
 }
 
 /// KEYS.

@@ -129,10 +129,8 @@ impl Sources {
 
     /// Ends the watch. Returns whether no source has changed. A key whose time is over has changed, too.
     fn unwatch(&self, db: &mut Database, watch: &Watch) -> bool {
-        let is_due = match self.families.is_empty() {
-            true => self.keys.iter().any(|key| db.is_due(key.as_bytes())),
-            false => db.has_due(),
-        };
+        let is_due = self.keys.iter().any(|key| db.is_due(key.as_bytes()))
+            || (!self.families.is_empty() && db.may_be_due(&self.families));
         self.keys
             .iter()
             .for_each(|key| db.unwatch(key.as_bytes(), watch));

@@ -7,7 +7,8 @@ use foldhash::quality::RandomState;
 
 use super::expiry::Unit;
 use super::flag::{DENYOOM, FAST, READONLY, SHORT, TAKES, WRITE};
-use super::found::Found;
+use super::found::{Found, Values};
+use super::long::Snapshot;
 use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, integer, long, wrong_arity,
 };
@@ -315,35 +316,40 @@ fn mget(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// A request of some bytes for each key may have a reply of thousands for each. The values are taken now, each once, and
 /// encoded while the reply is sent. A snapshot of the keys would take less time here. But then each change of any key would
-/// copy a part of the table, and a client that does not read would keep all of them.
+/// copy a part of the table, and all old values would stay until the client has read the reply.
 fn mget_later(context: &mut Context<'_>, args: Args<'_>, from: usize) {
     let mut taken = Taken::default();
     let mut known = HashMap::with_hasher(RandomState::default());
     let mut memory = context.result_memory();
     for key in args.from(from) {
-        let place = known.entry(key).or_insert_with(|| {
-            let value = find_string(context, key);
-            taken.add(value)
+        let number = known.entry(key).or_insert_with(|| {
+            let found = context.db().find(key);
+            taken.add(found.map(Found::of))
         });
-        taken.places.push(*place);
+        taken.numbers.push(*number);
         taken.size += size_of::<u32>();
-        // Not for each key: that locks what all workers share.
-        let is_last = taken.places.len() == args.len() - from;
+        context.note_lookup(taken.are_there[*number as usize]);
+        // The memory is not noted for each key, because that takes a lock of all workers.
+        let is_last = taken.numbers.len() == args.len() - from;
         if (is_last || taken.size - taken.noted > long::MANY_BYTES)
             && let Err(why) = taken.note(&mut memory)
         {
-            context.client.closes.store(true);
-            context.client.post(move |session| session.end_with(&why));
-            return context.reply.clear();
+            // Nothing that follows, such as the next reply of EXEC, may be taken for the rest.
+            let mut why = Some(why);
+            return long::reply_parts(context.reply, move |_, _| {
+                Err(why
+                    .take()
+                    .unwrap_or_else(|| io::Error::other("the reply is incomplete")))
+            });
         }
     }
-    let mut places = std::mem::take(&mut taken.places).into_iter();
+    let mut numbers = std::mem::take(&mut taken.numbers).into_iter();
     long::reply_parts(context.reply, move |reply, budget| {
         memory.note_use(taken.size)?;
         while long::has_room(reply, budget)
-            && let Some(place) = places.next()
+            && let Some(number) = numbers.next()
         {
-            match &taken.values[place as usize] {
+            match &taken.values.0.0[number as usize] {
                 Some(value) => value.encode(reply),
                 None => reply.null(),
             }
@@ -355,34 +361,30 @@ fn mget_later(context: &mut Context<'_>, args: Args<'_>, from: usize) {
 /// The values that a long MGET has found so far.
 #[derive(Default)]
 struct Taken {
-    values: Vec<Option<Found>>,
-    /// For each key of the request, where its value is.
-    places: Vec<u32>,
+    values: Snapshot<Values>,
+    /// Whether there is such a key. It may be none of a string.
+    are_there: Vec<bool>,
+    /// For each key of the request, the number of its value.
+    numbers: Vec<u32>,
     /// The bytes of memory of all this, when they were noted last, and now.
     noted: usize,
     size: usize,
 }
 
 impl Taken {
-    fn add(&mut self, value: Option<Found>) -> u32 {
-        self.size += size_of_val(&value) + value.as_ref().map_or(0, Found::heap);
-        self.values.push(value);
-        self.values.len() as u32 - 1
+    /// Adds the string of a key, if the key is there, and if it has a string. Returns the number of the value.
+    fn add(&mut self, found: Option<Option<Found>>) -> u32 {
+        self.are_there.push(found.is_some());
+        let value = found.flatten();
+        self.size += size_of_val(&value) + 1 + value.as_ref().map_or(0, Found::size_of_copy);
+        self.values.0.0.push(value);
+        self.are_there.len() as u32 - 1
     }
 
     fn note(&mut self, memory: &mut ResultMemory) -> io::Result<()> {
         self.noted = self.size;
         memory.note_use(self.size)
     }
-}
-
-/// The string of a key, of which at most a kilobyte is copied.
-fn find_string(context: &mut Context<'_>, key: &[u8]) -> Option<Found> {
-    let found = context.db().find(key);
-    let is_found = found.is_some();
-    let value = found.and_then(Found::of);
-    context.note_lookup(is_found);
-    value
 }
 
 fn mset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

@@ -105,7 +105,10 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
             addrs.retain(|addr| match access.check(*addr, own.as_ref()) {
                 Ok(()) => true,
                 Err(refused) => {
-                    rule.get_or_insert(refused);
+                    // What is unclear now may be permitted later.
+                    if rule.is_none() || matches!(refused, Rule::Unclear(_)) {
+                        rule = Some(refused);
+                    }
                     false
                 }
             });

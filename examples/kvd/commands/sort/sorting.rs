@@ -69,7 +69,7 @@ impl Sorting {
         let mut found = Vec::new();
         let outcome = self.job.advance(|result| found.push(result))?;
         if !found.is_empty() {
-            let copies = found.iter().flatten().map(Found::heap);
+            let copies = found.iter().flatten().map(Found::size_of_copy);
             self.size += found.capacity() * size_of::<Option<Found>>() + copies.sum::<usize>();
             self.results.0.0.push_back(found.into_iter());
         }

@@ -11,6 +11,9 @@ use crate::store::text::Text;
 use crate::store::value::Value;
 use crate::store::watch::{Family, Watch};
 
+/// How many keys whose time is over are compared with families.
+const MOST_DUE: usize = 1000;
+
 /// How many families of keys are watched as such. SORT may have 65.
 const MOST_FAMILIES: usize = 256;
 
@@ -269,9 +272,12 @@ impl Database {
             && self.table.find(key).is_some_and(|it| is_due(it.expires))
     }
 
-    /// Whether any key is there although its time is over.
-    pub fn has_due(&self) -> bool {
-        self.next_expiry().is_some_and(|when| when <= self.now)
+    /// Whether a key of these families is there although its time is over, or so many other keys that it may be.
+    pub fn may_be_due(&self, families: &[Family]) -> bool {
+        let mut due = self.due();
+        let mut some = due.by_ref().take(MOST_DUE);
+        some.any(|key| families.iter().any(|it| it.contains(key.as_bytes())))
+            || due.next().is_some()
     }
 
     /// Watches families of keys. A change of one of these keys breaks the watch. Each change of any key is compared with all
@@ -319,7 +325,7 @@ impl Database {
 mod tests {
     use std::collections::HashMap;
 
-    use super::MOST_FAMILIES;
+    use super::{MOST_DUE, MOST_FAMILIES};
     use crate::store::change::Change;
     use crate::store::database::tests::database;
     use crate::store::database::{Awaited, WrongType};
@@ -377,6 +383,18 @@ mod tests {
         }
         // The beginning and the end do not overlap.
         assert!(!family("ab", "ba").contains(b"aba"));
+        // A key whose time is over has changed.
+        database.set(b"w:", Value::Int(1), 1_500);
+        database.set(b"v", Value::Int(1), 1_500);
+        assert!(!database.may_be_due(&families));
+        database.now = 1_500;
+        assert!(database.may_be_due(&families));
+        database.delete(b"w:");
+        assert!(!database.may_be_due(&families));
+        for number in 0..MOST_DUE {
+            database.set(&number.to_le_bytes(), Value::Int(1), 1_500);
+        }
+        assert!(database.may_be_due(&families));
         // Very many are a watch of all keys.
         let watches: Vec<_> = (0..MOST_FAMILIES).map(|_| Watch::default()).collect();
         for watch in &watches {
