@@ -180,7 +180,7 @@ impl Shared {
     }
 }
 
-/// Writes lines. A full disk may take a part of a line, whose rest is lost. `is_torn`: whether there is such a line at the end.
+/// Writes lines. A full disk may take a part of a line, whose rest is lost. `is_torn`: whether such a line is at the end.
 /// The next lines begin behind a newline then.
 fn write_lines(file: &mut impl Write, lines: &mut Vec<u8>, is_torn: &mut bool) -> io::Result<()> {
     if *is_torn && !lines.is_empty() {

@@ -78,7 +78,7 @@
 //! stored as it was received, without a copy. These have the lock for as long as they take: commands in a transaction, one
 //! with many arguments (200,000 of DEL, MSET, MGET, SADD or ZADD are 40 to 110 ms, of SUBSCRIBE or SUNIONSTORE 150 to
 //! 200 ms), FLUSHALL, FLUSHDB and SWAPDB while many keys are watched, each of which they look up, and a command whose key has
-//! changed during each of three attempts. For SORT with STORE, and BY or GET, that is any key which the pattern may name.
+//! changed during each of three attempts. For SORT with STORE, and BY or GET, these are all keys that the patterns may name.
 //! Large values are dropped by a thread of their own.
 //! INFO waits for the figures of all workers, so one that is busy delays it.
 //!

@@ -409,7 +409,7 @@ impl Session {
     }
 }
 
-/// A port of a range, which begins again behind its end.
+/// A port of a range. The last one is followed by the first one.
 fn nth(ports: &RangeInclusive<u16>, n: usize) -> u16 {
     ports.start() + (n % ports.len()) as u16
 }

@@ -397,7 +397,7 @@ fn usage(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         samples = match integer(args.get(at + 1))? {
             ..0 => return Err(SYNTAX),
-            // As many as it takes, which are not all elements of a large collection.
+            // All of a small collection.
             0 => usize::MAX,
             number => number as usize,
         };

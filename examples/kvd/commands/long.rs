@@ -113,8 +113,8 @@ impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
     }
 }
 
-/// A result that is made before its reply begins. It is made whether the client reads or not, so that it does not keep
-/// longer than necessary what it is made from.
+/// A result that is made before its reply begins. It is made whether the client reads or not, so that the snapshot from which
+/// it is made is dropped soon.
 pub(super) trait Work: Send + 'static {
     /// Does one more part. Returns whether the result is complete. An error ends the connection.
     fn turn(&mut self) -> io::Result<bool>;

@@ -4,7 +4,8 @@
 //! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
 //! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
-//! `targets.rs`: commands that wait for others. `work.rs`: results that are made in parts. `config.rs`, `info.rs`: parameters and figures.
+//! `targets.rs`: commands that wait for others. `work.rs`: results that are made in parts. `config.rs`, `info.rs`: parameters
+//! and figures.
 
 pub mod client;
 pub mod config;

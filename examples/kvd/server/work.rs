@@ -16,7 +16,7 @@ pub struct Works {
 }
 
 impl Server {
-    /// Calls `step` in one of the next turns, and again until it returns false.
+    /// Calls `step` in some of the next turns, until it returns false.
     pub fn work_later(self: &Rc<Self>, step: impl FnMut() -> bool + 'static) {
         self.works.steps.borrow_mut().push_back(Box::new(step));
         if !self.works.is_scheduled.replace(true) {

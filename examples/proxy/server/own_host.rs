@@ -11,8 +11,8 @@ const NOBODY_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 
 /// Whether an address is one of this host. The calls that list the addresses differ between systems, but on each of them a
 /// socket can be bound to an address of the host only. The addresses may change at any time, so this is asked for each
-/// destination. `None` if the system cannot say it, for example because it is out of descriptors. This must not open the way to the
-/// host.
+/// destination. `None` if the system cannot say it, for example because descriptors are missing. This must not open the way to
+/// the host.
 pub fn is_own(ip: IpAddr) -> Option<bool> {
     let found = find(ip, bind);
     found
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_cannot_be_told_is_an_error() {
+    fn an_address_whose_host_is_unknown_is_an_error() {
         let find = |error: fn() -> io::Error| find(NOBODY_V4.into(), |_| Err(error()));
         for absent in [
             || ErrorKind::AddrNotAvailable.into(),

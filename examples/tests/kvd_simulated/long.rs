@@ -525,7 +525,7 @@ fn a_sort_by_other_keys_is_stored_in_parts_unless_one_of_them_changes() -> Resul
     scene.ask(&client, "MSET w1 -1 w2 -3 w3 -2\n")?;
     let mut expected = "$1 2 $1 3 $1 1 ";
     let mut alone = 0;
-    for (change, is_made_again) in [
+    for (change, is_repeated) in [
         ("", false),
         ("MSET other 1 v3 2\r\n", false),
         ("SET w3 -4\r\n", true),
@@ -544,11 +544,11 @@ fn a_sort_by_other_keys_is_stored_in_parts_unless_one_of_them_changes() -> Resul
             "" => alone = turns,
             _ => assert_eq!(
                 turns > alone + 20,
-                is_made_again,
+                is_repeated,
                 "{change}: {turns}, {alone}"
             ),
         }
-        if is_made_again {
+        if is_repeated {
             expected = "$1 3 $1 2 $1 1 ";
         }
         let reply = scene.ask(&client, "LRANGE d 0 2\n")?;

@@ -1,8 +1,8 @@
-//! SORT. The elements are sorted in runs of some hundred, and merged while the reply is sent: a million of them delay
-//! nobody. What GET refers to is looked up before the reply begins: a snapshot of all keys does not wait for the client.
+//! SORT. The elements are sorted in runs of some hundred, and then merged, a part at a time: a million of them delay nobody.
+//! What GET refers to is looked up before the reply begins, so a client that does not read holds no snapshot of all keys.
 //!
-//! With STORE, and BY or GET, the result depends on all keys that the patterns may name. It is made at once if one of them has
-//! changed during each of the attempts to make it in parts.
+//! With STORE, and BY or GET, the result depends on all keys that the patterns may name. It is made at once if one of them
+//! has changed during each of the attempts to make it in parts.
 
 mod job;
 mod options;

@@ -86,7 +86,7 @@ pub struct Reference<'a> {
 }
 
 impl Reference<'_> {
-    /// `None` if the pattern has no place for the element: then it refers to nothing.
+    /// `None` if the pattern has no `*`: then it refers to nothing.
     pub fn of(pattern: &[u8]) -> Option<Reference<'_>> {
         let star = pattern.iter().position(|byte| *byte == b'*')?;
         let (start, rest) = (&pattern[..star], &pattern[star + 1..]);
