@@ -1,11 +1,14 @@
 //! Data connections in all four ways, from strangers (RFC 2577), and too late.
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use asynchat::Result;
-use asynchat::sim::{Call, Network, Peer};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use asynchat::sim::Call;
+use asynchat::sim::{Network, Peer};
 
 use crate::folder::Folder;
 use crate::ftp::{Options, Service};
