@@ -97,6 +97,10 @@ impl Runtime {
         {
             let class = class_of(state);
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
+            let delivery = match state.flags.has(Flag::PIPED) {
+                true => delivery.piped(),
+                false => delivery,
+            };
             let span = state.span().cloned().map(Box::new);
             self.linger(source, Rest::none(), delivery, span, class);
         }

@@ -98,7 +98,8 @@ pub struct Deadlines {
     /// sending side is shut down first, and input is dropped (RFC 9112 section 9.6; nginx's `lingering_close`)
     /// until the peer closes, or has sent nothing for this time. A client that sends its whole upload before it reads
     /// the reply that refuses it may need longer: while it keeps sending it has 15 times this time in all, 30 s by
-    /// default, for at most 1 GiB. `handle_close` is called and the handler dropped before that.
+    /// default, for at most 1 GiB. The peer of a [piped](crate::pipe) connection has this time once, for at most 16 MiB.
+    /// `handle_close` is called and the handler dropped before that.
     ///
     /// The time starts when the peer has acknowledged all output, which the loop checks about once a
     /// second. Until then a slow peer is waited for as long as it acknowledges some output within each

@@ -23,6 +23,10 @@ const SENDING: u32 = 15;
 /// This one is for a peer that is as fast as the loop, and for long linger times.
 const MOST: usize = 1 << 30;
 
+/// The same for a piped connection. Its peer sends to another one that has left, and learns of that from a reset.
+const PIPED_SENDING: u32 = 1;
+const PIPED_MOST: usize = 16 << 20;
+
 /// What the peer still has to receive, what it still sends, and how long to wait for both.
 pub(super) struct Delivery {
     deadlines: Deadlines,
@@ -35,7 +39,9 @@ pub(super) struct Delivery {
     unsent: usize,
     /// When the socket is closed although the peer still sends. Set when the peer has received everything.
     last: Option<Instant>,
-    /// How many bytes of its input were discarded.
+    /// How many linger times it may be sending, how many bytes of its input are discarded, and how many were.
+    sending: u32,
+    most: usize,
     discarded: usize,
     /// The pause before the next check.
     pause: Duration,
@@ -57,9 +63,20 @@ impl Delivery {
             since: now,
             unsent: usize::MAX,
             last: None,
+            sending: SENDING,
+            most: MOST,
             discarded: 0,
             pause: FIRST_PAUSE,
             ends_at_once,
+        }
+    }
+
+    /// That of a piped connection.
+    pub(super) fn piped(self) -> Self {
+        Delivery {
+            sending: PIPED_SENDING,
+            most: PIPED_MOST,
+            ..self
         }
     }
 
@@ -80,7 +97,7 @@ impl Delivery {
     pub(super) fn discard(&mut self, count: usize, now: Instant) -> bool {
         self.discarded += count;
         self.peer_sends(now);
-        self.discarded < MOST
+        self.discarded < self.most
     }
 
     /// Notes that the peer is still sending. No timer is set for that: the next look finds the time.
@@ -128,7 +145,7 @@ impl Delivery {
     /// but each peer has one linger time for its close.
     fn last_of_sending(&self, now: Instant) -> Instant {
         let linger = self.deadlines.linger;
-        let last = deadline_after(now, linger.saturating_mul(SENDING));
+        let last = deadline_after(now, linger.saturating_mul(self.sending));
         let last = self.end.map_or(last, |end| end.min(last));
         last.max(deadline_after(now, linger))
     }
@@ -180,6 +197,21 @@ mod tests {
             let (mut delivery, since) = delivered(Deadlines::default(), None);
             assert_eq!(lasts(&mut delivery, since, period), 15 * LINGER);
         }
+    }
+
+    #[test]
+    fn a_piped_peer_has_one_linger_time_and_less_input() {
+        for period in [SECOND / 100, SECOND] {
+            let (delivery, since) = delivered(Deadlines::default(), None);
+            let mut delivery = delivery.piped();
+            // The look that has noted the delivery came before.
+            delivery.last = Some(delivery.last_of_sending(since));
+            assert_eq!(lasts(&mut delivery, since, period), LINGER);
+        }
+        let (delivery, now) = delivered(Deadlines::default(), None);
+        let mut delivery = delivery.piped();
+        assert!(delivery.discard(PIPED_MOST - 1, now));
+        assert!(!delivery.discard(1, now));
     }
 
     #[test]
