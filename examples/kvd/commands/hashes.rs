@@ -376,11 +376,8 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         encode(reply, field, parts);
     };
     if wanted.is_repeated() {
-        // The reply may be much larger than the hash.
-        let mut left = number;
-        long::reply_items(context.reply, move |reply| {
-            let field = hash.random(fastrand::u64(..)).filter(|_| left > 0);
-            left = left.saturating_sub(1);
+        sample::repeated(context.reply, number, move |reply| {
+            let field = hash.random(fastrand::u64(..));
             field.map(|field| encode_one(reply, field)).is_some()
         });
         return Ok(());

@@ -102,6 +102,20 @@ impl Collection for Ranked {
     }
 }
 
+/// Replies with so many entries, each drawn from all. The array has begun. It may be much larger than the collection.
+/// `draw` returns false if there is no entry.
+pub(super) fn repeated(
+    reply: &mut Reply,
+    mut left: usize,
+    mut draw: impl FnMut(&mut Reply) -> bool + Send + 'static,
+) {
+    long::reply_items(reply, move |reply| {
+        let has_drawn = left > 0 && draw(reply);
+        left = left.saturating_sub(1);
+        has_drawn
+    });
+}
+
 /// Replies with so many different entries, at most all. The array has begun. Those of a large collection are looked for
 /// while the reply is sent. `size` is how many bytes an entry has.
 pub(super) fn distinct<C: Collection>(

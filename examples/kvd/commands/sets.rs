@@ -324,12 +324,11 @@ fn srandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     if wanted < 0 {
-        let (set, mut left) = (Snapshot((**set).clone()), wanted.unsigned_abs());
-        context.reply.array(left as usize);
-        // The same ones again and again: the reply may be much larger than the set.
-        long::reply_items(context.reply, move |reply| {
-            let member = set.random(fastrand::u64(..)).filter(|_| left > 0);
-            left = left.saturating_sub(1);
+        let set = Snapshot((**set).clone());
+        let number = wanted.unsigned_abs() as usize;
+        context.reply.array(number);
+        sample::repeated(context.reply, number, move |reply| {
+            let member = set.random(fastrand::u64(..));
             member.map(|it| reply.item(it)).is_some()
         });
         return Ok(());

@@ -350,12 +350,9 @@ fn zrandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
     };
     if wanted.is_repeated() {
-        // The reply may be much larger than the set.
-        let (ranked, mut left) = (Snapshot(set.ranked.clone()), number);
-        long::reply_items(context.reply, move |reply| {
-            let member = random(&ranked).filter(|_| left > 0);
-            left = left.saturating_sub(1);
-            member.map(|it| encode(reply, &it)).is_some()
+        let ranked = Snapshot(set.ranked.clone());
+        sample::repeated(context.reply, number, move |reply| {
+            random(&ranked).map(|it| encode(reply, &it)).is_some()
         });
         return Ok(());
     }

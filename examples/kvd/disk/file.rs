@@ -1,10 +1,16 @@
-//! The file of redb. A read behind its end is an error.
+//! The file of redb, with two differences to redb's own.
 //!
-//! On Windows redb 2.6 reads again and again there, so a start with a file that was cut would never end.
+//! A read behind its end is an error. On Windows redb 2.6 reads again and again there, so a start with a file that was cut
+//! would never end.
+//!
+//! After a sync that has failed all of the file is written again. The system may have dropped what it could not write, but
+//! shows it to readers, and the next sync succeeds (<https://lwn.net/Articles/752063/>). redb would build on pages that are
+//! not on disk.
 
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
@@ -16,14 +22,27 @@ pub struct DatabaseFile {
     backend: FileBackend,
     /// Nobody else changes it: redb locks the file.
     len: AtomicU64,
+    is_unsynced: Unsynced,
 }
+
+/// Whether a sync has failed, and the file was not written again since. It outlives the file: redb needs a new one after
+/// an error.
+pub type Unsynced = Arc<AtomicBool>;
 
 impl DatabaseFile {
     /// Opens the file, or creates it.
-    pub fn open(path: &Path) -> Result<DatabaseFile, DatabaseError> {
-        let backend = FileBackend::new(options().create(true).open(path)?)?;
-        let len = AtomicU64::new(backend.len()?);
-        Ok(DatabaseFile { backend, len })
+    pub fn open(path: &Path, is_unsynced: &Unsynced) -> Result<DatabaseFile, DatabaseError> {
+        let mut file = options().create(true).open(path)?;
+        if is_unsynced.load(Ordering::Acquire) {
+            write_again(&mut file)?;
+            file.sync_data()?;
+            is_unsynced.store(false, Ordering::Release);
+        }
+        Ok(DatabaseFile {
+            len: AtomicU64::new(file.metadata()?.len()),
+            backend: FileBackend::new(file)?,
+            is_unsynced: Arc::clone(is_unsynced),
+        })
     }
 }
 
@@ -46,7 +65,11 @@ impl StorageBackend for DatabaseFile {
     }
 
     fn sync_data(&self, eventual: bool) -> io::Result<()> {
-        self.backend.sync_data(eventual)
+        let outcome = self.backend.sync_data(eventual);
+        if outcome.is_err() {
+            self.is_unsynced.store(true, Ordering::Release);
+        }
+        outcome
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -54,14 +77,36 @@ impl StorageBackend for DatabaseFile {
     }
 }
 
+/// Writes all of the file as it reads now. The system has to write each page then.
+fn write_again(file: &mut (impl Read + Write + Seek)) -> io::Result<()> {
+    let mut part = Vec::with_capacity(PART as usize);
+    let mut at = 0;
+    loop {
+        part.clear();
+        file.seek(SeekFrom::Start(at))?;
+        let read = Read::by_ref(file).take(PART).read_to_end(&mut part)?;
+        if read == 0 {
+            return Ok(());
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&part)?;
+        at += read as u64;
+    }
+}
+
+/// How many bytes are read and written at once.
+const PART: u64 = 1 << 20;
+
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
 
     #[test]
     fn a_read_behind_the_end_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let file = DatabaseFile::open(&dir.path().join("file")).unwrap();
+        let file = DatabaseFile::open(&dir.path().join("file"), &Unsynced::default()).unwrap();
         file.set_len(10).unwrap();
         file.write(0, b"0123456789").unwrap();
         assert_eq!(file.read(2, 8).unwrap(), b"23456789");
@@ -71,5 +116,55 @@ mod tests {
         }
         file.set_len(5).unwrap();
         assert!(file.read(4, 2).is_err());
+    }
+
+    /// Notes where it was written.
+    struct Noted(Cursor<Vec<u8>>, Vec<(u64, usize)>);
+
+    impl Read for Noted {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            self.0.read(into)
+        }
+    }
+
+    impl Write for Noted {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.1.push((self.0.position(), data.len()));
+            self.0.write(data)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Noted {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn each_byte_is_written_again() {
+        let data: Vec<u8> = (0..PART as u32 + 5).map(|it| it as u8).collect();
+        let mut file = Noted(Cursor::new(data.clone()), Vec::new());
+        write_again(&mut file).unwrap();
+        assert_eq!(file.1, [(0, PART as usize), (PART, 5)]);
+        assert!(file.0.into_inner() == data);
+    }
+
+    #[test]
+    fn the_file_is_written_again_when_it_is_opened_after_a_sync_that_has_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let is_unsynced = Unsynced::default();
+        let file = DatabaseFile::open(&path, &is_unsynced).unwrap();
+        file.write(0, b"0123456789").unwrap();
+        drop(file);
+        is_unsynced.store(true, Ordering::Release);
+        let file = DatabaseFile::open(&path, &is_unsynced).unwrap();
+        assert!(!is_unsynced.load(Ordering::Acquire));
+        assert_eq!(file.len().unwrap(), 10);
+        assert_eq!(file.read(0, 10).unwrap(), b"0123456789");
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use redb::Database;
 
 use super::Error;
-use super::file::DatabaseFile;
+use super::file::{DatabaseFile, Unsynced};
 use super::log::Log;
 use super::tables;
 use super::unsaved::Unsaved;
@@ -21,6 +21,7 @@ const CACHE: usize = 64 << 20;
 pub struct Saved {
     path: PathBuf,
     database: Option<Database>,
+    is_unsynced: Unsynced,
     /// The number of the last frame of the log that was in the database when it was opened.
     pub number: u64,
     /// The marker of the log's frames.
@@ -34,6 +35,7 @@ impl Saved {
         let mut saved = Saved {
             path,
             database: None,
+            is_unsynced: Unsynced::default(),
             number: 0,
             marker: 0,
         };
@@ -48,7 +50,7 @@ impl Saved {
             Some(database) => database,
             None => Database::builder()
                 .set_cache_size(CACHE)
-                .create_with_backend(DatabaseFile::open(&self.path)?)?,
+                .create_with_backend(DatabaseFile::open(&self.path, &self.is_unsynced)?)?,
         };
         Ok(self.database.insert(database))
     }
