@@ -62,7 +62,7 @@ class Site:
     @contextlib.contextmanager
     def served(self):
         options = ["--listen", f"127.0.0.1:{self.port}", "--ftp-listen", f"127.0.0.1:{self.ftp_port}", "--grace", "1"]
-        options += ["--write", "--user", f"{USER}:{PASSWORD}"]
+        options += ["--write", "--user", f"{USER}:{PASSWORD}", "--max-upload", "10M"]
         command = [PROGRAMS / "files", self.shared, *options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=False)
         try:
@@ -251,6 +251,12 @@ def folder_page(site, chromium):
         page.get_by_label("Upload files").set_input_files(upload)
         page.get_by_role("link", name=upload["name"]).wait_for()
         assert (site.shared / "dir" / upload["name"]).read_bytes() == upload["buffer"]
+        assert empty == [True, False], empty
+        # What is too long is not sent at all.
+        too_long = {"name": "long", "mimeType": "text/plain", "buffer": bytes((10 << 20) + 1)}
+        page.get_by_label("Upload files").set_input_files(too_long)
+        page.get_by_text("long: larger than what the server takes").wait_for()
+        page.get_by_text("up to 10 MB each").wait_for()
         assert empty == [True, False], empty
         screenshot(page, "folder")
         page.set_viewport_size({"width": 360, "height": 740})

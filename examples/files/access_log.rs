@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -65,11 +65,12 @@ pub struct Line {
 
 impl AccessLog {
     pub fn open(path: &Path) -> io::Result<AccessLog> {
+        let (file, is_torn) = open(path)?;
         Ok(AccessLog(Rc::new(Shared {
             path: path.to_owned(),
-            file: RefCell::new(open(path)?),
+            file: RefCell::new(file),
             lines: RefCell::default(),
-            is_torn: Cell::default(),
+            is_torn: Cell::new(is_torn),
             spare: Cell::default(),
         })))
     }
@@ -80,7 +81,10 @@ impl AccessLog {
     pub fn reopen(&self) {
         self.0.write();
         match open(&self.0.path) {
-            Ok(file) => drop(self.0.file.replace(file)),
+            Ok((file, is_torn)) => {
+                self.0.file.replace(file);
+                self.0.is_torn.set(is_torn);
+            }
             Err(error) => {
                 let path = self.0.path.display();
                 tracing::error!(%path, %error, "the access log cannot be opened: lines go on to the file that was open");
@@ -161,8 +165,21 @@ impl AccessLog {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    File::options().append(true).create(true).open(path)
+/// Opens the log, and looks whether its last line lacks its end: the disk of an earlier server may have been full.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let file = File::options().append(true).create(true).open(path)?;
+    // Not of a pipe: nobody may write to it yet.
+    let is_torn = file.metadata()?.is_file() && last_byte(path).is_ok_and(|it| it != b'\n');
+    Ok((file, is_torn))
+}
+
+/// The last byte of a file that is not empty.
+fn last_byte(path: &Path) -> io::Result<u8> {
+    let mut file = File::open(path)?;
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last[0])
 }
 
 impl Shared {
@@ -254,7 +271,6 @@ fn escape(line: &mut Vec<u8>, value: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    #[cfg(unix)]
     use std::fs;
 
     use super::*;
@@ -288,6 +304,19 @@ mod tests {
             "- - - [last] \"-\" 400 - \"-\" \"-\"\n"
         );
         fs::remove_dir_all(&folder)
+    }
+
+    #[test]
+    fn a_line_that_an_earlier_server_could_not_finish_is_not_continued() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("log");
+        for (before, after) in [("", "- "), ("torn", "torn\n- "), ("whole\n", "whole\n- ")] {
+            fs::write(&path, before)?;
+            AccessLog::open(&path)?.refused(None, "x").finish(400, 0);
+            let content = fs::read_to_string(&path)?;
+            assert!(content.starts_with(after), "{content:?}");
+        }
+        Ok(())
     }
 
     /// A disk with room for so many bytes.

@@ -175,7 +175,10 @@ impl Session {
             let open_file = self.open_file()?;
             match self.route.way {
                 Way::None | Way::Connecting(_) => {
-                    return Err("425 use PASV, EPSV, PORT or EPRT first");
+                    return Err(match self.service.options.passive_only {
+                        true => "425 use PASV or EPSV first",
+                        false => "425 use PASV, EPSV, PORT or EPRT first",
+                    });
                 }
                 Way::Refused(refusal) => return Err(refusal),
                 Way::Active(client) => {

@@ -130,7 +130,9 @@ fn folder(
         Err(error) => return Err(error),
     }
     let listing = folder.list()?;
-    Ok(page::folder(names, listing, service.options.write))
+    let options = &service.options;
+    let max_upload = options.write.then_some(options.max_upload);
+    Ok(page::folder(names, listing, max_upload))
 }
 
 /// `folder` is the one that the file is in.

@@ -22,6 +22,7 @@ function logIn(file) {
   });
 }
 
+// Resolves with the reason why the file is not on the server, or nothing.
 function upload(file) {
   return new Promise((resolve) => {
     const request = put(file);
@@ -37,8 +38,13 @@ function upload(file) {
 input.addEventListener("change", async () => {
   const failures = [];
   input.disabled = true;
-  if (input.files.length) await logIn(input.files[0]);
-  for (const file of input.files) {
+  const files = Array.from(input.files).filter((file) => {
+    const isTooLarge = file.size > Number(form.dataset.most);
+    if (isTooLarge) failures.push(`${file.name}: larger than what the server takes`);
+    return !isTooLarge;
+  });
+  if (files.length) await logIn(files[0]);
+  for (const file of files) {
     const failure = await upload(file);
     if (failure) failures.push(`${file.name}: ${failure.trim()}`);
   }

@@ -20,9 +20,10 @@ const ROWS: usize = 100;
 /// In the page: programs that mirror a folder would take a style sheet of its own for a part of it.
 const STYLE: &str = include_str!("page.css");
 
-pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
+/// `max_upload`: the most bytes of an upload, if there are any.
+pub fn folder(names: &Names, listing: Listing, max_upload: Option<u64>) -> Reply {
     let rows = Rows {
-        start: Some(start(names, can_write)),
+        start: Some(start(names, max_upload)),
         names: SortedNames::new(listing),
         is_ended: false,
     };
@@ -38,7 +39,7 @@ pub fn folder(names: &Names, listing: Listing, can_write: bool) -> Reply {
 }
 
 /// Everything before the rows.
-fn start(names: &Names, can_write: bool) -> String {
+fn start(names: &Names, max_upload: Option<u64>) -> String {
     let title = format!("/{}", names.display());
     let title = Escaped(title.trim_end_matches('/'));
     let mut page = format!(
@@ -55,10 +56,12 @@ fn start(names: &Names, can_write: bool) -> String {
         let _ = write!(page, " / <a href=\"./{up}\">{}</a>", Escaped(shown));
     }
     page.push_str("</h1>\n<main>\n");
-    if can_write {
-        page.push_str(
-            "<form id=\"upload\" hidden><label>Upload files <input type=\"file\" multiple></label>\
-             <output></output></form>\n<script src=\"/-/files.js\" defer></script>\n",
+    if let Some(most) = max_upload {
+        let _ = writeln!(
+            page,
+            "<form id=\"upload\" data-most=\"{most}\" hidden><label>Upload files <input type=\"file\" multiple></label>\
+             <span>up to {} each</span><output></output></form>\n<script src=\"/-/files.js\" defer></script>",
+            Size(most)
         );
     }
     page.push_str("<table>\n<thead><tr><th>Name<th>Size<th>Changed (UTC)</thead>\n<tbody>\n");
