@@ -156,10 +156,10 @@
 //!
 //! # Threads
 //!
-//! A loop and its handles stay on one thread. Only a [`Remote`] may be used by other threads. It posts a call to
+//! A loop and its handles stay on one thread. Other threads use a [`Remote`]. It posts a call to
 //! the loop, or to the handler of one connection by its [`ChannelId`]. Worker threads return their results with
 //! it, and signal handlers shut the loop down with it. When several requests of a connection are worked on at a
-//! time, a [`Promise`] for each keeps the replies in order.
+//! time, a [`Promise`] for each, which any thread may fulfill, keeps the replies in order.
 //!
 //! [`Workers`] are several loops on several threads, which serve one server: on several cores. [`Remotes`] has a
 //! `Remote` for each, and a [`SharedGroup`] has members on all of them.

@@ -113,6 +113,27 @@ fn misleads(char: char) -> bool {
     )
 }
 
+/// What this logs at the level `warn`.
+///
+/// While a process has one subscriber, tracing-core asks only the thread that reaches an event first whether it is wanted,
+/// and remembers the answer. Another test may be that thread, so there is a second subscriber, which wants nothing.
+#[cfg(test)]
+pub(crate) fn warnings(run: impl FnOnce()) -> String {
+    use tracing::dispatcher::Dispatch;
+    use tracing::subscriber::NoSubscriber;
+
+    static SECOND: std::sync::OnceLock<Dispatch> = std::sync::OnceLock::new();
+    SECOND.get_or_init(|| Dispatch::new(NoSubscriber::default()));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_ansi(false)
+        .with_writer(log.reopen().unwrap())
+        .finish();
+    tracing::subscriber::with_default(subscriber, run);
+    std::fs::read_to_string(log.path()).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

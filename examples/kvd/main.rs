@@ -299,7 +299,7 @@ fn run(arguments: &Arguments) -> Result {
     }
     common::announce(addr);
     asynchat::run()?;
-    let outcome = service.map_or(Ok(()), Service::finish);
+    let outcome = service.map_or(Ok(()), |it| it.finish().map(drop));
     shared.log_end();
     shared.close()?;
     Ok(outcome?)

@@ -261,7 +261,8 @@ fn serve_on_workers(addr: SocketAddr, count: usize, tls: Option<tls::Acceptor>) 
     common::shutdown_on_ctrl_c(GRACE)?;
     common::announce(&service.local_addrs()[0]);
     asynchat::run()?;
-    Ok(service.finish()?)
+    service.finish()?;
+    Ok(())
 }
 
 fn serve_on_threads(addr: SocketAddr, count: u16, tls: Option<&tls::Acceptor>) -> Result {

@@ -134,6 +134,9 @@ impl Group {
     ///
     /// Default: no policy. A peer that does not read is then closed at
     /// [`Limits::output`](crate::Limits#structfield.output).
+    ///
+    /// A [`SharedGroup`](crate::SharedGroup) has a policy on each worker. It is forgotten when the group has no member and
+    /// no handle on that worker: set it whenever you get the group, or keep the handle.
     pub fn set_slow_readers(&self, bound: usize, policy: SlowReader) {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
@@ -160,6 +163,31 @@ impl Group {
     /// Whether it has a member, closed or open, or another handle than this one.
     pub(crate) fn is_used(&self) -> bool {
         Rc::strong_count(&self.0) > 1 || !self.0.borrow().chats.is_empty()
+    }
+
+    /// Forgets the policy if nobody uses the group: no member is open, and there is no handle but this one and the one of
+    /// the worker's table. Whether an unused group is still in the table must make no difference.
+    pub(crate) fn forget_policy_if_unused(&self) {
+        let is_unused = Rc::strong_count(&self.0) <= 2 && self.0.borrow().slow.is_some();
+        if !is_unused || self.is_first_open() {
+            return;
+        }
+        self.forget_closed();
+        let mut members = self.0.borrow_mut();
+        if members.chats.is_empty() {
+            members.slow = None;
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_policy(&self) -> bool {
+        self.0.borrow().slow.is_some()
+    }
+
+    /// Whether a member is open, at a cost that does not depend on their number: false if only a later one is.
+    fn is_first_open(&self) -> bool {
+        let members = self.0.borrow();
+        members.chats.values().next().is_some_and(Chat::is_open)
     }
 
     /// Removes the members that have closed.

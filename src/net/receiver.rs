@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::accept::Acceptor;
 use super::arrivals::{Arrival, Arrivals};
+use crate::Addr;
 use crate::chat::handle::Chat;
 use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Result};
@@ -27,6 +28,8 @@ pub(crate) struct Arriving {
     pub(crate) arrivals: Arc<Arrivals>,
     /// The loop of the acceptor.
     pub(crate) acceptor: Arc<Inbox>,
+    /// The address that it listens on.
+    pub(crate) addr: Addr,
 }
 
 /// The driver of a listener whose connections another loop accepts.

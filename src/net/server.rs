@@ -404,7 +404,11 @@ impl Server {
         };
         channel.0.set_limits(limits);
         runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
-        channel.0.open_span();
+        let local = match &source {
+            Source::Listener(_) => None,
+            Source::Acceptor(arriving) => Some(&arriving.addr),
+        };
+        channel.0.open_span_at(local);
         acceptor.begin_waiting(&channel);
         let driver: Box<dyn Driver> = match source {
             Source::Listener(_) => Box::new(acceptor),

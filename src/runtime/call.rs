@@ -14,7 +14,7 @@ use crate::error::{Close, Result};
 use crate::log::{Escaped, log, log_throttled};
 use crate::output::fifo::Item;
 use crate::state::agenda::{Deferred, HandlerCall};
-use crate::state::{ChannelId, ChannelState, Flag, Kind, Phase, Request};
+use crate::state::{ChannelId, ChannelState, Flag, Phase, Request};
 use crate::user_code::{discard, discard_each, enter, in_span, report};
 
 type BoxedError = Box<dyn StdError + Send + Sync>;
@@ -140,12 +140,7 @@ impl Runtime {
         if let Some(handshake) = handshake {
             self.count_failed_handshake(state, &why, &handshake);
         }
-        self.counters.bytes_in.add(state.bytes_in());
-        self.counters.bytes_out.add(state.bytes_out());
-        self.counters.records_in.add(state.records_in.get());
-        if state.kind.get() != Kind::Internal {
-            self.counters.close(&why);
-        }
+        self.count_end(state, &why);
         if let Some(retry) = &retry {
             // For the last callback, which may stop it.
             state.set_retry(Rc::clone(retry));

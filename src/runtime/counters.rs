@@ -5,6 +5,7 @@ use std::iter::Sum;
 
 use super::Runtime;
 use crate::error::Close;
+use crate::state::{ChannelState, Kind};
 
 /// Counters of a loop, from [`EventLoop::stats`](crate::EventLoop::stats). They count from its creation.
 ///
@@ -245,16 +246,21 @@ impl Counter {
     }
 }
 
-impl Counters {
-    pub(super) fn close(&self, why: &Close) {
-        self.closed.add(1);
-        let mut closes = self.closes.get();
-        closes.count(why);
-        self.closes.set(closes);
-    }
-}
-
 impl Runtime {
+    /// Counts the end of a channel, which has left the registry, and what it has counted itself.
+    pub(super) fn count_end(&self, state: &ChannelState, why: &Close) {
+        let counters = &self.counters;
+        counters.bytes_in.add(state.bytes_in());
+        counters.bytes_out.add(state.bytes_out());
+        counters.records_in.add(state.records_in.get());
+        if state.kind.get() != Kind::Internal {
+            counters.closed.add(1);
+            let mut closes = counters.closes.get();
+            closes.count(why);
+            counters.closes.set(closes);
+        }
+    }
+
     /// The counters of the loop, with those of its channels.
     pub(crate) fn stats(&self) -> LoopStats {
         let counters = &self.counters;

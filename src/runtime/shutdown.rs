@@ -173,6 +173,7 @@ impl Runtime {
                 let driver = driver.map(|driver| current(&state, driver));
                 let retry = state.take_retry();
                 let why = state.take_apart();
+                self.count_end(&state, &why);
                 let span = state.span().filter(|_| !self.torn_down.get());
                 in_span(span, || call_close(&state, driver, &why));
                 discard(why);

@@ -3,7 +3,7 @@
 //! A method of a handle only notes something here or in a [`ChannelState`]. The runtime reads both and
 //! does the work, so no such method can call the user's code (rule 1).
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -111,7 +111,8 @@ pub(crate) fn typed_call<C: 'static>(
     move |handler| match handler.downcast_mut() {
         Some(handler) => call(handler),
         None => {
-            log_throttled!(warn, "a call for a handler of another type");
+            let wanted = type_name::<C>();
+            log_throttled!(warn, wanted, "a call for a handler of another type");
             Ok(())
         }
     }

@@ -11,6 +11,8 @@ use crate::serial;
 /// is registered with a loop. Ids are ordered by creation. The id of a connection of [`Workers`](crate::Workers) also
 /// tells which [worker](ChannelId::worker) has it.
 ///
+/// It is shown as `#5`, for logs, and not read from text: a program whose clients name each other has a table of the names.
+///
 /// ```
 /// # fn main() -> asynchat::Result {
 /// let chat = asynchat::connect("127.0.0.1:9", |chat| move |_: &[u8]| { chat.close(); Ok(()) })?;

@@ -389,6 +389,11 @@ impl ChannelState {
 
     /// Opens the span in which its events are logged.
     pub(crate) fn open_span(&self) {
+        self.open_span_at(None);
+    }
+
+    /// The same, of a listener for which the socket of another loop listens at this address.
+    pub(crate) fn open_span_at(&self, local: Option<&Addr>) {
         // Many programs have no subscriber. To ask for the span takes 400 instructions in any case.
         if !tracing::dispatcher::has_been_set() {
             return;
@@ -398,7 +403,7 @@ impl ChannelState {
         let id = self.id.get();
         let made = enter(|| match self.peer() {
             Some(peer) => tracing::error_span!(parent: None, "channel", %id, peer = %Escaped(peer)),
-            None => self.span_without_peer(),
+            None => self.span_without_peer(local),
         });
         // A subscriber that panics is not asked again for this channel.
         let Ok(span) = made else { return };
@@ -414,7 +419,7 @@ impl ChannelState {
         }
     }
 
-    fn span_without_peer(&self) -> Span {
+    fn span_without_peer(&self, local: Option<&Addr>) -> Span {
         let id = self.id.get();
         #[cfg(feature = "proxy-protocol")]
         if let Some(proxy) = self.proxy_addr() {
@@ -422,11 +427,11 @@ impl ChannelState {
             return tracing::error_span!(parent: None, "channel", %id, %proxy, peer);
         }
         // The events of a listener are about this address.
-        let local = match self.phase.get() {
+        let own = match self.phase.get() {
             Phase::Listening => self.on_socket(Fd::local_addr).ok(),
             _ => None,
         };
-        match local {
+        match own.as_ref().or(local) {
             Some(local) => {
                 tracing::error_span!(parent: None, "channel", %id, local = %Escaped(local))
             }

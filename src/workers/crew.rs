@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::backlog::Backlog;
+use super::ended::Ended;
 use super::listeners::Listeners;
 use super::remotes::Remotes;
 use super::topic::Topics;
@@ -26,6 +27,7 @@ pub(super) struct Crew {
     pub(super) backlogs: Vec<Arc<Backlog>>,
     options: Options,
     failure: Mutex<Option<Error>>,
+    pub(super) ended: Arc<Ended>,
     /// The service ends its workers.
     is_finishing: AtomicBool,
 }
@@ -55,12 +57,13 @@ impl Crew {
             topics: Topics::default(),
             options,
             failure: Mutex::default(),
+            ended: Arc::default(),
             is_finishing: AtomicBool::new(false),
         }
     }
 
     pub(super) fn remotes(&self) -> Remotes {
-        Remotes::new(&self.inboxes, &self.acceptor.inbox)
+        Remotes::new(&self.inboxes, &self.acceptor.inbox, &self.ended)
     }
 
     /// A worker has ended, with this outcome. Called on its thread.

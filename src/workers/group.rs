@@ -173,8 +173,10 @@ const PRUNE_MIN: usize = 32;
 
 impl Groups {
     fn find_or_add(&self, name: &str, crew: &Arc<Crew>, worker: usize) -> (Arc<Topic>, Group) {
-        if let Some(known) = self.0.borrow().groups.get(name) {
-            return known.clone();
+        let known = self.0.borrow().groups.get(name).cloned();
+        if let Some(known) = known {
+            known.1.forget_policy_if_unused();
+            return known;
         }
         self.prune();
         let mut named = self.0.borrow_mut();
@@ -224,5 +226,58 @@ impl Groups {
     pub(super) fn clear(&self) {
         let named = self.0.take();
         discard_each(named.groups);
+    }
+}
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::crew::Options;
+    use super::*;
+    use crate::sim::Network;
+    use crate::state::load::AcceptorLink;
+    use crate::{Connector, Result, SlowReader};
+
+    /// It lasted until many other groups were made, so that a program which relied on it failed only then.
+    #[test]
+    fn a_policy_is_forgotten_with_the_last_member_and_handle_of_the_worker() -> Result {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let inbox = &event_loop.0.agenda.inbox;
+        let options = Options {
+            grace: Duration::ZERO,
+            group_backlog: 0,
+        };
+        let crew = Crew::new(vec![Arc::clone(inbox)], &AcceptorLink::new(inbox), options);
+        let entered = Worker::enter(0, &Arc::new(crew));
+        let room = || entered.worker().group("room");
+        let set = |room: &SharedGroup| room.members().set_slow_readers(1, SlowReader::Abort);
+        let has_policy = || room().members().has_policy();
+
+        set(&room());
+        assert!(!has_policy());
+
+        let handle = room();
+        set(&handle);
+        assert!(has_policy());
+
+        // Some members, of which the last one stays.
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            let (socket, peer) = network.pair();
+            let connector = Connector::adopt(socket);
+            handle.add(&connector.connect_on(&event_loop, |_| |_: &[u8]| Ok(()))?);
+            peers.push(peer);
+        }
+        drop(handle);
+        assert!(has_policy());
+        peers.drain(..2);
+        network.settle(&event_loop)?;
+        assert!(has_policy());
+        peers.clear();
+        network.settle(&event_loop)?;
+        assert!(!has_policy());
+        Ok(())
     }
 }

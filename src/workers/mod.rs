@@ -3,6 +3,7 @@
 mod acceptor;
 mod backlog;
 mod crew;
+mod ended;
 pub(crate) mod group;
 mod listeners;
 pub(crate) mod remotes;
@@ -133,7 +134,7 @@ impl Workers {
 
     /// Starts the workers, runs the loop of this thread, and ends the workers: [`start`](Workers::start),
     /// [`run`](crate::run), [`Service::finish`]. It returns after a shutdown or a stop, also where no worker listens: a
-    /// worker may do other work.
+    /// worker may do other work. A program that wants the last figures calls these three itself.
     ///
     /// ```no_run
     /// use asynchat::{Server, Workers};

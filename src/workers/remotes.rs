@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::ended::Ended;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::runtime::counters::LoopStats;
@@ -55,13 +56,15 @@ pub struct Remotes(Arc<Inner>);
 struct Inner {
     workers: Box<[Remote]>,
     service: Remote,
+    ended: Arc<Ended>,
 }
 
 impl Remotes {
-    pub(super) fn new(workers: &[Arc<Inbox>], service: &Arc<Inbox>) -> Self {
+    pub(super) fn new(workers: &[Arc<Inbox>], service: &Arc<Inbox>, ended: &Arc<Ended>) -> Self {
         Remotes(Arc::new(Inner {
             workers: workers.iter().map(Remote::new).collect(),
             service: Remote::new(service),
+            ended: Arc::clone(ended),
         }))
     }
 
@@ -131,13 +134,54 @@ impl Remotes {
         self.0.service.shutdown(grace)
     }
 
-    /// Asks all workers for what their loops have done so far, and calls `call` with the answers, in the order of the
-    /// workers, on this thread's loop. The answer of a worker that has ended is all zeros. The call is made when the last
-    /// worker has answered, so a worker that is blocked delays it.
+    /// Asks each worker, on its own thread, and calls `call` with the answers, in the order of the workers, on this
+    /// thread's loop. The answer is `None` of a worker that has ended, and where `ask` has panicked. The call is made when
+    /// the last worker has answered, so a worker that is blocked delays it.
+    ///
+    /// A session replies with a [`Promise`](crate::Promise), which the call may capture, unlike a [`Chat`](crate::Chat).
+    /// Here it says how many members a [group](crate::SharedGroup) has on all workers:
+    ///
+    /// ```
+    /// # fn report(remotes: &asynchat::Remotes, chat: &asynchat::Chat) -> asynchat::Result {
+    /// let reply = chat.promise();
+    /// let members_here = || {
+    ///     let worker = asynchat::Worker::current();
+    ///     worker.map_or(0, |worker| worker.group("lobby").members().len())
+    /// };
+    /// remotes.gather(members_here, move |workers| {
+    ///     let total: usize = workers.into_iter().flatten().sum();
+    ///     reply.fulfill(format!("{total} members\r\n"));
+    /// })?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`EventLoop::current`].
+    pub fn gather<T: Send + 'static>(
+        &self,
+        ask: impl Fn() -> T + Send + Sync + 'static,
+        call: impl FnOnce(Vec<Option<T>>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let ask = Arc::new(ask);
+        let answers = Arc::new(Answers {
+            answers: Mutex::new(self.iter().map(|_| None).collect()),
+            call: Mutex::new(Some(Box::new(call))),
+            asker: EventLoop::current()?.remote(),
+        });
+        for (number, remote) in self.iter().enumerate() {
+            let (ask, answers) = (Arc::clone(&ask), Arc::clone(&answers));
+            // Without that loop there is no answer.
+            let _ = remote.post(move || answers.set(number, ask()));
+        }
+        Ok(())
+    }
+
+    /// Asks all workers for what their loops have done so far, and calls `call` with the answers: see
+    /// [`gather`](Remotes::gather). The answer of a worker that has ended is what its loop has done in all.
     ///
     /// The sum is that of the sessions. [`EventLoop::stats`] of the loop that accepts for the workers has the accepts that
-    /// failed, and the connections that no worker could take. A session replies with a [`Promise`](crate::Promise),
-    /// which the call may capture, unlike a [`Chat`](crate::Chat):
+    /// failed, and the connections that no worker could take. [`Service::finish`](crate::Service::finish) returns the last
+    /// figures: no loop calls `call` when [`run`](crate::run) has returned.
     ///
     /// ```
     /// # fn report(remotes: &asynchat::Remotes, chat: &asynchat::Chat) -> asynchat::Result {
@@ -152,22 +196,13 @@ impl Remotes {
     /// # Errors
     /// As [`EventLoop::current`].
     pub fn stats(&self, call: impl FnOnce(Vec<LoopStats>) + Send + 'static) -> Result<(), Error> {
-        let answers = Arc::new(Answers {
-            stats: Mutex::new(vec![LoopStats::default(); self.len()]),
-            call: Mutex::new(Some(Box::new(call))),
-            asker: EventLoop::current()?.remote(),
-        });
-        for (number, remote) in self.iter().enumerate() {
-            let answers = Arc::clone(&answers);
-            let answer = move || {
-                if let Ok(event_loop) = EventLoop::current() {
-                    answers.set(number, event_loop.stats());
-                }
-            };
-            // Without that loop its answer is the default.
-            let _ = remote.post(answer);
-        }
-        Ok(())
+        let ended = Arc::clone(&self.0.ended);
+        let stats_here = || EventLoop::current().ok().map(|it| it.stats());
+        self.gather(stats_here, move |answers| {
+            let answers = answers.into_iter().map(Option::flatten).enumerate();
+            let stats = answers.map(|(number, it)| it.unwrap_or_else(|| ended.stats(number)));
+            call(stats.collect());
+        })
     }
 }
 
@@ -179,32 +214,33 @@ impl fmt::Debug for Remotes {
     }
 }
 
-type Call = Box<dyn FnOnce(Vec<LoopStats>) + Send>;
+type Call<T> = Box<dyn FnOnce(Vec<Option<T>>) + Send>;
 
 /// The answers of the workers. The last one to drop it delivers them, whether it has answered or has ended.
-struct Answers {
-    stats: Mutex<Vec<LoopStats>>,
-    call: Mutex<Option<Call>>,
+struct Answers<T: Send + 'static> {
+    answers: Mutex<Vec<Option<T>>>,
+    call: Mutex<Option<Call<T>>>,
     asker: Remote,
 }
 
-impl Answers {
-    fn set(&self, number: usize, stats: LoopStats) {
-        let mut all = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+impl<T: Send + 'static> Answers<T> {
+    fn set(&self, number: usize, answer: T) {
+        let mut all = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = all.get_mut(number) {
-            *entry = stats;
+            *entry = Some(answer);
         }
     }
 }
 
-impl Drop for Answers {
+impl<T: Send + 'static> Drop for Answers<T> {
     fn drop(&mut self) {
         let call = self.call.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let stats = self.stats.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let answers = self.answers.get_mut();
+        let answers = answers.unwrap_or_else(PoisonError::into_inner);
         if let Some(call) = call.take() {
-            let stats = std::mem::take(stats);
+            let answers = std::mem::take(answers);
             // A loop that is gone has no use for them.
-            let _ = self.asker.post(move || call(stats));
+            let _ = self.asker.post(move || call(answers));
         }
     }
 }

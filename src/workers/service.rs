@@ -15,6 +15,7 @@ use crate::channel::handle::Channel;
 use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::net::server::Acceptance;
+use crate::runtime::counters::LoopStats;
 use crate::state::inbox::Post;
 
 /// [Workers](crate::Workers) that run. From [`Workers::start`](crate::Workers::start).
@@ -87,13 +88,25 @@ impl Service {
     ///
     /// A worker whose callback blocks cannot be stopped. This waits until the callback returns.
     ///
+    /// Returns what the loops of the workers have done in all, in the order of the workers:
+    ///
+    /// ```
+    /// # fn summary(service: asynchat::Service) -> asynchat::Result {
+    /// let total: asynchat::LoopStats = service.finish()?.into_iter().sum();
+    /// println!("{} connections, {} bytes sent", total.accepted, total.bytes_out);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The error of the worker that has failed first, because its loop has failed or panicked: the error names it.
-    pub fn finish(mut self) -> Result<(), Error> {
+    pub fn finish(mut self) -> Result<Vec<LoopStats>, Error> {
         self.end();
         match self.crew.take_failure() {
             Some(failure) => Err(failure),
-            None => Ok(()),
+            None => {
+                let workers = 0..self.crew.inboxes.len();
+                Ok(workers.map(|it| self.crew.ended.stats(it)).collect())
+            }
         }
     }
 
@@ -206,6 +219,7 @@ mod simulated {
     use super::super::worker::Worker;
     use super::*;
     use crate::limits::Limits;
+    use crate::log::warnings;
     use crate::net::server::Server;
     use crate::sim::{Call, Network, Peer};
     use crate::state::load::AcceptorLink;
@@ -344,6 +358,23 @@ mod simulated {
         scene.service.finish().unwrap();
         // The loop that accepted has had no turn since.
         assert!(scene.network.listen(ADDR).is_ok(), "the address is free");
+    }
+
+    /// A worker that takes connections from the acceptor has no listening socket.
+    #[test]
+    fn the_log_of_a_refusal_has_the_address_of_the_listener() {
+        let log = warnings(|| {
+            let scene = Scene::new(1, Limits::default().connections(1));
+            let peers = [scene.connect(), scene.connect()];
+            scene.settle();
+            assert_eq!(text(&peers[1]), "full\r\n");
+        });
+        let mut lines = log.lines();
+        let refusal = lines.find(|it| it.contains("too many connections"));
+        assert!(
+            refusal.is_some_and(|it| it.contains(" local=127.0.0.1:7007")),
+            "{log}"
+        );
     }
 
     /// The descriptors of sockets that linger on a worker are freed when accepting needs them.

@@ -12,6 +12,7 @@ use super::*;
 use crate::chat::handle::Chat;
 use crate::chat::session::{AsyncChat, AtShutdown};
 use crate::net::server::Server;
+use crate::runtime::counters::LoopStats;
 use crate::time::deadlines::Deadlines;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -44,7 +45,7 @@ impl AsyncChat for Session {
 struct Scene {
     addr: SocketAddr,
     crew: Arc<Crew>,
-    outcome: Receiver<Result<(), Error>>,
+    outcome: Receiver<Result<Vec<LoopStats>, Error>>,
 }
 
 impl Scene {

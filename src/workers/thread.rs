@@ -112,7 +112,12 @@ fn run(
         Err(panic) => Err(Error::new(format!("its loop panicked: {panic}"))),
     };
     // Its sessions end before it is reported as ended.
-    let dropped = enter(|| drop(event_loop));
+    let ended = Arc::clone(&end.crew.ended);
+    let dropped = enter(|| {
+        event_loop.0.end_all();
+        ended.add(number, event_loop.stats());
+        drop(event_loop);
+    });
     let dropped = dropped.map_err(|panic| Error::new(format!("its loop panicked: {panic}")));
     end.outcome = outcome.and(dropped);
 }

@@ -67,7 +67,8 @@ impl Worker {
         self.0.crew.remotes()
     }
 
-    /// The group with this name, which has members on all workers. It exists while it has members or handles.
+    /// The group with this name, which has members on all workers. It exists while it has members or handles. The
+    /// [policy](crate::Group::set_slow_readers) that was set on a worker exists while it has members or handles there.
     pub fn group(&self, name: &str) -> SharedGroup {
         SharedGroup::new(&self.0.groups, name, &self.0.crew, self.0.number)
     }
@@ -108,7 +109,7 @@ impl Worker {
         let mut joined = None;
         let channel = server.listen_with(&event_loop, factory, |opening| {
             let opened = crew.listeners.open(place, number, opening, &event_loop.0)?;
-            joined = Some(opened.addr);
+            joined = Some(opened.addr.clone());
             let load = crew.loads.get(number);
             let quota = load.map(|load| Quota::of_workers(&opened.totals, load));
             let source = match opened.from {
@@ -116,6 +117,7 @@ impl Worker {
                 From::Acceptor(arrivals) => Source::Acceptor(Arriving {
                     arrivals,
                     acceptor: Arc::clone(&crew.acceptor.inbox),
+                    addr: opened.addr,
                 }),
             };
             Ok((source, quota))

@@ -119,6 +119,36 @@ fn a_loop_can_have_several_services_one_after_another() {
     }
 }
 
+/// Those that end only when their worker is dropped count as well.
+#[test]
+fn the_last_figures_are_those_of_all_workers() {
+    let service = Workers::new()
+        .threads(2)
+        .start(|worker| listen(worker, any_port()))
+        .unwrap();
+    let addr = service.local_addrs()[0].inet().unwrap();
+    let clients = thread::spawn(move || {
+        let mut clients: Vec<_> = (0..4).map(|_| Client::connect(addr)).collect();
+        for client in &mut clients {
+            client.ask("hello");
+        }
+        clients[0].send("STOP");
+        clients
+    });
+    asynchat::run().unwrap();
+    let each = service.finish().unwrap();
+    assert_eq!(each.len(), 2);
+    assert!(each.iter().all(|it| it.accepted == 2), "{each:?}");
+    let total: asynchat::LoopStats = each.into_iter().sum();
+    assert_eq!(total.records_in, 5);
+    assert_eq!(total.opened, total.closed);
+    assert_eq!(
+        total.closes.iter().map(|(_, count)| count).sum::<u64>(),
+        total.closed
+    );
+    drop(clients.join());
+}
+
 /// An accepting loop may have other work, which a service does not disturb.
 #[test]
 fn two_services_share_the_loop_that_accepts() {

@@ -122,3 +122,52 @@ fn a_call_for_all_is_made_by_each_worker() {
     running.shutdown().unwrap();
     assert!(running.remotes.post_to_all(|| ()).is_err(), "they are gone");
 }
+
+/// Asks the workers, with this function that passes the answers to the call, and runs the loop of this thread until then.
+fn answers<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
+    let (sender, answer) = mpsc::channel();
+    ask(Box::new(move |answers| {
+        sender.send(answers).unwrap();
+        asynchat::stop();
+    }));
+    asynchat::EventLoop::current()
+        .unwrap()
+        .run_forever()
+        .unwrap();
+    answer.try_recv().expect("they have answered")
+}
+
+fn gathered<T: Send + 'static>(
+    remotes: &Remotes,
+    ask: impl Fn(&Worker) -> T + Send + Sync + 'static,
+) -> Vec<Option<T>> {
+    let ask = move || ask(&Worker::current().expect("on a worker"));
+    answers(|call| remotes.gather(ask, call).unwrap())
+}
+
+#[test]
+fn each_worker_is_asked_and_the_answers_are_in_their_order() {
+    let running = start_serving(3, any_port);
+    let numbers = gathered(&running.remotes, |worker| worker.number());
+    assert_eq!(numbers, [Some(0), Some(1), Some(2)]);
+    let without_one = gathered(&running.remotes, |worker| {
+        assert_ne!(worker.number(), 1);
+        worker.count()
+    });
+    assert_eq!(without_one, [Some(3), None, Some(3)]);
+    running.shutdown().unwrap();
+    let of_nobody = gathered(&running.remotes, Worker::number);
+    assert_eq!(of_nobody, [None, None, None]);
+}
+
+/// Their sum went back when the first worker had ended.
+#[test]
+fn the_figures_of_a_worker_that_has_ended_stay() {
+    let running = start_serving(2, any_port);
+    for _ in 0..4 {
+        running.connect().ask("hello");
+    }
+    running.shutdown().unwrap();
+    let stats = answers(|call| running.remotes.stats(call).unwrap());
+    assert!(stats.iter().all(|it| it.records_in == 2), "{stats:?}");
+}

@@ -234,6 +234,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::log::warnings;
 
     /// A listener with a connection that waits, and the address of the other end.
     fn listener() -> (Socket, TcpStream, Addr) {
@@ -295,17 +296,6 @@ mod tests {
         let mut buffer = [0; 100];
         assert_eq!(accepted.recv(&mut buffer).unwrap(), b"last words".len());
         assert_eq!(accepted.recv(&mut buffer).unwrap(), 0);
-    }
-
-    /// What this logs at the level `warn`.
-    fn warnings(run: impl FnOnce()) -> String {
-        let log = tempfile::NamedTempFile::new().unwrap();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::WARN)
-            .with_writer(log.reopen().unwrap())
-            .finish();
-        tracing::subscriber::with_default(subscriber, run);
-        std::fs::read_to_string(log.path()).unwrap()
     }
 
     /// The server would drop all of its connections in silence.
