@@ -1,12 +1,17 @@
 //! The options of a server for its TLS certificate. A program that has them includes this file by its path:
 //! most programs are built without TLS.
 
+#[allow(clippy::duplicate_mod, reason = "a program may have `users`, too")]
+#[path = "public.rs"]
+mod public;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use asynchat::tls::rustls::ServerConfig;
 use asynchat::{Error, Result, tls};
 use clap::Args;
+use public::warn_if_public;
 
 /// `--tls-cert` and `--tls-key`.
 #[derive(Args, Clone)]
@@ -82,8 +87,8 @@ impl Files {
             let (chain, key) = (chain.display(), key.display());
             error.context(format_args!("--tls-cert {chain} --tls-key {key}"))
         })?;
-        #[cfg(unix)]
-        warn_if_public(key);
+        // Whoever can read the key can pretend to be this server.
+        warn_if_public(key, "the private key");
         let mut config = Arc::unwrap_or_clone(read);
         config.alpn_protocols.clone_from(alpn);
         // All cipher suites of rustls are strong, but scanners complain about a choice by the client.
@@ -101,17 +106,6 @@ impl Files {
             std::fs::read(path).ok()?.hash(&mut hasher);
         }
         Some(hasher.finish())
-    }
-}
-
-/// Whoever can read the key can pretend to be this server.
-#[cfg(unix)]
-fn warn_if_public(key: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-
-    let mode = std::fs::metadata(key).map(|found| found.permissions().mode());
-    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
-        tracing::warn!(file = %key.display(), "every user of this system can read or replace the private key");
     }
 }
 

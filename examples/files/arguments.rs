@@ -29,11 +29,12 @@ pub struct Arguments {
     pub folder: Option<PathBuf>,
 
     /// The address to listen on, for HTTP; port 0 chooses a free port. Default: 127.0.0.1:8080, and FTP on 127.0.0.1:2121
-    /// beside it. With this option, --tls-listen or --proxy-protocol, FTP needs --ftp-listen.
+    /// beside it. With this option, --tls-listen or --proxy-protocol, FTP needs --ftp-listen. With --tls-listen there is HTTP
+    /// without TLS only if this option is given.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Option<String>,
 
-    /// Also listen on this address, with TLS.
+    /// The address to listen on, for HTTP with TLS.
     #[arg(
         long,
         value_name = "HOST:PORT",
@@ -145,8 +146,10 @@ impl Arguments {
         self.folder.as_deref().unwrap_or(Path::new(""))
     }
 
-    pub fn listen(&self) -> &str {
-        self.listen.as_deref().unwrap_or("127.0.0.1:8080")
+    /// Where HTTP without TLS is. Who names an address with TLS only wants no other port to be open.
+    pub fn listen(&self) -> Option<&str> {
+        let default = self.tls_listen.is_none().then_some("127.0.0.1:8080");
+        self.listen.as_deref().or(default)
     }
 
     /// Where FTP is. Who names an address of HTTP wants no other port to be open, and neither does who has a proxy before it.
@@ -168,9 +171,9 @@ impl Arguments {
     /// How many descriptors the sockets of one connection of each listener take together. FTP has a second one, for a port
     /// or a data connection.
     pub fn sockets(&self) -> usize {
-        let of_http = 1 + usize::from(self.tls_listen.is_some());
+        let of_http = [self.listen(), self.tls_listen.as_deref()];
         let of_ftp = [self.ftp_listen(), self.ftp.ftps_listen.as_deref()];
-        of_http + 2 * of_ftp.into_iter().flatten().count()
+        of_http.into_iter().flatten().count() + 2 * of_ftp.into_iter().flatten().count()
     }
 
     /// Refuses options that have no effect.

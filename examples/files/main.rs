@@ -153,7 +153,7 @@ use std::time::{Duration, SystemTime};
 
 use access_log::AccessLog;
 use arguments::Arguments;
-use asynchat::{Error, Result};
+use asynchat::{Channel, Error, Result};
 use capacity::Capacity;
 use clap::Parser;
 use http::host::{Hosts, is_loopback};
@@ -245,9 +245,13 @@ fn run(arguments: &Arguments) -> Result {
             ..defaults
         },
     );
-    let listener = service
-        .serve(arguments.listen())
-        .map_err(|error| error.context(format_args!("--listen {}", arguments.listen())))?;
+    let listener = match arguments.listen() {
+        Some(address) => {
+            let listener = service.serve(address);
+            Some(listener.map_err(|e| e.context(format_args!("--listen {address}")))?)
+        }
+        None => None,
+    };
     let with_tls = match &arguments.tls_listen {
         Some(address) => {
             let listener = service.serve_tls(address.as_str());
@@ -255,10 +259,11 @@ fn run(arguments: &Arguments) -> Result {
         }
         None => None,
     };
-    let others = [Some(&listener), with_tls.as_ref()];
-    let others = others.into_iter().flatten();
-    let addrs = others.filter_map(|listener| listener.local_addr()?.inet());
-    ftp.other_ports = addrs.map(|addr| addr.port()).collect();
+    let address_of = |listener: Option<Channel>| listener.and_then(|it| it.local_addr());
+    let (over_http, over_https) = (address_of(listener), address_of(with_tls));
+    let others = [&over_http, &over_https].into_iter().flatten();
+    let ports = others.filter_map(|addr| addr.inet().map(|addr| addr.port()));
+    ftp.other_ports = ports.collect();
     let (mut over_ftp, mut over_ftps) = (None, None);
     if arguments.has_ftp() {
         let service = ftp::Service::new(open_tree(arguments)?, ftp);
@@ -293,11 +298,12 @@ fn run(arguments: &Arguments) -> Result {
     #[cfg(unix)]
     arguments.users.reload_on_sighup(&logins)?;
 
-    let address = listener.local_addr().ok_or("the listener has no address")?;
     // With TLS, passwords are refused without it.
     let is_in_clear = |has_tls: bool| !has_tls || arguments.insecure_auth;
     let in_clear = [
-        Some(&address).filter(|_| is_in_clear(with_tls.is_some())),
+        over_http
+            .as_ref()
+            .filter(|_| is_in_clear(over_https.is_some())),
         over_ftp.as_ref().filter(|_| is_in_clear(ftp_has_tls)),
     ];
     if has_users
@@ -314,8 +320,10 @@ fn run(arguments: &Arguments) -> Result {
              one: curl --haproxy-protocol, HAProxy check-send-proxy"
         );
     }
-    common::announce(&address);
-    if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
+    if let Some(address) = over_http {
+        common::announce(&address);
+    }
+    if let Some(address) = over_https {
         common::say(format_args!("listening with TLS on {address}"));
     }
     if let Some(address) = over_ftp {

@@ -156,6 +156,8 @@ mod descriptors;
 mod disk;
 #[path = "../common/file_size.rs"]
 mod file_size;
+#[path = "../common/public.rs"]
+mod public;
 mod resp;
 mod server;
 mod store;
@@ -170,6 +172,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use disk::journal::AppendFsync;
 use disk::writer::Writer;
+use public::warn_if_public;
 use server::config::Config;
 use server::shared::Shared;
 use server::{Options, Server};
@@ -297,6 +300,7 @@ fn run(arguments: &Arguments) -> Result {
     if let Some(addr) = addr.inet() {
         shared.set_address(addr);
     }
+    shared.log_start();
     common::announce(addr);
     asynchat::run()?;
     let outcome = service.map_or(Ok(()), |it| it.finish().map(drop));
@@ -404,6 +408,7 @@ fn password(arguments: &Arguments) -> Result<Vec<u8>> {
         format!("--requirepass-file {path}: {why}")
     };
     let data = std::fs::read(path).map_err(|error| failed(&error))?;
+    warn_if_public(path, "the password");
     let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default();
     match line.strip_suffix(b"\r").unwrap_or(line) {
         // A server without a password is not what was asked for.

@@ -25,7 +25,9 @@
 //! * **Nothing is smuggled through**: what could be read in two ways is refused (see `../http1`), and what is forwarded is
 //!   written anew. A response that its server has cut never looks complete to the client.
 //! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
-//!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it.
+//!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it. It
+//!   has no names, does not forbid public addresses, and does not say who may be a client: for that there are users,
+//!   `--listen` and firewalls.
 //!   The host of the proxy is refused by each of its addresses, before a connection is tried, unless it is listed. What
 //!   is behind an address that only a router leads back to it (NAT, a load balancer) is not known: it is not refused. On
 //!   Linux with `net.ipv4.ip_nonlocal_bind=1`, secondary addresses of an interface are not known either.
@@ -103,11 +105,11 @@ struct Args {
     listen: String,
 
     /// Allow destinations in this network, although they are not public (repeatable): 127.0.0.0/8, fd00::/8.
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, value_name = "NETWORK", value_parser = destinations)]
     allow: Vec<Network>,
 
     /// Allow only this port of destinations (repeatable). Default: every port but 25, that of mail servers.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = port)]
     port: Vec<u16>,
 
     /// The name of this proxy in Via fields.
@@ -202,7 +204,9 @@ fn run(args: Args) -> Result {
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     if addr.ip().is_some_and(|ip| !ip.is_loopback()) {
         match is_open {
-            true => warn!("everybody who reaches {addr} may use this proxy: --user restricts it"),
+            true => {
+                warn!("everybody who reaches {addr} may use this proxy: --passwords restricts it");
+            }
             false => warn!("everybody on the way of a request can read its password"),
         }
     }
@@ -214,6 +218,24 @@ fn run(args: Args) -> Result {
     common::announce(addr);
     asynchat::run()?;
     common::log_stopped()
+}
+
+/// A network that a destination can be in.
+fn destinations(text: &str) -> Result<Network, String> {
+    const EXPECTED: &str =
+        "expected an address or a network, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8";
+    match text.parse() {
+        // Those of clients of a Unix-domain socket.
+        Ok(_) if text.starts_with("unix:") => Err(EXPECTED.to_owned()),
+        Ok(network) => Ok(network),
+        Err(error) if text.contains('/') => Err(error.to_string()),
+        Err(_) => Err(EXPECTED.to_owned()),
+    }
+}
+
+fn port(text: &str) -> Result<u16, &'static str> {
+    let port = text.parse().ok().filter(|port| *port > 0);
+    port.ok_or("expected a number from 1 to 65535; several ports need several --port")
 }
 
 /// The pseudonym of a Via field is a token: RFC 9110 section 7.6.3.

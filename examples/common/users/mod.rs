@@ -16,6 +16,12 @@ mod hash;
 #[path = "../login_limit.rs"]
 mod login_limit;
 mod logins;
+#[allow(
+    clippy::duplicate_mod,
+    reason = "a program may have `certificate.rs`, too"
+)]
+#[path = "../public.rs"]
+mod public;
 #[path = "../shares.rs"]
 mod shares;
 
@@ -28,6 +34,7 @@ use std::path::{Path, PathBuf};
 use asynchat::Addr;
 use clap::Args;
 use hash::PasswordHash;
+use public::warn_if_public;
 
 pub use login_limit::Client;
 pub use logins::{LONGEST, Login, Logins, too_many};
@@ -184,8 +191,7 @@ fn with_file(mut users: Users, path: &Path) -> asynchat::Result<Users> {
     if users.0.len() == before {
         return Err(failed("the file has no users".to_owned()).into());
     }
-    #[cfg(unix)]
-    warn_if_public(path);
+    warn_if_public(path, "the hashes of passwords");
     Ok(users)
 }
 
@@ -211,39 +217,9 @@ fn entry(name: &str, password: &str) -> asynchat::Result<String> {
     }
 }
 
-#[cfg(unix)]
-fn warn_if_public(path: &Path) {
-    if is_public(path) {
-        tracing::warn!(file = %path.display(), "every user of this system can read or replace the hashes of passwords");
-    }
-}
-
-#[cfg(unix)]
-fn is_public(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-
-    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[cfg(unix)]
-    #[test]
-    fn a_file_is_public_if_others_can_use_it() {
-        use std::fs::{File, Permissions};
-        use std::os::unix::fs::PermissionsExt;
-
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("passwords");
-        let file = File::create(&path).unwrap();
-        for (mode, expected) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
-            file.set_permissions(Permissions::from_mode(mode)).unwrap();
-            assert_eq!(is_public(&path), expected, "{mode:o}");
-        }
-        assert!(!is_public(&folder.path().join("none")));
-    }
 
     #[test]
     fn a_user_has_one_password() {

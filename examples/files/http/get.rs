@@ -8,7 +8,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::SystemTime;
 
-use asynchat::Addr;
+use asynchat::{Addr, Chat};
 
 use super::coding::{self, Coding};
 use super::conditions::{self, Outcome, Validators, modified};
@@ -30,17 +30,18 @@ const INDEX: &str = "index.html";
 /// A file up to this size is read at once. A larger one is read while it is sent.
 const SMALL: u64 = 16 << 10;
 
+/// The client is the one that a proxy has named. Without an address it is unknown.
 pub fn get(
     service: &Rc<Service>,
     request: &Request<'_>,
-    client: Option<&Addr>,
+    (chat, client): (&Chat, Option<&Addr>),
     shutting_down: bool,
 ) -> Reply {
     let Some((path, query)) = path_of(request.target) else {
         return Reply::text(400, "the target is not a path");
     };
     if let Some(path) = path.strip_prefix(OWN) {
-        return own::own(service, request, path, client, shutting_down);
+        return own::own(service, request, path, (chat, client), shutting_down);
     }
     let names = match Names::parse(path) {
         Ok(names) => names,

@@ -4,8 +4,8 @@
 //! [`Options::viewers`](super::Options::viewers), under a name that is not one of another site. Nothing here can be loaded into
 //! the pages of other sites.
 
-use asynchat::Addr;
 use asynchat::proxy_protocol::Network;
+use asynchat::{Addr, Chat};
 
 use super::Service;
 use super::reply::{Content, Reply};
@@ -26,7 +26,7 @@ pub fn own(
     service: &Service,
     request: &Request<'_>,
     path: &str,
-    client: Option<&Addr>,
+    (chat, client): (&Chat, Option<&Addr>),
     shutting_down: bool,
 ) -> Reply {
     let is_link = path.is_empty() && is_navigation(request.fields);
@@ -42,7 +42,11 @@ pub fn own(
             if service.options.has_status_page => {}
         _ => return Reply::text(404, "there is no such page"),
     }
-    if !may_watch(&service.options.viewers, client, request.fields) {
+    let is_seen = client.is_some_and(|client| {
+        let is_viewer = |it: &Network| it.contains(client);
+        is_on_host(chat, client) || service.options.viewers.iter().any(is_viewer)
+    });
+    if !is_seen || is_forwarded(request.fields) {
         return Reply::text(
             403,
             "only clients on the server's host or in --status-from may see its status, and not through a proxy",
@@ -97,19 +101,22 @@ fn is_navigation(fields: Fields<'_>) -> bool {
         && fields.only("sec-fetch-dest") == Some(b"document")
 }
 
+/// Whether the client is on the host of the server: it has a loopback address, or the one to which it has connected.
+fn is_on_host(chat: &Chat, client: &Addr) -> bool {
+    // A Unix-domain socket has no address of IP.
+    let Some(ip) = client.ip().map(|ip| ip.to_canonical()) else {
+        return true;
+    };
+    let own = || chat.local_addr()?.ip();
+    ip.is_loopback() || own().is_some_and(|own| own.to_canonical() == ip)
+}
+
 /// A reverse proxy on this host, or in a network of the viewers, sends requests of clients that may be anywhere. Most proxies
 /// add one of these fields; nginx and HAProxy do if they are configured to.
-fn may_watch(viewers: &[Network], client: Option<&Addr>, fields: Fields<'_>) -> bool {
-    let Some(client) = client else {
-        return false;
-    };
-    let is_forwarded = ["forwarded", "via", "x-forwarded-for", "x-real-ip"]
+fn is_forwarded(fields: Fields<'_>) -> bool {
+    ["forwarded", "via", "x-forwarded-for", "x-real-ip"]
         .iter()
-        .any(|name| fields.has(name));
-    // A Unix-domain socket has no address of IP.
-    let is_local = client.ip().is_none_or(|ip| ip.to_canonical().is_loopback());
-    let is_viewer = viewers.iter().any(|network| network.contains(client));
-    (is_local || is_viewer) && !is_forwarded
+        .any(|name| fields.has(name))
 }
 
 /// Of this version of the program.

@@ -227,7 +227,7 @@ impl Session {
             ("GET" | "HEAD", _) => {
                 let client = self.connection.peer.as_ref();
                 let client = client.filter(|_| !self.is_unnamed());
-                get::get(&service, request, client, self.is_last)
+                get::get(&service, request, (&self.chat, client), self.is_last)
             }
             ("PUT", Some(user)) if service.options.write => {
                 match put::begin(&service, request, &self.connection, author(user)) {

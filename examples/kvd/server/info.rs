@@ -231,6 +231,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("os", &std::env::consts::OS);
             add("arch_bits", &usize::BITS);
             add("process_id", &std::process::id());
+            add("workers", &data.workers.len());
             for (name, value) in data.config.matching(&[b"port"]) {
                 add(&format!("tcp_{name}"), &String::from_utf8_lossy(value));
             }

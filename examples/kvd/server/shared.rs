@@ -105,6 +105,25 @@ impl Shared {
         config.set_initial("port", addr.port().to_string());
     }
 
+    /// Logs what the server is.
+    pub fn log_start(&self) {
+        let mut data = self.lock();
+        let keys: usize = data.keyspace.databases().map(|it| it.len()).sum();
+        let value = |name: &[u8]| {
+            let found = data.config.matching(&[name]);
+            let value = found.first().map_or(&[][..], |(_, value)| value);
+            String::from_utf8_lossy(value).into_owned()
+        };
+        let (workers, has_password) = (data.workers.len(), !value(b"requirepass").is_empty());
+        match self.disk {
+            Some(_) => {
+                let (dir, appendfsync) = (value(b"dir"), value(b"appendfsync"));
+                tracing::info!(workers, keys, dir, appendfsync, has_password, "started");
+            }
+            None => tracing::info!(workers, has_password, "started, in memory only"),
+        }
+    }
+
     /// Logs what the server has done.
     pub fn log_end(&self) {
         let (clients, commands) = {

@@ -1,10 +1,12 @@
 //! Who may see the status page.
 
+use std::net::SocketAddr;
+
 use asynchat::Result;
 
 use crate::http::Options;
 use crate::http::host::Hosts;
-use crate::site::{ANN, Site, options, parse, statuses};
+use crate::site::{ADDR, ANN, Site, options, parse, statuses};
 use crate::status_page::{client, get, local, request};
 
 #[test]
@@ -30,7 +32,7 @@ fn only_clients_on_the_host_may_see_them() -> Result {
         assert_eq!(status("127.0.0.1:0", path, "")?, 200, "{path}");
         assert_eq!(status("127.9.9.9:0", path, "")?, 200, "{path}");
         assert_eq!(status("198.51.100.7:0", path, "")?, 200, "{path}");
-        assert_eq!(status("192.0.2.1:0", path, "")?, 403, "{path}");
+        assert_eq!(status("192.0.2.9:0", path, "")?, 403, "{path}");
         assert_eq!(status("198.51.101.1:0", path, "")?, 403, "{path}");
         // A proxy on the host, or in the network of the viewers, forwards the request of somebody else.
         for field in [
@@ -44,8 +46,12 @@ fn only_clients_on_the_host_may_see_them() -> Result {
             assert_eq!(status("198.51.100.7:0", path, &fields)?, 403, "{field}");
         }
     }
-    assert_eq!(status("192.0.2.1:0", "/-/health", "")?, 200);
-    assert_eq!(status("192.0.2.1:0", "/-/files.js", "")?, 200);
+    // A client on the host may connect to any of its addresses.
+    let own = ADDR.parse::<SocketAddr>()?.ip();
+    assert!(!own.is_loopback());
+    assert_eq!(status(&format!("{own}:0"), "/-/", "")?, 200);
+    assert_eq!(status("192.0.2.9:0", "/-/health", "")?, 200);
+    assert_eq!(status("192.0.2.9:0", "/-/files.js", "")?, 200);
     // Without anonymous clients, all but the health needs a user.
     let private = Site::with(Options {
         anonymous: false,
@@ -58,7 +64,7 @@ fn only_clients_on_the_host_may_see_them() -> Result {
         assert_eq!(statuses(&local(&private, &head)?), [200], "{path}");
     }
     // A refused client does not learn whether it could watch.
-    let stranger = client(&site, "192.0.2.1:0")?;
+    let stranger = client(&site, "192.0.2.9:0")?;
     let reply = site.ask(&stranger, request("GET", "/-/events", "", ""))?;
     assert!(reply.starts_with("HTTP/1.1 403 "), "{reply}");
     Ok(())

@@ -412,7 +412,7 @@ fn a_refusal_names_the_destination_and_the_user() -> Result {
         world.send(&server, "HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
     })?;
     assert!(
-        log.contains("INFO GET http://www.example:80: 403  user=\"ann\""),
+        log.contains("INFO GET http://www.example:80: 403 user=\"ann\""),
         "{log}"
     );
     assert!(!log.contains("WARN"), "{log}");

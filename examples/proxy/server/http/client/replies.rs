@@ -137,19 +137,22 @@ impl Client {
     }
 
     pub(super) fn log_request(&self, event: Event, status: u16, remark: &str) {
+        let blank = if remark.is_empty() { "" } else { " " };
         match &self.state {
             State::Forward(it) => {
                 let method = &it.exchange.method;
                 self.log_line(
                     event,
-                    format_args!("{method} http://{}: {status} {remark}", it.to),
+                    format_args!("{method} http://{}: {status}{blank}{remark}", it.to),
                 );
             }
             State::Tunnel(it) => {
                 let to = &it.to;
-                self.log_line(event, format_args!("CONNECT {to}: {status} {remark}"));
+                self.log_line(event, format_args!("CONNECT {to}: {status}{blank}{remark}"));
             }
-            State::Head | State::LoggingIn | State::Ended => info!("{status} {remark}"),
+            State::Head | State::LoggingIn | State::Ended => {
+                info!("{status}{blank}{remark}");
+            }
         }
     }
 
