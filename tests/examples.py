@@ -10,9 +10,11 @@ stays on the loopback interface, and every started process is ended.
 
 import contextlib
 import fcntl
+import functools
 import os
 import pathlib
 import pty
+import resource
 import select
 import signal
 import socket
@@ -388,6 +390,26 @@ def output_full(directory):
                 assert server.wait(DEADLINE) == 0, f"{name} exits with {server.returncode}"
 
 
+def log_at_the_limit(directory):
+    """A log at the limit on the size of files, at which the system ends a process that does not forbid it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        options = {
+            "files": [scratch],
+            "kvd": [],
+            "nntp": [],
+            "proxy": [],
+            "smtpd": ["--maildir", os.path.join(scratch, "mail")],
+        }
+        for program, arguments in options.items():
+            with open(os.path.join(scratch, f"{program}.log"), "ab") as log:
+                log.write(b"x" * 1000)
+                log.flush()
+                limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1000, 1000))
+                with served(directory / program, *arguments, stderr=log, preexec_fn=limit) as (addr, _):
+                    assert accepts(int(addr.rpartition(":")[2])), program
+                assert log.tell() == 1000, program
+
+
 def closed_output(directory):
     """Programs whose reader has left end quietly, and an error that cannot be written is still an exit status."""
     impatient = [directory / "impatient", "--commands", "100"]
@@ -478,10 +500,10 @@ def served(program, *arguments, **streams):
 
 
 @contextlib.contextmanager
-def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL):
+def process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, preexec_fn=None):
     """The process. At the end it is killed with all processes that it has started."""
     started = subprocess.Popen(
-        command, stdout=stdout, stderr=stderr, text=True, start_new_session=True
+        command, stdout=stdout, stderr=stderr, text=True, start_new_session=True, preexec_fn=preexec_fn
     )
     try:
         yield started
@@ -504,7 +526,7 @@ def eventually(done, what=lambda: ""):
 
 CHECKS = {
     check.__name__: check
-    for check in (smtpd, syslog, bridge, netcat, output_full, closed_output, second_ctrl_c)
+    for check in (smtpd, syslog, bridge, netcat, output_full, log_at_the_limit, closed_output, second_ctrl_c)
 }
 
 if __name__ == "__main__":

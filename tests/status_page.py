@@ -256,7 +256,7 @@ def folder_page(site, chromium):
         too_long = {"name": "long", "mimeType": "text/plain", "buffer": bytes((10 << 20) + 1)}
         page.get_by_label("Upload files").set_input_files(too_long)
         page.get_by_text("long: larger than what the server takes").wait_for()
-        page.get_by_text("up to 10 MB each").wait_for()
+        page.get_by_text("up to 10485760 bytes each").wait_for()
         assert empty == [True, False], empty
         screenshot(page, "folder")
         page.set_viewport_size({"width": 360, "height": 740})

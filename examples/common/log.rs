@@ -54,6 +54,7 @@ pub(crate) fn log_stopped() -> Result {
 }
 
 fn start(level: &str, has_spans: bool) {
+    let limit = limit_is_an_error();
     let wanted = std::env::var("RUST_LOG").ok();
     let wanted = wanted.and_then(|filter| filter.parse::<Targets>().ok());
     let only_events = |metadata: &Metadata<'_>| metadata.is_event();
@@ -80,6 +81,25 @@ fn start(level: &str, has_spans: bool) {
         .with(filter)
         .with(no_spans)
         .init();
+    if let Err(error) = limit {
+        tracing::warn!(%error, "the limit on the size of files ends the program");
+    }
+}
+
+/// A file that would exceed the limit on the size of files (`ulimit -f`, RLIMIT_FSIZE) is an error of the write (EFBIG). By
+/// default the system also sends SIGXFSZ, which ends the process: an upload, or a line of a log that is as large, would end
+/// the service. Called before the first line.
+#[cfg(unix)]
+fn limit_is_an_error() -> Result {
+    let signal = rustix::process::Signal::XFSZ.as_raw();
+    asynchat::signal::on(signal, || {})?;
+    Ok(())
+}
+
+/// There is no such limit here.
+#[cfg(not(unix))]
+fn limit_is_an_error() -> Result {
+    Ok(())
 }
 
 /// Limits how many warnings and errors each call site logs in a second, and how many events with a target that

@@ -11,6 +11,6 @@ pub(crate) use announce::{announce, print, print_to_stderr, say};
 pub(crate) use escape::Escaped;
 pub(crate) use log::{log_events_to_stderr, log_stopped, log_to_stderr};
 pub(crate) use signals::{
-    ENDING, HELP as SIGNALS, ignore_sighup_unless, shutdown_loop_on_ctrl_c, shutdown_on_ctrl_c,
-    shutdown_with_report,
+    ENDING, HELP as SIGNALS, ignore_sighup_unless, run_until_signal, shutdown_but_not_at_sighup,
+    shutdown_loop_on_ctrl_c, shutdown_on_ctrl_c, shutdown_with_report,
 };

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[cfg(windows)]
@@ -24,6 +25,19 @@ pub(crate) const ENDING: &[i32] = &[
 pub(crate) const HELP: &str =
     "Ctrl-C (SIGINT) and SIGTERM end the program, a second signal at once. SIGHUP does nothing.";
 
+/// Whether a signal has asked for the end of the program.
+static HAS_ENDED: AtomicBool = AtomicBool::new(false);
+
+/// Runs this thread's loop until it is shut down by a signal. Anything else that ends it, such as a listener that the system
+/// has closed, is an error: a supervisor starts the program again.
+pub(crate) fn run_until_signal() -> Result {
+    asynchat::run()?;
+    match HAS_ENDED.load(Ordering::Relaxed) {
+        true => Ok(()),
+        false => Err("the server has ended by itself: its log has the reason".into()),
+    }
+}
+
 /// Shuts this thread's loop down at Ctrl-C and SIGTERM. Connections get the time `grace` to receive their queued
 /// output. A second signal aborts them at once. SIGHUP does nothing.
 pub(crate) fn shutdown_on_ctrl_c(grace: Duration) -> Result {
@@ -32,8 +46,24 @@ pub(crate) fn shutdown_on_ctrl_c(grace: Duration) -> Result {
 
 /// Shuts a loop down, as [`shutdown_on_ctrl_c`] does with that of this thread.
 pub(crate) fn shutdown_loop_on_ctrl_c(event_loop: &EventLoop, grace: Duration) -> Result {
+    note_end(event_loop)?;
     event_loop.shutdown_on_ctrl_c(grace)?;
     ignore_sighup(event_loop)
+}
+
+/// The same on this thread's loop. SIGHUP is left to [`ignore_sighup_unless`].
+pub(crate) fn shutdown_but_not_at_sighup(grace: Duration) -> Result {
+    note_end(&EventLoop::current()?)?;
+    signal::shutdown_on_ctrl_c(grace)?;
+    Ok(())
+}
+
+/// For [`run_until_signal`].
+fn note_end(event_loop: &EventLoop) -> Result {
+    for &number in ENDING {
+        event_loop.on_signal(number, || HAS_ENDED.store(true, Ordering::Relaxed))?;
+    }
+    Ok(())
 }
 
 /// Shuts this thread's loop down at Ctrl-C and SIGTERM, and says how much is under way then. `name` is what `count`
@@ -48,6 +78,7 @@ pub(crate) fn shutdown_with_report(
         let (received, count) = (Rc::clone(&received), Rc::clone(&count));
         // This call is registered before the shutdown, so it counts before anything is cut.
         signal::on(number, move || {
+            HAS_ENDED.store(true, Ordering::Relaxed);
             received.set(received.get() + 1);
             if let Some(text) = report(name, count(), grace, received.get()) {
                 say(text);
@@ -103,6 +134,12 @@ fn ignore_sighup(_: &EventLoop) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Its listener has failed, for example. A supervisor does not start a program again that has ended without an error.
+    #[test]
+    fn a_loop_that_ends_without_a_signal_is_an_error() {
+        assert!(run_until_signal().is_err());
+    }
 
     #[test]
     fn only_the_first_two_signals_print_a_line() {

@@ -167,7 +167,23 @@ impl AccessLog {
 
 /// Opens the log, and looks whether its last line lacks its end: the disk of an earlier server may have been full.
 fn open(path: &Path) -> io::Result<(File, bool)> {
-    let file = File::options().append(true).create(true).open(path)?;
+    let mut options = File::options();
+    options.append(true).create(true);
+    // A pipe that nobody reads must not stop the loop, neither here nor when a line is written.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(
+        &mut options,
+        rustix::fs::OFlags::NONBLOCK.bits().cast_signed(),
+    );
+    let file = options
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            #[cfg(unix)]
+            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => {
+                io::Error::new(error.kind(), "nobody reads the pipe")
+            }
+            _ => error,
+        })?;
     // Not of a pipe: nobody may write to it yet.
     let is_torn = file.metadata()?.is_file() && last_byte(path).is_ok_and(|it| it != b'\n');
     Ok((file, is_torn))
@@ -187,7 +203,10 @@ impl Shared {
         let mut lines = self.lines.borrow_mut();
         let mut file = self.file.borrow_mut();
         // Whoever rotates the log may have emptied it, or opened another one.
-        let has_content = || file.metadata().is_ok_and(|it| it.len() > 0);
+        let has_content = || {
+            let found = file.metadata();
+            found.is_ok_and(|it| !it.is_file() || it.len() > 0)
+        };
         let mut is_torn = self.is_torn.get() && has_content();
         if let Err(error) = write_lines(&mut *file, &mut lines, &mut is_torn) {
             tracing::warn!(%error, "the access log cannot be written");
@@ -316,6 +335,39 @@ mod tests {
             let content = fs::read_to_string(&path)?;
             assert!(content.starts_with(after), "{content:?}");
         }
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_that_nobody_reads_stops_nothing() -> io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+
+        use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
+        let error = AccessLog::open(&path).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "nobody reads the pipe");
+        let mut options = File::options();
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut reader = options.read(true).custom_flags(nonblocking).open(&path)?;
+        let log = AccessLog::open(&path)?;
+        let fill = || {
+            for _ in 0..10_000 {
+                log.refused(None, "x").finish(400, 0);
+            }
+        };
+        fill();
+        let mut lines = String::new();
+        let end = reader.read_to_string(&mut lines);
+        assert!(end.is_err_and(|it| it.kind() == io::ErrorKind::WouldBlock));
+        let (first, _) = lines.split_once('\n').unwrap();
+        assert_eq!(first, "- - - [x] \"-\" 400 - \"-\" \"-\"");
+        drop(reader);
+        log.reopen();
+        fill();
         Ok(())
     }
 

@@ -118,7 +118,7 @@ pub struct Arguments {
     pub idle: Option<u64>,
 
     /// The time for the head of a request, and for each 64 KiB of an upload. Then the client
-    /// gets a 408.
+    /// gets a 408, or a 426 over FTP.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds(), help_heading = "Limits")]
     pub receive_time: u64,
 

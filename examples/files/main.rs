@@ -131,8 +131,6 @@ mod date;
 mod descriptors;
 mod digits;
 mod failure;
-#[path = "../common/file_size.rs"]
-mod file_size;
 mod ftp;
 mod http;
 #[path = "../http1/mod.rs"]
@@ -178,7 +176,6 @@ fn main() {
 
 fn run(arguments: &Arguments) -> Result {
     let descriptors = descriptors::raise_limit();
-    file_size::limit_is_an_error()?;
     arguments.check_secrets()?;
     arguments.check_addresses()?;
     let users = arguments.users.read()?;
@@ -332,7 +329,7 @@ fn run(arguments: &Arguments) -> Result {
     if let Some(address) = over_ftps {
         common::say(format_args!("listening for FTP with TLS on {address}"));
     }
-    asynchat::run()?;
+    common::run_until_signal()?;
     common::log_stopped()
 }
 
@@ -356,7 +353,12 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
         passive_only: arguments.ftp.ftp_passive_only,
         address: arguments.ftp.ftp_address,
         idle: Duration::from_secs(arguments.ftp.ftp_idle),
-        data_deadlines: defaults.data_deadlines.drain(drain).input(input),
+        // A transfer must not be idle before one of the others has passed.
+        data_deadlines: defaults
+            .data_deadlines
+            .idle(Duration::from_secs(60).max(input).max(drain))
+            .drain(drain)
+            .input(input),
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
         tls: match arguments.has_ftp() {

@@ -57,11 +57,15 @@ impl Tree {
         Ok(Tree { root })
     }
 
-    /// Opens a file or a folder for reading. Nothing else is opened: a pipe would stall the loop.
+    /// Opens a file or a folder for reading. Nothing else is opened: a pipe would stall the loop. A path with a slash at its
+    /// end leads to a folder only.
     pub fn find(&self, names: &Names) -> io::Result<Found<'_>> {
-        match names.last() {
-            Some(name) => self.parent(names)?.find(name),
-            None => Ok(Found::Folder(self.folder(names)?)),
+        let Some(name) = names.last() else {
+            return Ok(Found::Folder(self.folder(names)?));
+        };
+        match self.parent(names)?.find(name)? {
+            Found::File(..) if names.is_folder => Err(ErrorKind::NotADirectory.into()),
+            found => Ok(found),
         }
     }
 
@@ -120,8 +124,8 @@ impl Tree {
     /// writes in it, from here or with flock(2).
     pub fn open_for_writing(&self, names: &Names) -> io::Result<File> {
         match names.last() {
-            Some(_) => self.root.open_for_writing(names.as_path()),
-            None => Err(ErrorKind::IsADirectory.into()),
+            Some(_) if !names.is_folder => self.root.open_for_writing(names.as_path()),
+            _ => Err(ErrorKind::IsADirectory.into()),
         }
     }
 
@@ -159,7 +163,10 @@ impl Tree {
 
     /// Gives a file or a folder another name. A file that has it is replaced.
     pub fn rename(&self, from: &Names, to: &Names) -> io::Result<()> {
-        self.find(from)?;
+        let is_file = matches!(self.find(from)?, Found::File(..));
+        if is_file && to.is_folder {
+            return Err(ErrorKind::NotADirectory.into());
+        }
         match self.root.check_replaceable(to.as_path()) {
             // The system decides: a folder can have the same name as before in other letters, where these are equal.
             Err(error) if error.kind() == ErrorKind::IsADirectory => {}

@@ -154,8 +154,6 @@ mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
 mod disk;
-#[path = "../common/file_size.rs"]
-mod file_size;
 #[path = "../common/public.rs"]
 mod public;
 mod resp;
@@ -241,6 +239,11 @@ struct Arguments {
     #[arg(long, requires = "dir")]
     check: bool,
 
+    /// The same, and make kvd.redb as small as possible: removed keys leave room in it, which is used again, but not given
+    /// back to the disk. That needs some free space, and takes long for a large file.
+    #[arg(long, requires = "dir")]
+    compact: bool,
+
     /// The maximum size of messages that a subscriber has not read. 0 for no maximum. Or limits as for CONFIG SET:
     /// "normal 1gb 0 0 pubsub 32mb 8mb 60".
     #[arg(long, value_name = "BYTES", default_value = "32mb")]
@@ -270,11 +273,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result {
     let most_clients = most_clients(arguments, descriptors::raise_limit());
     let config = config(arguments, most_clients)?;
-    file_size::limit_is_an_error()?;
     let disk = match &arguments.dir {
         None => None,
-        Some(dir) if arguments.check => {
-            let keys = Writer::check(dir).map_err(|error| in_dir(dir, &error))?;
+        Some(dir) if arguments.check || arguments.compact => {
+            let keys =
+                Writer::check(dir, arguments.compact).map_err(|error| in_dir(dir, &error))?;
             common::print(format_args!("{keys} keys, no damage\n"))?;
             return Ok(());
         }
@@ -302,11 +305,13 @@ fn run(arguments: &Arguments) -> Result {
     }
     shared.log_start();
     common::announce(addr);
-    asynchat::run()?;
+    let ran = common::run_until_signal();
     let outcome = service.map_or(Ok(()), |it| it.finish().map(drop));
     shared.log_end();
+    // Also after a failure of the loop. What is on disk is the more important error.
     shared.close()?;
-    Ok(outcome?)
+    outcome?;
+    ran
 }
 
 fn in_dir(dir: &Path, error: &disk::Error) -> String {

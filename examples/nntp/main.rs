@@ -63,8 +63,6 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
-#[path = "../common/file_size.rs"]
-mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod server;
@@ -176,7 +174,6 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
-    file_size::limit_is_an_error()?;
     let acceptor = arguments.certificate.acceptor(&["nntp"])?;
     let has_tls = acceptor.is_some() || !arguments.bounds.proxy_protocol.is_empty();
     let users = arguments.users.read()?;
@@ -216,7 +213,7 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = arguments.bounds.grace();
-    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::shutdown_but_not_at_sighup(grace)?;
     let has_files = arguments.users.passwords.is_some() || arguments.certificate.is_given();
     common::ignore_sighup_unless(has_files)?;
     #[cfg(unix)]
@@ -244,7 +241,7 @@ fn run(arguments: Arguments) -> Result {
     if volatile {
         common::say("posts are in memory only; --store FILE stores them permanently");
     }
-    asynchat::run()?;
+    common::run_until_signal()?;
     common::log_stopped()
 }
 

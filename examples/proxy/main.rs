@@ -216,7 +216,7 @@ fn run(args: Args) -> Result {
     #[cfg(unix)]
     args.users.reload_on_sighup(&logins)?;
     common::announce(addr);
-    asynchat::run()?;
+    common::run_until_signal()?;
     common::log_stopped()
 }
 

@@ -53,8 +53,6 @@ mod certificate;
 mod common;
 #[path = "../common/descriptors.rs"]
 mod descriptors;
-#[path = "../common/file_size.rs"]
-mod file_size;
 #[path = "../common/numbers.rs"]
 mod numbers;
 mod smtp;
@@ -167,7 +165,6 @@ fn main() {
 
 fn run(arguments: Arguments) -> Result {
     descriptors::raise_limit();
-    file_size::limit_is_an_error()?;
     let defaults = Options::default();
     let options = Options {
         name: arguments.name,
@@ -200,14 +197,14 @@ fn run(arguments: Arguments) -> Result {
     };
 
     let grace = Duration::from_secs(arguments.grace);
-    asynchat::signal::shutdown_on_ctrl_c(grace)?;
+    common::shutdown_but_not_at_sighup(grace)?;
     common::ignore_sighup_unless(arguments.certificate.is_given())?;
 
     common::announce(listener.local_addr().ok_or("the listener has no address")?);
     if let Some(address) = with_tls.and_then(|listener| listener.local_addr()) {
         common::say(format_args!("listening with TLS on {address}"));
     }
-    asynchat::run()?;
+    common::run_until_signal()?;
     common::log_stopped()
 }
 

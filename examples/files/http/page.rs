@@ -60,8 +60,7 @@ fn start(names: &Names, max_upload: Option<u64>) -> String {
         let _ = writeln!(
             page,
             "<form id=\"upload\" data-most=\"{most}\" hidden><label>Upload files <input type=\"file\" multiple></label>\
-             <span>up to {} each</span><output></output></form>\n<script src=\"/-/files.js\" defer></script>",
-            Size(most)
+             <span>up to {most} bytes each</span><output></output></form>\n<script src=\"/-/files.js\" defer></script>"
         );
     }
     page.push_str("<table>\n<thead><tr><th>Name<th>Size<th>Changed (UTC)</thead>\n<tbody>\n");

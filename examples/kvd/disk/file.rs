@@ -7,10 +7,11 @@
 //! shows it to readers, and the next sync succeeds (<https://lwn.net/Articles/752063/>). redb would build on pages that are
 //! not on disk.
 
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
@@ -22,26 +23,48 @@ pub struct DatabaseFile {
     backend: FileBackend,
     /// Nobody else changes it: redb locks the file.
     len: AtomicU64,
-    is_unsynced: Unsynced,
+    unsynced: Arc<Unsynced>,
 }
 
-/// Whether a sync has failed, and the file was not written again since. It outlives the file: redb needs a new one after
-/// an error.
-pub type Unsynced = Arc<AtomicBool>;
+/// Whether a sync has failed, and the file was not written again since. A file beside it says so, for a process that is
+/// started later. After a crash of the system it may be missing: then only what is on disk can be read.
+#[derive(Debug)]
+pub struct Unsynced(PathBuf);
+
+impl Unsynced {
+    pub fn new(database: &Path) -> Arc<Unsynced> {
+        Arc::new(Unsynced(database.with_extension("unsynced")))
+    }
+
+    fn is_set(&self) -> io::Result<bool> {
+        self.0.try_exists()
+    }
+
+    fn set(&self) {
+        if let Err(error) = File::create(&self.0) {
+            let path = self.0.display();
+            tracing::error!(%path, %error, "the file cannot be made: do not restart the server before kvd.redb can be written");
+        }
+    }
+
+    fn clear(&self) -> io::Result<()> {
+        fs::remove_file(&self.0)
+    }
+}
 
 impl DatabaseFile {
     /// Opens the file, or creates it.
-    pub fn open(path: &Path, is_unsynced: &Unsynced) -> Result<DatabaseFile, DatabaseError> {
+    pub fn open(path: &Path, unsynced: &Arc<Unsynced>) -> Result<DatabaseFile, DatabaseError> {
         let mut file = options().create(true).open(path)?;
-        if is_unsynced.load(Ordering::Acquire) {
+        if unsynced.is_set()? {
             write_again(&mut file)?;
             file.sync_data()?;
-            is_unsynced.store(false, Ordering::Release);
+            unsynced.clear()?;
         }
         Ok(DatabaseFile {
             len: AtomicU64::new(file.metadata()?.len()),
             backend: FileBackend::new(file)?,
-            is_unsynced: Arc::clone(is_unsynced),
+            unsynced: Arc::clone(unsynced),
         })
     }
 }
@@ -67,7 +90,7 @@ impl StorageBackend for DatabaseFile {
     fn sync_data(&self, eventual: bool) -> io::Result<()> {
         let outcome = self.backend.sync_data(eventual);
         if outcome.is_err() {
-            self.is_unsynced.store(true, Ordering::Release);
+            self.unsynced.set();
         }
         outcome
     }
@@ -106,7 +129,8 @@ mod tests {
     #[test]
     fn a_read_behind_the_end_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
-        let file = DatabaseFile::open(&dir.path().join("file"), &Unsynced::default()).unwrap();
+        let path = dir.path().join("file");
+        let file = DatabaseFile::open(&path, &Unsynced::new(&path)).unwrap();
         file.set_len(10).unwrap();
         file.write(0, b"0123456789").unwrap();
         assert_eq!(file.read(2, 8).unwrap(), b"23456789");
@@ -157,13 +181,15 @@ mod tests {
     fn the_file_is_written_again_when_it_is_opened_after_a_sync_that_has_failed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let is_unsynced = Unsynced::default();
-        let file = DatabaseFile::open(&path, &is_unsynced).unwrap();
+        let file = DatabaseFile::open(&path, &Unsynced::new(&path)).unwrap();
         file.write(0, b"0123456789").unwrap();
+        file.unsynced.set();
         drop(file);
-        is_unsynced.store(true, Ordering::Release);
-        let file = DatabaseFile::open(&path, &is_unsynced).unwrap();
-        assert!(!is_unsynced.load(Ordering::Acquire));
+        // Also by another process.
+        let unsynced = Unsynced::new(&path);
+        assert!(unsynced.is_set().unwrap());
+        let file = DatabaseFile::open(&path, &unsynced).unwrap();
+        assert!(!unsynced.is_set().unwrap());
         assert_eq!(file.len().unwrap(), 10);
         assert_eq!(file.read(0, 10).unwrap(), b"0123456789");
     }

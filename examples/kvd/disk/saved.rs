@@ -4,6 +4,7 @@ use std::any::Any;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use redb::Database;
 
@@ -21,7 +22,7 @@ const CACHE: usize = 64 << 20;
 pub struct Saved {
     path: PathBuf,
     database: Option<Database>,
-    is_unsynced: Unsynced,
+    unsynced: Arc<Unsynced>,
     /// The number of the last frame of the log that was in the database when it was opened.
     pub number: u64,
     /// The marker of the log's frames.
@@ -33,9 +34,9 @@ impl Saved {
     /// start.
     pub fn open(path: PathBuf) -> Result<Saved, Error> {
         let mut saved = Saved {
+            unsynced: Unsynced::new(&path),
             path,
             database: None,
-            is_unsynced: Unsynced::default(),
             number: 0,
             marker: 0,
         };
@@ -50,7 +51,7 @@ impl Saved {
             Some(database) => database,
             None => Database::builder()
                 .set_cache_size(CACHE)
-                .create_with_backend(DatabaseFile::open(&self.path, &self.is_unsynced)?)?,
+                .create_with_backend(DatabaseFile::open(&self.path, &self.unsynced)?)?,
         };
         Ok(self.database.insert(database))
     }
@@ -84,6 +85,17 @@ impl Saved {
         })?;
         log.clear()?;
         Ok((keyspace, number))
+    }
+
+    /// Gives the disk back what removed rows have left: redb uses it again, but does not make the file smaller.
+    pub fn compact(&mut self) -> Result<(), Error> {
+        self.at_start(|saved| {
+            saved.database()?;
+            if let Some(database) = &mut saved.database {
+                database.compact()?;
+            }
+            Ok(())
+        })
     }
 
     /// Does all of it, durably, or nothing. `number` is that of the last frame of the log. Some dead rows are removed,
@@ -164,6 +176,28 @@ mod tests {
             let error = error.to_string();
             assert!(error.contains(&format!("{name}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn a_file_becomes_smaller_when_its_rows_were_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kvd.redb");
+        let len = || fs::metadata(&path).unwrap().len();
+        let name = |number: u32| [&[KEY, 0, 0], &number.to_be_bytes()[..]].concat();
+        let content = Bytes::from(vec![b'x'; 10_000]);
+        let mut saved = Saved::open(path.clone()).unwrap();
+        let (mut stored, mut removed) = (Unsaved::default(), Unsaved::default());
+        for number in 0..2_000 {
+            stored.add(Op::Put(name(number), content.clone()));
+            removed.add(Op::Delete(name(number)));
+        }
+        saved.save(1, &stored).unwrap();
+        saved.save(2, &removed).unwrap();
+        let before = len();
+        saved.compact().unwrap();
+        drop(saved);
+        assert!(len() < before / 2, "{before} {}", len());
+        assert_eq!(Saved::open(path.clone()).unwrap().number, 2);
     }
 
     #[test]

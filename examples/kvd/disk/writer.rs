@@ -138,8 +138,9 @@ impl Writer {
         Ok((Writer::start(files, on_death)?, keyspace))
     }
 
-    /// Reads what is in `dir` as a start does. Returns the number of keys.
-    pub fn check(dir: &Path) -> Result<usize, Error> {
+    /// Reads what is in `dir` as a start does, and makes the database as small as possible if that is wanted. Returns the
+    /// number of keys.
+    pub fn check(dir: &Path, compacts: bool) -> Result<usize, Error> {
         let _lock = lock(dir)?;
         let path = folder::database(dir)?;
         if !path.exists() {
@@ -148,6 +149,9 @@ impl Writer {
         let mut saved = Saved::open(path)?;
         let mut log = Log::open(dir, false, saved.number, saved.marker)?;
         let (mut keyspace, _) = saved.load(&mut log)?;
+        if compacts {
+            saved.compact()?;
+        }
         Ok(keyspace.databases().map(|it| it.len()).sum())
     }
 

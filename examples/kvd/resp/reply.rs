@@ -155,7 +155,7 @@ impl Reply {
     // ---- the types of RESP
 
     #[inline]
-    fn head(&mut self, kind: u8, number: i64) {
+    pub fn head(&mut self, kind: u8, number: i64) {
         // Most heads are short.
         if let 0..10 = number {
             self.buffer

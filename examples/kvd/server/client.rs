@@ -7,14 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use asynchat::bytes::Bytes;
 use asynchat::{ChannelId, Chat, Remote, TimerId};
 use crossbeam_utils::atomic::AtomicCell;
 
 use super::Server;
 use super::config::Config;
 use super::output::OutputLimits;
-use super::pubsub::Names;
+use super::pubsub::{Encoded, Names};
 use super::session::Session;
 use super::shared::lock;
 use crate::commands::Command;
@@ -214,9 +213,12 @@ impl Client {
     }
 
     /// Pushes a message that answers no request.
-    pub fn deliver(self: &Arc<Client>, chat: &Chat, message: Bytes) {
-        let size = message.len();
-        chat.push(message);
+    pub fn deliver(self: &Arc<Client>, chat: &Chat, message: &Encoded) {
+        let mut size = 0;
+        for part in message.parts() {
+            size += part.len();
+            chat.push(part);
+        }
         self.delays_replies.store(false);
         self.note_output(chat, size);
     }

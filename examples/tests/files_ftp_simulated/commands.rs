@@ -162,6 +162,23 @@ fn commands_on_folders_have_older_names() -> Result {
     Ok(())
 }
 
+/// As for the system calls: a file was removed by a path that leads to nothing over HTTP.
+#[test]
+fn a_path_with_a_slash_at_its_end_does_not_lead_to_a_file() -> Result {
+    let site = Site::ann()?;
+    site.expect("TYPE I", "200")?;
+    for command in ["SIZE", "MDTM", "MLST", "DELE", "RNFR"] {
+        site.expect(&format!("{command} a.txt/"), "550")?;
+        site.expect(&format!("{command} dir/a.txt/x/"), "550")?;
+    }
+    site.expect("RNFR a.txt", "350")?;
+    site.expect("RNTO b.txt/", "550")?;
+    site.expect("SIZE a.txt", "213")?;
+    site.expect("RNFR dir/", "350")?;
+    site.expect("RNTO other/", "250")?;
+    Ok(())
+}
+
 /// RFC 1123 section 4.1.2.1 demands both.
 #[test]
 fn type_l_8_is_type_i() -> Result {

@@ -55,6 +55,10 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
     ] {
         assert_eq!(site.one(put(path, "x"))?.status, status, "{path}");
     }
+    // A path with a slash at its end does not lead to a file.
+    let delete = request("DELETE", "/a.txt/", ANN, "");
+    assert_eq!(site.one(delete)?.status, 404);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"newer\n");
     // No file can have a name that is so long, which the client learns before it sends the body.
     for (length, reply) in [(255, "HTTP/1.1 100 "), (256, "HTTP/1.1 403 ")] {
         let name = "x".repeat(length);
