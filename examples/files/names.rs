@@ -95,7 +95,9 @@ impl Names {
                     .push(checked(name.to_vec()).ok_or(Invalid::Name)?),
             }
         }
-        names.is_folder = path.ends_with(b"/") || names.path.as_os_str().is_empty();
+        let last = path.rsplit(|byte| *byte == b'/').next();
+        let is_name = path.is_empty() || !matches!(last, Some(b"" | b"." | b".."));
+        names.is_folder = !is_name || names.path.as_os_str().is_empty();
         match names.path.as_os_str().len() <= LONGEST {
             true => names.not_too_deep(),
             false => Err(Invalid::Name),

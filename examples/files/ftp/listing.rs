@@ -134,7 +134,7 @@ fn file_prefix(path: &[u8], names: &Names) -> Vec<u8> {
     let name = names.last().unwrap_or_default();
     match path.strip_suffix(name.as_encoded_bytes()) {
         Some(prefix) => prefix.to_vec(),
-        // There is something behind the name, such as a slash.
+        // The path of a file ends with its name.
         None => folder_prefix(&names.parent().to_ftp_path()),
     }
 }
