@@ -30,9 +30,9 @@ use crate::time::timer::{MIN_PERIOD, TimerId};
 /// called in callbacks.
 ///
 /// When the last handle is dropped, the channels that are still registered end with
-/// [`Close::Shutdown`](crate::Close::Shutdown) or [`Close::Interrupted`](crate::Close::Interrupted), and the loop drops its deferred calls, timers, posted calls
-/// and factories. A destructor that panics is logged. A handler that has a handle of its own loop keeps the
-/// loop alive: let it call [`Channel::event_loop`] when it needs one.
+/// [`Close::Shutdown`](crate::Close::Shutdown) or [`Close::Interrupted`](crate::Close::Interrupted), and the loop
+/// drops its deferred calls, timers, posted calls and factories. A destructor that panics is logged. A handler that
+/// has a handle of its own loop keeps the loop alive: let it call [`Channel::event_loop`] when it needs one.
 ///
 /// A loop does not survive a `fork`. On Linux parent and child share its epoll instance: a parent that calls
 /// `exit` removes its sockets from it, and the child receives no more events for them. A daemon forks first,

@@ -173,9 +173,10 @@
 //! each of them, and passed to [`Server::adopt`], [`Connector::adopt`] or, on layer 1, [`Channel::adopt`].
 //! [`Server::reuse_port`] has no effect on Windows and illumos. Standard input and output ([`Socket::stdio`]) are a channel on
 //! each system. On Unix, except Solaris and illumos, an [`EventLoop`] has a
-//! descriptor, so it can run inside another loop. The feature `signal` turns signals into calls of the loop. The features `tls` and `tls-no-provider` have
-//! [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html), and `proxy-protocol` has the
-//! [PROXY protocol](https://docs.rs/asynchat/latest/asynchat/proxy_protocol/index.html) of load balancers.
+//! descriptor, so it can run inside another loop. The feature `signal` turns signals into calls of the loop. The
+//! features `tls` and `tls-no-provider` have [TLS](https://docs.rs/asynchat/latest/asynchat/tls/index.html), and
+//! `proxy-protocol` has the [PROXY protocol](https://docs.rs/asynchat/latest/asynchat/proxy_protocol/index.html) of
+//! load balancers.
 //!
 //! The crate reports through [`tracing`](https://docs.rs/tracing), each event in the span of its connection. It
 //! never prints. Panics are reported at the level `ERROR`; callbacks that return an error, refused clients, failed

@@ -22,7 +22,8 @@ use crate::state::inbox::Post;
 ///
 /// A promise that [fails](Promise::fail), or is dropped without being [fulfilled](Promise::fulfill), for example by a
 /// panic of the worker, and has [no other reply](Promise::otherwise), ends the connection with
-/// [`Close::Handler`](crate::Close::Handler): the client could not tell which reply is missing. The client receives what was sent before the promise, and then a reset.
+/// [`Close::Handler`](crate::Close::Handler): the client could not tell which reply is missing. The client receives
+/// what was sent before the promise, and then a reset.
 ///
 /// A connection that waits for a promise may be idle. An idle [deadline](crate::Deadlines::idle) has to
 /// exceed the time of the work. If it passes first, the connection is reset, because the promise is queued

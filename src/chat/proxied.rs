@@ -6,7 +6,8 @@ use crate::proxy_protocol::Header;
 
 impl Chat {
     /// The PROXY header of the connection, of a [server that reads it](crate::Server::proxy_protocol). `None` for other
-    /// connections, and after [`handle_close`](crate::AsyncChat::handle_close) has returned. [`peer_addr`](Chat::peer_addr) is the address of the client.
+    /// connections, and after [`handle_close`](crate::AsyncChat::handle_close) has returned.
+    /// [`peer_addr`](Chat::peer_addr) is the address of the client.
     ///
     /// Needs the feature `proxy-protocol`.
     ///

@@ -44,8 +44,8 @@ use crate::time::timer::TimerId;
 /// ```
 pub trait AsyncChat: 'static {
     /// A record is complete. `record` is the record without its terminator, unless that is
-    /// [inclusive](crate::Terminator::inclusive). After a [streamed](crate::Terminator::streamed) record, whose bytes `collect_incoming_data` has received, it
-    /// is empty. An empty record is delivered as well.
+    /// [inclusive](crate::Terminator::inclusive). After a [streamed](crate::Terminator::streamed) record, whose bytes
+    /// `collect_incoming_data` has received, it is empty. An empty record is delivered as well.
     ///
     /// # Errors
     /// An error closes the connection with [`Close::Handler`], after everything pushed before has been sent.

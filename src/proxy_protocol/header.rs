@@ -102,8 +102,8 @@ impl Header {
     /// ([`CRC32C`](crate::proxy_protocol::tlv::CRC32C)) is computed when the header is sent; give four zeros.
     ///
     /// # Errors
-    /// When a checksum has not four bytes. When the header is of version 1, is [local](Header::is_local), or would be longer than the 4,096 bytes that a
-    /// [`Server`](crate::Server) accepts.
+    /// When a checksum has not four bytes. When the header is of version 1, is [local](Header::is_local), or would be
+    /// longer than the 4,096 bytes that a [`Server`](crate::Server) accepts.
     pub fn with_tlv(mut self, kind: u8, value: &[u8]) -> Result<Self, Error> {
         if self.0.version == Version::V1 {
             return Err(Error::new(

@@ -1,8 +1,9 @@
 //! A socket and its registration with the poller.
 //!
-//! This file has one of the crate's few `unsafe` calls, which docs/architecture.md lists. `polling` requires that a registered socket be deleted from the poller before it is
-//! closed: a descriptor that was closed and reused would otherwise be watched under the old key. A
-//! [`WatchedSocket`] owns its socket, and deletes it from the poller before it closes it.
+//! This file has one of the crate's few `unsafe` calls, which docs/architecture.md lists. `polling` requires that a
+//! registered socket be deleted from the poller before it is closed: a descriptor that was closed and reused would
+//! otherwise be watched under the old key. A [`WatchedSocket`] owns its socket, and deletes it from the poller before
+//! it closes it.
 
 use std::cell::Cell;
 use std::io;

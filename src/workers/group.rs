@@ -22,8 +22,8 @@ use crate::user_code::discard_each;
 /// worker. Each worker has its own members, in a `Group` of its own.
 ///
 /// A push costs one post and at most one wake-up for each other worker that has members, however many. Pushes of one
-/// worker reach each member in their order. Two pushes of different workers may reach two members in different orders. What waits for a worker that is busy has a
-/// [limit](crate::Workers::group_backlog).
+/// worker reach each member in their order. Two pushes of different workers may reach two members in different
+/// orders. What waits for a worker that is busy has a [limit](crate::Workers::group_backlog).
 ///
 /// ```
 /// use asynchat::{Server, Workers};

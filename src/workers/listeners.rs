@@ -89,7 +89,10 @@ impl Listeners {
         } = opening;
         let asked = match &endpoint {
             Endpoint::Target(target) => target.to_string(),
-            Endpoint::Adopted(_) => String::from("an adopted socket"),
+            // Each worker has a duplicate of the same one.
+            Endpoint::Adopted(socket) => {
+                format!("a socket with the address {}", socket.local_addr()?)
+            }
         };
         let listens_itself = REUSE_PORT_SPREADS && options.reuse_port;
         let mut own = None;

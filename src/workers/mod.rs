@@ -70,7 +70,8 @@ use worker::Worker;
 /// [`signal::shutdown_on_ctrl_c`](https://docs.rs/asynchat/latest/asynchat/signal/fn.shutdown_on_ctrl_c.html) on the
 /// thread that starts the workers, because a worker gets an error. A connection that was handed to a worker before gets a
 /// session, which is shut down like all others. If a session calls the shutdown on its worker's loop, the connections that wait there get the
-/// [refusal](crate::Server::refusal) instead. After a stop the workers go on until [`Service::finish`]. A worker that fails ends the service, and [`Service::finish`] returns the reason.
+/// [refusal](crate::Server::refusal) instead. After a stop the workers go on until [`Service::finish`]. A worker that
+/// fails ends the service, and [`Service::finish`] returns the reason.
 ///
 /// **Other workers.** [`Worker::remotes`] reaches their loops and sessions by id, and a [`SharedGroup`](crate::SharedGroup)
 /// pushes to members on all workers.
@@ -124,9 +125,9 @@ impl Workers {
     /// waits, one push is taken whatever its size. Zero counts as one byte.
     ///
     /// A push above the limit is dropped for the members on that worker. Their connections
-    /// end with [`Close::OutputLimit`](crate::Close::OutputLimit), because a stream with a gap would be wrong, unless the group on the worker [skips](crate::SlowReader::Skip) its slow readers. Their peers see
-    /// a reset. So does a member that is added before the worker has learned of the push. Members on other workers
-    /// receive the push.
+    /// end with [`Close::OutputLimit`](crate::Close::OutputLimit), because a stream with a gap would be wrong, unless
+    /// the group on the worker [skips](crate::SlowReader::Skip) its slow readers. Their peers see a reset. So does a
+    /// member that is added before the worker has learned of the push. Members on other workers receive the push.
     pub fn group_backlog(mut self, bytes: usize) -> Self {
         self.options.group_backlog = bytes.max(1);
         self

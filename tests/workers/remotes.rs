@@ -148,7 +148,7 @@ fn gathered<T: Send + 'static>(
 #[test]
 fn each_worker_is_asked_and_the_answers_are_in_their_order() {
     let running = start_serving(3, any_port);
-    let numbers = gathered(&running.remotes, |worker| worker.number());
+    let numbers = gathered(&running.remotes, Worker::number);
     assert_eq!(numbers, [Some(0), Some(1), Some(2)]);
     let without_one = gathered(&running.remotes, |worker| {
         assert_ne!(worker.number(), 1);

@@ -47,6 +47,14 @@ fn workers_that_listen_on_different_addresses_do_not_start() {
         listen(worker, Server::new(addr))
     });
     assert!(error.contains("all have to listen on the same"), "{error}");
+    let sockets: Vec<_> = (0..3)
+        .map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    let error = failed_start(move |worker| {
+        let socket = sockets[worker.number()].try_clone().unwrap();
+        listen(worker, Server::adopt(socket))
+    });
+    assert!(error.contains("all have to listen on the same"), "{error}");
 }
 
 #[test]

@@ -131,7 +131,8 @@ impl Producer for Rows {
     }
 }
 
-/// Text of a page. The characters that end it are escaped.
+/// Text of a page. The characters that end it are escaped, and those that change the direction of what follows are replaced: a
+/// name must not look like another one.
 struct Escaped<T>(T);
 
 impl<T: AsRef<str>> Display for Escaped<T> {
@@ -143,6 +144,7 @@ impl<T: AsRef<str>> Display for Escaped<T> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
+                '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => f.write_char('\u{fffd}')?,
                 c => f.write_char(c)?,
             }
         }

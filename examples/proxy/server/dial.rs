@@ -132,7 +132,9 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
-            let reply = move |found: Outcome| post(found.map_err(|_| Failure::Unknown));
+            let reply = move |found: Outcome| {
+                post(found.map_err(|error| Failure::of_look_up(&error)));
+            };
             let client = Client::new(chat.peer_addr().as_ref());
             let resolver = &proxy.options.resolver;
             if let Err(error) = resolver.look_up(client, name, to.port, still_wanted, reply) {

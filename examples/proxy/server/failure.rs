@@ -1,7 +1,7 @@
 //! Why a destination cannot be reached, in the words of HTTP and of SOCKS.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use asynchat::Error;
 
@@ -39,6 +39,15 @@ impl Failure {
             // The client did nothing wrong.
             Rule::Unclear(_) => Failure::Unavailable,
             rule => Failure::Prohibited(rule),
+        }
+    }
+
+    /// Of a name that was not found.
+    pub fn of_look_up(error: &io::Error) -> Failure {
+        match error.raw_os_error() {
+            // The resolver had no descriptor or no memory. What it says about the name has no code of the system.
+            Some(_) if cfg!(unix) => Failure::Unavailable,
+            _ => Failure::Unknown,
         }
     }
 

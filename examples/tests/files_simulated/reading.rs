@@ -430,9 +430,13 @@ fn a_folder_has_a_page() -> Result {
     #[cfg(unix)]
     {
         site.dir.store("dir/<b> \"&'é", b"")?;
+        // Without a mark of direction: "gpj.exe" must not look like "exe.jpg".
+        site.dir.store("dir/\u{202e}gpj.exe", b"")?;
         let page = site.get("/dir/", "")?;
         assert_eq!(page.status, 200);
         let row = "<a href=\"%3Cb%3E%20%22%26%27%C3%A9\">&lt;b&gt; &quot;&amp;&#39;é</a>";
+        assert!(page.text().contains(row), "{}", page.text());
+        let row = "<a href=\"%E2%80%AEgpj.exe\">\u{fffd}gpj.exe</a>";
         assert!(page.text().contains(row), "{}", page.text());
         let file = site.get("/dir/%3Cb%3E%20%22%26%27%C3%A9", "")?;
         assert_eq!(file.status, 200);
