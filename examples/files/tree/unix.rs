@@ -82,7 +82,7 @@ impl Root {
         let first_mode = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
         let flags = flags | OFlags::NOFOLLOW;
         let file = File::from(rustix::fs::openat(folder.as_fd(), part, flags, first_mode)?);
-        parts::lock(&file)?;
+        parts::lock(folder.as_fd(), part, &file)?;
         Ok(Pending {
             file,
             mode,
