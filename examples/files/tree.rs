@@ -198,7 +198,7 @@ impl Upload {
     /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
     /// disk: that would stall the loop. Returns the metadata after that, if it can be read: the
     /// rename changes the ctime, and with it the entity tag.
-    pub fn finish(mut self) -> io::Result<Option<Metadata>> {
+    pub fn finish(&mut self) -> io::Result<Option<Metadata>> {
         let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.

@@ -87,7 +87,7 @@ impl Upload {
     }
 
     /// The body is complete.
-    pub fn finish(self, service: &Rc<Service>) -> Reply {
+    pub fn finish(mut self, service: &Rc<Service>) -> Reply {
         let before = match current(service, &self.names) {
             Ok(before) => before,
             Err(reply) => return reply,
