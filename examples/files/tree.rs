@@ -82,9 +82,9 @@ impl Tree {
 
     /// Begins an upload to this path, in a file of its own.
     pub fn upload(&self, names: &Names) -> io::Result<Upload> {
-        let Some(name) = names.last().filter(|_| !names.is_folder) else {
+        if names.last().is_none() || names.is_folder {
             return Err(ErrorKind::IsADirectory.into());
-        };
+        }
         let mut tries = 0;
         loop {
             let temporary = part_name();
@@ -95,7 +95,7 @@ impl Tree {
                             pending,
                             name: temporary,
                         }),
-                        name: name.to_owned(),
+                        names: names.clone(),
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 5 => tries += 1,
@@ -125,9 +125,20 @@ impl Tree {
         }
     }
 
-    /// Whether a file that was opened for writing has another one in its place, or none.
-    pub fn is_replaced(file: &File) -> io::Result<bool> {
-        system::Root::is_replaced(file)
+    /// Whether the path leads to this file, which was opened for writing, and not to another one meanwhile, or to none.
+    pub fn leads_to(&self, names: &Names, file: &File) -> io::Result<bool> {
+        missing_is(false, self.root.leads_to(names.as_path(), file))
+    }
+
+    /// The folder that an upload is in, if its path leads there. If somebody has renamed a folder meanwhile, it leads to another
+    /// one, or to none: the file would appear elsewhere, and replace what nobody has checked.
+    pub fn folder_of(&self, upload: &Upload) -> io::Result<Option<Folder<'_>>> {
+        let part = upload.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        let found = self.parent(&upload.names).and_then(|folder| {
+            let is_same = part.pending.is_in(&folder)?;
+            Ok(is_same.then_some(folder))
+        });
+        missing_is(None, found)
     }
 
     /// Sets when a file was changed.
@@ -172,12 +183,21 @@ impl Tree {
     }
 }
 
+fn missing_is<T>(missing: T, outcome: io::Result<T>) -> io::Result<T> {
+    match outcome {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(missing)
+        }
+        outcome => outcome,
+    }
+}
+
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
 /// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. The next process removes it when
 /// it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each is whole,
 /// and the last that completes stays.
 pub struct Upload {
-    name: OsString,
+    names: Names,
     /// Until it has the name.
     part: Option<Part>,
 }
@@ -200,9 +220,10 @@ impl Upload {
     /// rename changes the ctime, and with it the entity tag.
     pub fn finish(&mut self) -> io::Result<Option<Metadata>> {
         let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        let name = self.names.last().unwrap_or_default();
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.
-        let renamed = part.pending.rename(&part.name, &self.name);
+        let renamed = part.pending.rename(&part.name, name);
         renamed.map_err(|error| match error.kind() {
             ErrorKind::NotFound => io::Error::other(error),
             _ => error,

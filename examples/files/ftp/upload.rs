@@ -23,6 +23,9 @@ const CUT: Refusal =
 const NO_PART: Refusal =
     "550 no upload of yours has left a part of this file: send it whole, without REST";
 
+/// The path leads elsewhere at the end.
+const MOVED: Refusal = "451 the file or its folder was renamed, removed or replaced meanwhile";
+
 /// So much is cut from the end of a file in a turn of the loop: the system frees its blocks, which takes about a millisecond.
 const STEP: u64 = 4 << 20;
 
@@ -172,13 +175,15 @@ impl Upload {
         Ok(true)
     }
 
-    /// Whether another client has replaced or created the file meanwhile.
+    /// What was received is at the end of its path, also if another client has renamed a folder or the file meanwhile.
     fn check_path(&self) -> Result<(), Refusal> {
-        if let Target::Existing(file) = &self.target {
-            let is_replaced = file.file().and_then(tree::Tree::is_replaced);
-            if is_replaced.unwrap_or(false) {
-                return Err("451 the file was replaced meanwhile");
-            }
+        let tree = &self.service.tree;
+        let is_there = match &self.target {
+            Target::New(upload) => tree.folder_of(upload).map(|folder| folder.is_some()),
+            Target::Existing(file) => file.file().and_then(|it| tree.leads_to(&self.names, it)),
+        };
+        if !is_there.map_err(|error| failed(&self.names, &error))? {
+            return Err(MOVED);
         }
         // Another client of APPE may have created the file. What it has sent must not be lost.
         if self.appends && matches!(self.target, Target::New(_)) {

@@ -318,6 +318,63 @@ fn a_file_that_was_created_meanwhile_is_not_replaced_by_one_that_was_to_be_appen
     Ok(())
 }
 
+/// The file would be where the client does not look for it, and might replace another one there.
+#[cfg(unix)]
+#[test]
+fn an_upload_fails_if_its_path_leads_elsewhere_at_its_end() -> Result {
+    let moved = "451 the file or its folder was renamed, removed or replaced meanwhile\r\n";
+    for rename in [
+        "RNFR dir\r\nRNTO other",
+        "RNFR dir\r\nRNTO other\r\nMKD dir",
+        "RNFR dir\r\nRNTO other\r\nRNFR a.txt\r\nRNTO dir",
+    ] {
+        for command in [
+            "STOR dir/new",
+            "STOR dir/big",
+            "APPE dir/new",
+            "APPE dir/big",
+        ] {
+            let site = Site::ann()?;
+            let other = site.second()?;
+            let data = site.begin_of(&site.control, command)?;
+            data.send("content");
+            site.settle()?;
+            let codes = codes_of(&site.ask(&other, format!("{rename}\r\n"))?);
+            assert!(codes.starts_with("350 250"), "{codes}");
+            data.finish();
+            assert_eq!(site.replies()?, moved, "{rename}, {command}");
+            let left = std::fs::read_dir(site.dir.path().join("other"))?;
+            assert_eq!(left.count(), 1, "{rename}, {command}");
+            let appended = match command {
+                "APPE dir/big" => b"not yetcontent".as_slice(),
+                _ => b"not yet",
+            };
+            assert_eq!(site.dir.read("other/big").unwrap(), appended);
+            assert_eq!(site.dir.read("dir/new"), None);
+        }
+    }
+    // A file has the name of the one to which was appended.
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let data = site.begin_of(&site.control, "APPE a.txt")?;
+    site.ask(&other, "RNFR a.txt\r\nRNTO b.txt\r\n")?;
+    site.dir.store("a.txt", b"another")?;
+    data.send("more");
+    data.finish();
+    assert_eq!(site.replies()?, moved);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"another");
+    // A folder that has its name again is the same one.
+    let data = site.begin_of(&site.control, "STOR dir/big")?;
+    let there_and_back = "RNFR dir\r\nRNTO other\r\nRNFR other\r\nRNTO dir\r\n";
+    let codes = codes_of(&site.ask(&other, there_and_back)?);
+    assert_eq!(codes, "350 250 350 250");
+    data.send("whole");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("dir/big").unwrap(), b"whole");
+    Ok(())
+}
+
 /// To cut 1.5 GB from a file took half a second.
 #[test]
 fn a_large_file_is_shortened_in_steps() -> Result {
