@@ -192,6 +192,15 @@ fn missing_is<T>(missing: T, outcome: io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// Says that the content of a file was changed now. The clock of the system for files can stand still for some milliseconds, in
+/// which several contents would have one time, and so one entity tag if they have one length. `now` has to be of a finer one.
+/// Where the system does not permit it (on a mounted FAT, for example), the file has the time of the system.
+pub fn set_changed(file: &File, now: SystemTime) {
+    if let Err(error) = file.set_modified(now) {
+        tracing::debug!(%error, "the time of an uploaded file cannot be set");
+    }
+}
+
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
 /// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. The next process removes it when
 /// it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each is whole,
@@ -215,11 +224,12 @@ impl Upload {
         }
     }
 
-    /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
-    /// disk: that would stall the loop. Returns the metadata after that, if it can be read: the
+    /// Gives the file its name, and on Unix the permissions of the file that it replaces. See [`set_changed`] for `now`. Does not
+    /// wait until it is on the disk: that would stall the loop. Returns the metadata after that, if it can be read: the
     /// rename changes the ctime, and with it the entity tag.
-    pub fn finish(&mut self) -> io::Result<Option<Metadata>> {
+    pub fn finish(&mut self, now: SystemTime) -> io::Result<Option<Metadata>> {
         let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        set_changed(&part.pending.file, now);
         let name = self.names.last().unwrap_or_default();
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.

@@ -164,10 +164,12 @@ impl Upload {
             }
         }
         self.check_path()?;
-        if let Target::New(upload) = &mut self.target {
-            let named = upload.finish();
-            named.map_err(|error| failed(&self.names, &error))?;
-        }
+        let now = (self.service.options.clock)();
+        let finished = match &mut self.target {
+            Target::New(upload) => upload.finish(now).map(drop),
+            Target::Existing(file) => file.file().map(|file| tree::set_changed(file, now)),
+        };
+        finished.map_err(|error| failed(&self.names, &error))?;
         self.is_complete = true;
         self.service.cut_uploads.forget(&self.names);
         let (names, author, size) = (self.names.display(), &self.author, self.size);
@@ -218,7 +220,11 @@ impl Drop for Upload {
             Target::New(_) if self.appends => return,
             Target::New(_) => (self.old_file(), Left::Nothing),
             Target::Existing(file) => {
-                let found = file.file().and_then(File::metadata);
+                let now = (self.service.options.clock)();
+                let found = file.file().and_then(|file| {
+                    tree::set_changed(file, now);
+                    file.metadata()
+                });
                 let user = self.author.user().to_owned();
                 (found.map(Some), Left::Part(user))
             }

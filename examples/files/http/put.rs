@@ -95,7 +95,7 @@ impl Upload {
         if self.condition.is_some_and(|expected| expected != before) {
             return Reply::text(412, "the file was changed meanwhile");
         }
-        let metadata = match self.file.finish() {
+        let metadata = match self.file.finish((service.options.clock)()) {
             Ok(metadata) => metadata,
             Err(error) => return failed(&self.names, &error),
         };

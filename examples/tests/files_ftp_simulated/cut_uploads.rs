@@ -8,6 +8,7 @@ use asynchat::Result;
 use asynchat::sim::Conditions;
 
 use crate::captured::captured;
+use crate::folder::{changed, now};
 use crate::ftp::Options;
 use crate::site::{CLIENT, Site, codes_of, extended, options};
 
@@ -372,6 +373,26 @@ fn an_upload_fails_if_its_path_leads_elsewhere_at_its_end() -> Result {
     data.finish();
     assert_eq!(codes_of(&site.replies()?), "226");
     assert_eq!(site.dir.read("dir/big").unwrap(), b"whole");
+    Ok(())
+}
+
+/// The clock of the system for files may stand still for some milliseconds.
+#[test]
+fn an_upload_has_the_time_of_the_clock() -> Result {
+    let site = Site::ann()?;
+    let modified = |name: &str| -> Result<_> {
+        Ok(std::fs::metadata(site.dir.path().join(name))?.modified()?)
+    };
+    site.upload("STOR new", "content")?;
+    assert_eq!(modified("new")?, now());
+    for command in ["APPE a.txt", "REST 3\r\nSTOR a.txt"] {
+        site.cut(command, "part")?;
+        assert_eq!(modified("a.txt")?, now(), "{command}");
+    }
+    site.upload("APPE dir/big", "more")?;
+    assert_eq!(modified("dir/big")?, now());
+    site.expect("MFMT 19941106084937 new", "213")?;
+    assert_eq!(modified("new")?, changed());
     Ok(())
 }
 

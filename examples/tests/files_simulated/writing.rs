@@ -12,6 +12,7 @@ use asynchat::sim::Peer;
 
 #[cfg(target_os = "linux")]
 use crate::captured::captured_from;
+use crate::folder::now;
 use crate::gate::{Gate, gated};
 use crate::http::Options;
 use crate::site::{ADDR, ANN, Reply, Site, options, parse, put, request, statuses};
@@ -467,6 +468,30 @@ fn an_upload_fails_if_its_path_leads_elsewhere_at_its_end() -> Result {
             let reply = site.ask(&client, request("GET", "/a.txt", "", ""))?;
             assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
         }
+    }
+    Ok(())
+}
+
+/// The clock of the system for files may stand still for some milliseconds: two contents of one length would have one tag.
+#[test]
+fn an_upload_has_the_time_of_the_clock() -> Result {
+    thread_local! {
+        static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    let site = Site::with(Options {
+        clock: || {
+            CALLS.set(CALLS.get() + 1);
+            now() + Duration::from_nanos(100) * CALLS.get()
+        },
+        ..options()
+    })?;
+    let mut before = now();
+    for _ in 0..3 {
+        site.one(put("/x", "content"))?;
+        let modified = std::fs::metadata(site.dir.path().join("x"))?.modified()?;
+        assert!(before < modified, "{before:?}, {modified:?}");
+        assert!(modified <= now() + Duration::from_nanos(100) * CALLS.get());
+        before = modified;
     }
     Ok(())
 }
