@@ -21,6 +21,7 @@ import random
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,10 @@ def refused(call, code):
         raise AssertionError(f"it is not refused with {code}")
 
 
+def reset_at_close(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 # ---- ftplib
 
 
@@ -199,13 +204,25 @@ def python_library():
                 rest = []
                 ftp.retrbinary("RETR large", rest.append, rest=LARGE - 1000)
                 assert b"".join(rest) == (server.folder / "large").read_bytes()[-1000:]
-                with open(server.folder / "copy", "r+b") as file:
-                    file.truncate(LARGE // 2)
-                for command, start in [("APPE copy", None), ("STOR copy", LARGE // 2)]:
-                    with open(server.folder / "large", "rb") as file:
-                        file.seek(LARGE // 2)
-                        ftp.storbinary(command, file, rest=start)
-                    assert checksum(server.folder / "copy") == large, command
+                with open(server.folder / "large", "rb") as file:
+                    os.truncate(server.folder / "copy", LARGE // 3)
+                    file.seek(LARGE // 3)
+                    # Not with REST: the server does not know whose part it is.
+                    refused(lambda: ftp.storbinary("STOR copy", file, rest=LARGE // 3), "550")
+                    # A cut APPE has left a part.
+                    with ftp.transfercmd("APPE copy") as data:
+                        data.sendall(file.read(LARGE // 3))
+                        reset_at_close(data)
+                    refused(ftp.voidresp, "426")
+                    start = ftp.size("copy")
+                    assert LARGE // 3 <= start <= LARGE // 3 * 2
+                    file.seek(start)
+                    ftp.storbinary("STOR copy", file, rest=start)
+                    assert checksum(server.folder / "copy") == large
+                    os.truncate(server.folder / "copy", LARGE // 2)
+                    file.seek(LARGE // 2)
+                    ftp.storbinary("APPE copy", file)
+                assert checksum(server.folder / "copy") == large
                 ftp.mkd("a b")
                 ftp.cwd("a b")
                 assert ftp.pwd() == "/a b"
@@ -662,6 +679,12 @@ def lftp():
             assert checksum(folder / "large") == large
             for n in range(300):
                 assert (folder / "dir" / f"{n}.txt").read_text() == str(n) * n
+        # It continues with REST and STOR what it takes for its part. The server refuses that, and lftp sends the whole file.
+        for command in ["put -c", "reput"]:
+            (server.folder / "old").write_text("of another client")
+            run("lftp", "-c", opening + f"{command} {other}/mirror/large -o old")
+            assert checksum(server.folder / "old") == large, command
+        (server.folder / "old").unlink()
         # Several connections for one file, with REST.
         run("lftp", "-c", opening + f"pget -n 4 large -o {other}/large")
         assert checksum(other / "large") == large

@@ -71,7 +71,8 @@ pub struct Arguments {
     pub insecure_auth: bool,
 
     /// Let users upload, replace and delete files. Every user may change every file. An upload that was
-    /// cut leaves nothing, and has to be sent again from its beginning. After a power failure the last
+    /// cut leaves nothing, and has to be sent again from its beginning. Only what APPE of FTP has added
+    /// stays, and the same user can continue it with REST and STOR. After a power failure the last
     /// uploads may be missing or empty.
     #[arg(long, help_heading = "Writing")]
     pub write: bool,

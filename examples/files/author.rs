@@ -17,6 +17,10 @@ impl Author {
             peer: peer.cloned(),
         }
     }
+
+    pub fn user(&self) -> &str {
+        &self.user
+    }
 }
 
 impl fmt::Display for Author {

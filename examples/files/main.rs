@@ -78,8 +78,12 @@
 //!
 //! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
 //! An upload is complete before its file appears. One that was cut, or whose client of FTP has left without QUIT, leaves
-//! nothing: the old file stays, and the client has to send the whole file again. Until then APPE and REST with STOR are
-//! refused, because the client would continue the old file. What APPE has added to a file stays when it is cut.
+//! nothing: the old file stays, and the client has to send the whole file again. Until then APPE is refused, because the client
+//! would continue the old file. What APPE has added to a file stays when it is cut, and the same user can continue it with REST
+//! and STOR. Any other REST with STOR is refused (550), also when the file is one that the client has sent itself: nothing
+//! tells it from a file of another client. So `lftp put -c` and `reput` send the whole file when there is one. `curl -C -`
+//! uses APPE, which adds to whatever file there is. A file whose folder is renamed while it is sent is refused at its end (409,
+//! 451), and so is APPE to a file that is renamed or replaced meanwhile.
 //!
 //! The server does not wait until an upload is on the disk: that would stall the loop. After a power failure the files of
 //! the last half minute or so, which were confirmed with 201, 204 or 226, may be missing, empty or the old ones.

@@ -86,9 +86,9 @@ impl Tree {
 
     /// Begins an upload to this path, in a file of its own.
     pub fn upload(&self, names: &Names) -> io::Result<Upload> {
-        let Some(name) = names.last().filter(|_| !names.is_folder) else {
+        if names.last().is_none() || names.is_folder {
             return Err(ErrorKind::IsADirectory.into());
-        };
+        }
         let mut tries = 0;
         loop {
             let temporary = part_name();
@@ -99,7 +99,7 @@ impl Tree {
                             pending,
                             name: temporary,
                         }),
-                        name: name.to_owned(),
+                        names: names.clone(),
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 5 => tries += 1,
@@ -129,9 +129,20 @@ impl Tree {
         }
     }
 
-    /// Whether a file that was opened for writing has another one in its place, or none.
-    pub fn is_replaced(file: &File) -> io::Result<bool> {
-        system::Root::is_replaced(file)
+    /// Whether the path leads to this file, which was opened for writing, and not to another one meanwhile, or to none.
+    pub fn leads_to(&self, names: &Names, file: &File) -> io::Result<bool> {
+        missing_is(false, self.root.leads_to(names.as_path(), file))
+    }
+
+    /// The folder that an upload is in, if its path leads there. If somebody has renamed a folder meanwhile, it leads to another
+    /// one, or to none: the file would appear elsewhere, and replace what nobody has checked.
+    pub fn folder_of(&self, upload: &Upload) -> io::Result<Option<Folder<'_>>> {
+        let part = upload.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        let found = self.parent(&upload.names).and_then(|folder| {
+            let is_same = part.pending.is_in(&folder)?;
+            Ok(is_same.then_some(folder))
+        });
+        missing_is(None, found)
     }
 
     /// Sets when a file was changed.
@@ -179,12 +190,30 @@ impl Tree {
     }
 }
 
+fn missing_is<T>(missing: T, outcome: io::Result<T>) -> io::Result<T> {
+    match outcome {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(missing)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Says that the content of a file was changed now. The clock of the system for files can stand still for some milliseconds, in
+/// which several contents would have one time, and so one entity tag if they have one length. `now` has to be of a finer one.
+/// Where the system does not permit it (on a mounted FAT, for example), the file has the time of the system.
+pub fn set_changed(file: &File, now: SystemTime) {
+    if let Err(error) = file.set_modified(now) {
+        tracing::debug!(%error, "the time of an uploaded file cannot be set");
+    }
+}
+
 /// A file that is being received, beside the one that it will replace. If it is dropped before [`Upload::finish`], it
 /// leaves nothing. A process that is killed leaves the part, `.files-upload-` and 16 digits. The next process removes it when
 /// it first receives a file for the folder, or when a client removes the folder. Of several uploads to one name each is whole,
 /// and the last that completes stays.
 pub struct Upload {
-    name: OsString,
+    names: Names,
     /// Until it has the name.
     part: Option<Part>,
 }
@@ -202,14 +231,16 @@ impl Upload {
         }
     }
 
-    /// Gives the file its name, and on Unix the permissions of the file that it replaces. Does not wait until it is on the
-    /// disk: that would stall the loop. Returns the metadata after that, if it can be read: the
+    /// Gives the file its name, and on Unix the permissions of the file that it replaces. See [`set_changed`] for `now`. Does not
+    /// wait until it is on the disk: that would stall the loop. Returns the metadata after that, if it can be read: the
     /// rename changes the ctime, and with it the entity tag.
-    pub fn finish(mut self) -> io::Result<Option<Metadata>> {
+    pub fn finish(&mut self, now: SystemTime) -> io::Result<Option<Metadata>> {
         let part = self.part.as_ref().ok_or(ErrorKind::NotFound)?;
+        set_changed(&part.pending.file, now);
+        let name = self.names.last().unwrap_or_default();
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.
-        let renamed = part.pending.rename(&part.name, &self.name);
+        let renamed = part.pending.rename(&part.name, name);
         renamed.map_err(|error| match error.kind() {
             ErrorKind::NotFound => io::Error::other(error),
             _ => error,

@@ -1,5 +1,11 @@
-//! The files whose last upload was cut. Nothing of such an upload is kept, so a client that continues it would mix its
-//! content with the old one: it asks for the size of the file, which is that of the old one, and sends the rest.
+//! What the last upload of a file has left that was cut, and so which file a client may continue.
+//!
+//! A client that continues an upload asks for the size of the file, and sends the rest. After a cut STOR that is the size
+//! of the old file, because nothing of a new one is kept: the result would be a mixture of both, which the client and the
+//! server take for complete. lftp continues by itself, with REST and STOR, when it has lost its connection. So REST with
+//! STOR needs an entry of this list, and what is not in it is refused: after a restart, when the list was too long, and when
+//! somebody else has changed the file, over FTP, over HTTP or with another program. APPE also adds to a file of which nothing
+//! is known, as logs need it, and is refused only if the last upload of the file is known to have left nothing.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -16,49 +22,75 @@ pub struct CutUploads(RefCell<VecDeque<CutUpload>>);
 
 struct CutUpload {
     names: Names,
-    /// Of the old file.
     version: Version,
+    left: Left,
 }
 
-/// What changes when somebody else replaces the file: a client of HTTP, or another program.
+/// What a cut upload has left.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Left {
+    /// STOR: the old file.
+    Nothing,
+    /// APPE, or STOR after REST, of this user: what has arrived is in the file.
+    Part(String),
+}
+
+/// What changes when somebody else changes or replaces the file.
 #[derive(PartialEq, Eq)]
 struct Version {
     length: u64,
     modified: Option<SystemTime>,
+    /// The device and the inode.
+    #[cfg(unix)]
+    file: (u64, u64),
 }
 
 impl Version {
     fn of(file: &Metadata) -> Version {
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt;
+
         Version {
             length: file.len(),
             modified: file.modified().ok(),
+            #[cfg(unix)]
+            file: (file.dev(), file.ino()),
         }
     }
 }
 
 impl CutUploads {
-    /// An upload that was to replace this file was cut.
-    pub fn add(&self, names: Names, file: &Metadata) {
+    /// An upload was cut, and this is the file now.
+    pub fn add(&self, names: Names, file: &Metadata, left: Left) {
         self.forget(&names);
         let mut cut = self.0.borrow_mut();
         if cut.len() == MOST {
             cut.pop_front();
         }
         let version = Version::of(file);
-        cut.push_back(CutUpload { names, version });
+        cut.push_back(CutUpload {
+            names,
+            version,
+            left,
+        });
     }
 
-    /// The path leads to another file now, or to none.
+    /// An upload of this file was completed, or the path leads to another file now, or to none.
     pub fn forget(&self, names: &Names) {
-        let mut cut = self.0.borrow_mut();
-        cut.retain(|cut| !cut.is_for(names));
+        self.0.borrow_mut().retain(|cut| !cut.is_for(names));
     }
 
-    /// Whether the last upload of this file was cut, and the file is still the old one.
-    pub fn contain(&self, names: &Names, file: &Metadata) -> bool {
+    /// A new file is being sent. Until it is complete, a client that has lost its connection must not continue the old one.
+    pub fn forget_part(&self, names: &Names) {
+        let is_part = |cut: &CutUpload| cut.left != Left::Nothing && cut.is_for(names);
+        self.0.borrow_mut().retain(|cut| !is_part(cut));
+    }
+
+    /// Whether the last cut upload of this file has left this, and nobody has changed the file since then.
+    pub fn have_left(&self, names: &Names, file: &Metadata, left: &Left) -> bool {
         let cut = self.0.borrow();
         let found = cut.iter().find(|cut| cut.is_for(names));
-        found.is_some_and(|cut| cut.version == Version::of(file))
+        found.is_some_and(|cut| cut.left == *left && cut.version == Version::of(file))
     }
 }
 
@@ -79,11 +111,31 @@ mod tests {
         let names = |n: usize| Names::default().join(&n.to_string());
         let cut = CutUploads::default();
         for n in [0, 1].into_iter().chain(0..MOST) {
-            cut.add(names(n), &file);
+            cut.add(names(n), &file, Left::Nothing);
         }
-        assert!(cut.contain(&names(0), &file));
-        cut.add(names(MOST), &file);
-        assert!(!cut.contain(&names(0), &file));
-        assert!((1..=MOST).all(|n| cut.contain(&names(n), &file)));
+        let is_known = |n| cut.have_left(&names(n), &file, &Left::Nothing);
+        assert!(is_known(0));
+        cut.add(names(MOST), &file, Left::Nothing);
+        assert!(!is_known(0));
+        assert!((1..=MOST).all(is_known));
+    }
+
+    #[test]
+    fn a_part_belongs_to_a_user_and_is_forgotten_when_a_file_is_sent() {
+        let file = tempfile::tempfile().unwrap().metadata().unwrap();
+        let [one, two] = ["1", "2"].map(|name| Names::default().join(name));
+        let part = |user: &str| Left::Part(user.to_owned());
+        let cut = CutUploads::default();
+        cut.add(one.clone(), &file, part("ann"));
+        cut.add(two.clone(), &file, Left::Nothing);
+        assert!(cut.have_left(&one, &file, &part("ann")));
+        assert!(!cut.have_left(&one, &file, &part("bob")));
+        assert!(!cut.have_left(&one, &file, &Left::Nothing));
+        assert!(!cut.have_left(&two, &file, &part("ann")));
+        for names in [&one, &two] {
+            cut.forget_part(names);
+        }
+        assert!(!cut.have_left(&one, &file, &part("ann")));
+        assert!(cut.have_left(&two, &file, &Left::Nothing));
     }
 }

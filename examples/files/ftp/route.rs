@@ -333,8 +333,11 @@ impl Session {
             tracing::debug!(%error, "no passive port");
             "425 no port can be opened"
         })?;
-        let addr = listener.local_addr().and_then(|addr| addr.inet());
-        let addr = addr.ok_or("425 the port has no IP address")?;
+        let Some(addr) = listener.local_addr().and_then(|addr| addr.inet()) else {
+            // A channel that is dropped stays open.
+            listener.close();
+            return Err("425 the port has no IP address");
+        };
         let known = taken.take().or_else(|| self.service.ports.take(None, addr));
         taken.set(known);
         Ok((listener, addr))

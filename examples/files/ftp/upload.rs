@@ -2,12 +2,12 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
-use std::mem;
 use std::rc::Rc;
 
 use tracing::info;
 
 use super::ascii::Lines;
+use super::cut_uploads::Left;
 use super::{Refusal, Service, failed};
 use crate::author::Author;
 use crate::names::Names;
@@ -15,8 +15,16 @@ use crate::tree::{self, Found, InUse};
 
 pub const TOO_LARGE: Refusal = "552 the file is too large";
 
+/// APPE.
 const CUT: Refusal =
     "550 the last upload of this file was cut, and nothing of it was kept: send it whole";
+
+/// REST and STOR.
+const NO_PART: Refusal =
+    "550 no upload of yours has left a part of this file: send it whole, without REST";
+
+/// The path leads elsewhere at the end.
+const MOVED: Refusal = "451 the file or its folder was renamed, removed or replaced meanwhile";
 
 /// So much is cut from the end of a file in a turn of the loop: the system frees its blocks, which takes about a millisecond.
 const STEP: u64 = 4 << 20;
@@ -34,6 +42,7 @@ pub struct Upload {
     appends: bool,
     /// There is a data connection, so the client may have sent something.
     has_begun: bool,
+    is_complete: bool,
 }
 
 enum Target {
@@ -41,8 +50,6 @@ enum Target {
     New(tree::Upload),
     /// APPE, or STOR after REST, of one client at a time: what has arrived stays when the transfer is cut, so that the client can continue.
     Existing(InUse),
-    /// It is complete, or has failed at its end.
-    Ended,
 }
 
 impl Upload {
@@ -63,7 +70,12 @@ impl Upload {
         let target = match opened {
             Ok(mut file) => {
                 let found = file.metadata().map_err(|error| failed(&names, &error))?;
-                if service.cut_uploads.contain(&names, &found) {
+                let cut = &service.cut_uploads;
+                let part = Left::Part(author.user().to_owned());
+                if start.is_some() && !cut.have_left(&names, &found, &part) {
+                    return Err(NO_PART);
+                }
+                if cut.have_left(&names, &found, &Left::Nothing) {
                     return Err(CUT);
                 }
                 size = start.unwrap_or(found.len());
@@ -89,11 +101,20 @@ impl Upload {
             size,
             appends: append,
             has_begun: false,
+            is_complete: false,
         })
     }
 
     pub fn begun(&mut self) {
         self.has_begun = true;
+        if self.replaces() {
+            self.service.cut_uploads.forget_part(&self.names);
+        }
+    }
+
+    /// Whether it is a STOR of a whole file.
+    fn replaces(&self) -> bool {
+        matches!(self.target, Target::New(_)) && !self.appends
     }
 
     pub fn max_size(&self) -> u64 {
@@ -125,7 +146,6 @@ impl Upload {
         let outcome = match &mut self.target {
             Target::New(upload) => upload.write(bytes),
             Target::Existing(file) => file.file().and_then(|mut file| file.write_all(bytes)),
-            Target::Ended => Ok(()),
         };
         outcome.map_err(|error| failed(&self.names, &error))
     }
@@ -143,32 +163,39 @@ impl Upload {
                 return Ok(false);
             }
         }
-        match mem::replace(&mut self.target, Target::Ended) {
-            Target::New(upload) => self.give_name(upload)?,
-            Target::Existing(file) => {
-                let is_replaced = file.file().and_then(tree::Tree::is_replaced);
-                if is_replaced.unwrap_or(false) {
-                    return Err("451 the file was replaced meanwhile");
-                }
-            }
-            Target::Ended => {}
-        }
+        self.check_path()?;
+        let now = (self.service.options.clock)();
+        let finished = match &mut self.target {
+            Target::New(upload) => upload.finish(now).map(drop),
+            Target::Existing(file) => file.file().map(|file| tree::set_changed(file, now)),
+        };
+        finished.map_err(|error| failed(&self.names, &error))?;
+        self.is_complete = true;
+        self.service.cut_uploads.forget(&self.names);
         let (names, author, size) = (self.names.display(), &self.author, self.size);
         info!(%names, %author, size, "uploaded");
         Ok(true)
     }
 
-    fn give_name(&self, upload: tree::Upload) -> Result<(), Refusal> {
-        // Another client of APPE may have created the file. What it has sent must not be lost.
-        let old = self
-            .old_file()
-            .map_err(|error| failed(&self.names, &error))?;
-        if self.appends && old.is_some() {
-            return Err("451 the file was created meanwhile");
+    /// What was received is at the end of its path, also if another client has renamed a folder or the file meanwhile.
+    fn check_path(&self) -> Result<(), Refusal> {
+        let tree = &self.service.tree;
+        let is_there = match &self.target {
+            Target::New(upload) => tree.folder_of(upload).map(|folder| folder.is_some()),
+            Target::Existing(file) => file.file().and_then(|it| tree.leads_to(&self.names, it)),
+        };
+        if !is_there.map_err(|error| failed(&self.names, &error))? {
+            return Err(MOVED);
         }
-        let named = upload.finish();
-        named.map_err(|error| failed(&self.names, &error))?;
-        self.service.cut_uploads.forget(&self.names);
+        // Another client of APPE may have created the file. What it has sent must not be lost.
+        if self.appends && matches!(self.target, Target::New(_)) {
+            let old = self
+                .old_file()
+                .map_err(|error| failed(&self.names, &error))?;
+            if old.is_some() {
+                return Err("451 the file was created meanwhile");
+            }
+        }
         Ok(())
     }
 
@@ -186,12 +213,27 @@ impl Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let is_cut = matches!(self.target, Target::New(_)) && !self.appends && self.has_begun;
-        if !is_cut {
+        if self.is_complete || !self.has_begun {
             return;
         }
-        match self.old_file() {
-            Ok(Some(old)) => self.service.cut_uploads.add(self.names.clone(), &old),
+        let (found, left) = match &self.target {
+            Target::New(_) if self.appends => return,
+            Target::New(_) => (self.old_file(), Left::Nothing),
+            Target::Existing(file) => {
+                let now = (self.service.options.clock)();
+                let found = file.file().and_then(|file| {
+                    tree::set_changed(file, now);
+                    file.metadata()
+                });
+                let user = self.author.user().to_owned();
+                (found.map(Some), Left::Part(user))
+            }
+        };
+        match found {
+            Ok(Some(file)) => self
+                .service
+                .cut_uploads
+                .add(self.names.clone(), &file, left),
             Ok(None) => {}
             // It is logged.
             Err(error) => _ = failed(&self.names, &error),

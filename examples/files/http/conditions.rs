@@ -21,7 +21,7 @@ impl Validators {
         let since = modified(file).duration_since(UNIX_EPOCH);
         let since = since.unwrap_or_default();
         let seconds = since.as_secs();
-        let mut tag = Vec::with_capacity(80);
+        let mut tag = Vec::with_capacity(96);
         let mut push = |before, number| {
             tag.push(before);
             tag.extend_from_slice(hexadecimal(number).as_bytes());
@@ -29,12 +29,14 @@ impl Validators {
         push(b'"', seconds);
         push(b'.', since.subsec_nanos().into());
         push(b'.', file.len());
-        // Whoever changes a file can set the other time back, as MFMT does. Nobody sets this one.
+        // Whoever changes a file can set the other time back, as MFMT does. Nobody sets this one. It can stand still for some
+        // milliseconds, in which a file that is replaced has another number.
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
             push(b'.', file.ctime().cast_unsigned());
             push(b'.', file.ctime_nsec().cast_unsigned());
+            push(b'.', file.ino());
         }
         if !coding.is_empty() {
             tag.push(b'-');
@@ -148,5 +150,40 @@ impl<'a> Iterator for Tags<'a> {
             weak,
             text: &rest[..end],
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{self, Write};
+
+    use super::*;
+
+    /// Files that were uploaded within a tick of the system's clock, of one length.
+    #[test]
+    fn the_tag_has_the_fine_time_and_the_number_of_the_file() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let at = |nanos| UNIX_EPOCH + Duration::new(1_000_000_000, nanos);
+        let file = |name: &str, modified: SystemTime| -> io::Result<(String, File)> {
+            let mut file = File::create(folder.path().join(name))?;
+            file.write_all(b"content")?;
+            file.set_modified(modified)?;
+            Ok((Validators::new(&file.metadata()?, "").tag, file))
+        };
+        // What is in front of the ctime, also if the number of the file is used again.
+        let start = |tag: &str| tag.split('.').take(3).collect::<Vec<_>>().join(".");
+        // Windows has steps of 100 ns.
+        let (first, _open) = file("1", at(100))?;
+        let (later, _) = file("1", at(200))?;
+        assert_eq!(start(&first), "\"3b9aca00.64.7");
+        assert_eq!(start(&later), "\"3b9aca00.c8.7");
+        let (other, _open) = file("2", at(200))?;
+        assert_eq!(start(&later), start(&other));
+        if cfg!(unix) {
+            let number = |tag: &str| tag.split('.').next_back().map(str::to_owned);
+            assert_ne!(number(&later), number(&other));
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! PUT and DELETE, which need a user.
 
 use std::fs::Metadata;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::rc::Rc;
 
 use tracing::info;
@@ -87,21 +87,32 @@ impl Upload {
     }
 
     /// The body is complete.
-    pub fn finish(self, service: &Rc<Service>) -> Reply {
-        let before = match current(service, &self.names) {
+    pub fn finish(mut self, service: &Rc<Service>) -> Reply {
+        let before = match self.before(service) {
             Ok(before) => before,
             Err(reply) => return reply,
         };
         if self.condition.is_some_and(|expected| expected != before) {
             return Reply::text(412, "the file was changed meanwhile");
         }
-        let metadata = match self.file.finish() {
+        let metadata = match self.file.finish((service.options.clock)()) {
             Ok(metadata) => metadata,
             Err(error) => return failed(&self.names, &error),
         };
         let size = metadata.as_ref().map(Metadata::len);
         info!(names = %self.names.display(), author = %self.author, size, "uploaded");
         stored(&self.names, before.is_some(), metadata.as_ref())
+    }
+
+    /// What will be replaced. It is in the folder in which the upload has begun.
+    fn before(&self, service: &Service) -> Result<Option<Validators>, Reply> {
+        let folder = service.tree.folder_of(&self.file);
+        let folder = folder.map_err(|error| failed(&self.names, &error))?;
+        let folder = folder.ok_or_else(|| {
+            Reply::text(409, "the folder was renamed, removed or replaced meanwhile")
+        })?;
+        let name = self.names.last().unwrap_or_default();
+        validators(&self.names, folder.find(name))
     }
 }
 
@@ -152,7 +163,11 @@ fn target(request: &Request<'_>) -> Result<Names, Reply> {
 
 /// The validators of the file with this name, or `None` if there is none.
 fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply> {
-    match service.tree.find(names) {
+    validators(names, service.tree.find(names))
+}
+
+fn validators(names: &Names, found: io::Result<Found<'_>>) -> Result<Option<Validators>, Reply> {
+    match found {
         Ok(Found::File(_, metadata)) => Ok(Some(Validators::new(&metadata, ""))),
         Ok(Found::Folder(_)) => Err(Reply::text(409, "it is a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

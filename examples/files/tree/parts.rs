@@ -69,10 +69,12 @@ fn remove_if_abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
     let removed = rustix::fs::unlinkat(folder, name, AtFlags::empty());
     match removed {
         Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
+        // The server that has created it did so.
+        Err(Errno::NOENT) => {}
         Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
     }
     closing::close(part);
-    removed.is_ok()
+    matches!(removed, Ok(()) | Err(Errno::NOENT))
 }
 
 /// Opens a file, not a link to one, that nobody has locked.
@@ -87,17 +89,24 @@ fn abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
     locked.is_ok().then_some(part)
 }
 
-/// Locks a part that was created.
+/// Locks a part that was created. If that fails, it is removed.
 ///
 /// # Errors
 /// `AlreadyExists` if another server has taken it for abandoned before. Another name is to be tried.
-pub fn lock(part: &File) -> io::Result<()> {
-    match lock_exclusively(part) {
-        Ok(()) if part.metadata()?.nlink() > 0 => Ok(()),
-        Ok(()) => Err(ErrorKind::AlreadyExists.into()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::AlreadyExists.into()),
+pub fn lock(folder: BorrowedFd<'_>, name: &OsStr, part: &File) -> io::Result<()> {
+    let is_locked = match lock_exclusively(part) {
+        Ok(()) => part.metadata().map(|found| found.nlink() > 0),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
         Err(error) => Err(error),
-    }
+    };
+    let error = match is_locked {
+        Ok(true) => return Ok(()),
+        Ok(false) => ErrorKind::AlreadyExists.into(),
+        Err(error) => error,
+    };
+    // The other server may have done it.
+    let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+    Err(error)
 }
 
 /// Locks a file for its only writer. Where there are no locks, it does nothing.
@@ -108,5 +117,28 @@ pub fn lock_exclusively(file: &File) -> io::Result<()> {
     match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Err(ErrorKind::WouldBlock.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn a_part_that_cannot_be_locked_is_removed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (opened, path) = (File::open(folder.path())?, folder.path().join("part"));
+        let lock = |part: &File| lock(opened.as_fd(), OsStr::new("part"), part);
+        let part = File::create(&path)?;
+        lock(&part)?;
+        assert!(path.exists());
+        // The other server has opened it itself.
+        let other = File::open(&path)?;
+        assert_eq!(lock(&other).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(!path.exists());
+        assert_eq!(lock(&part).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 //! before the path is used. Somebody who can write to the folder can replace one in between.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, ReadDir};
+use std::fs::{self, File, Metadata, ReadDir};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -79,9 +79,11 @@ impl Root {
         fs::rename(self.checked(from)?, self.checked_parent(to)?)
     }
 
-    /// Whether a file that is open has another one in its place. What is open for writing is not replaced here.
-    pub fn is_replaced(_: &File) -> io::Result<bool> {
-        Ok(false)
+    /// Whether the path leads to this file. Their numbers are not known here, but hardly two files have the same times.
+    pub fn leads_to(&self, path: &Path, file: &File) -> io::Result<bool> {
+        let (found, own) = (self.checked(path)?.metadata()?, file.metadata()?);
+        let times = |it: &Metadata| (it.created().ok(), it.modified().ok());
+        Ok(found.len() == own.len() && times(&found) == times(&own))
     }
 
     /// See [`replaceable`].
@@ -200,6 +202,11 @@ impl Pending {
         let to = self.folder.join(to);
         replaceable(&to)?;
         fs::rename(self.folder.join(from), to)
+    }
+
+    /// Whether this is the folder that it is in. Windows does not rename a folder with a file that is open.
+    pub fn is_in(&self, folder: &Folder<'_>) -> io::Result<bool> {
+        Ok(self.folder == folder.path)
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {

@@ -6,11 +6,10 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dev, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::parts::{self, Searched};
@@ -82,7 +81,7 @@ impl Root {
         let first_mode = Mode::from_raw_mode(if mode.is_some() { 0o600 } else { 0o666 });
         let flags = flags | OFlags::NOFOLLOW;
         let file = File::from(rustix::fs::openat(folder.as_fd(), part, flags, first_mode)?);
-        parts::lock(&file)?;
+        parts::lock(folder.as_fd(), part, &file)?;
         Ok(Pending {
             file,
             mode,
@@ -155,10 +154,19 @@ impl Root {
         replaceable(folder.as_fd(), name, self.follow_symlinks).map(drop)
     }
 
-    /// Whether a file that is open has another one in its place, or none.
-    pub fn is_replaced(file: &File) -> io::Result<bool> {
-        Ok(file.metadata()?.nlink() == 0)
+    /// Whether the path leads to this file.
+    pub fn leads_to(&self, path: &Path, file: &File) -> io::Result<bool> {
+        let folder = self.folder(parent(path))?;
+        let name = path.file_name().unwrap_or_default();
+        let flags = flags_of_stat(self.follow_symlinks);
+        let found = rustix::fs::statat(folder.as_fd(), name, flags).map_err(error_of_open)?;
+        Ok(identity(&found) == identity(&rustix::fs::fstat(file)?))
     }
+}
+
+/// The device and the inode.
+fn identity(file: &Stat) -> (Dev, u64) {
+    (file.st_dev, file.st_ino)
 }
 
 fn parent(path: &Path) -> &Path {
@@ -415,6 +423,13 @@ impl Pending {
         }
         let folder = self.folder.as_fd();
         replace(folder, from, folder, to)
+    }
+
+    /// Whether this is the folder that it is in.
+    pub fn is_in(&self, folder: &Folder<'_>) -> io::Result<bool> {
+        let own = rustix::fs::fstat(&self.folder)?;
+        let other = rustix::fs::fstat(folder.as_fd())?;
+        Ok(identity(&own) == identity(&other))
     }
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {

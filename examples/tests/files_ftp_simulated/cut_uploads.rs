@@ -8,10 +8,19 @@ use asynchat::Result;
 use asynchat::sim::Conditions;
 
 use crate::captured::captured;
+use crate::folder::{changed, now};
 use crate::ftp::Options;
 use crate::site::{CLIENT, Site, codes_of, extended, options};
 
 const OLD: &[u8] = b"hello\nworld\n";
+
+const NO_PART: &str =
+    "550 no upload of yours has left a part of this file: send it whole, without REST\r\n";
+
+/// STOR from the middle.
+fn rest(start: usize) -> String {
+    format!("REST {start}\r\nSTOR a.txt")
+}
 
 /// RFC 959 section 4.1.1: the unexpected end of the control connection is an ABOR and a QUIT. A process that is killed ends
 /// both of its connections at once, and the server learns of them in either order.
@@ -26,6 +35,7 @@ fn the_end_of_the_control_connection_aborts_an_upload() -> Result {
     for command in ["STOR a.txt", "REST 2\r\nSTOR a.txt", "APPE new"] {
         for (order, reads) in orders() {
             let site = Site::ann()?;
+            site.cut("APPE a.txt", "")?;
             // The order of the events depends on the reads before.
             let conditions = Conditions::default().shuffled(true).short_reads(0.5);
             site.network.set_conditions(conditions);
@@ -138,21 +148,17 @@ fn abor_at_the_end_of_an_upload_leaves_nothing() -> Result {
 /// A client that continues a cut upload asks for the size of the file, which is that of the old one.
 #[test]
 fn a_cut_upload_cannot_be_continued() -> Result {
-    let cut = |site: &Site, name: &str| -> Result {
-        let data = site.begin_upload(name)?;
-        data.reset();
-        assert_eq!(codes_of(&site.replies()?), "426");
-        Ok(())
-    };
+    let cut = |site: &Site, name: &str| site.cut(&format!("STOR {name}"), "the first half");
     let site = Site::ann()?;
     cut(&site, "a.txt")?;
-    let refusal =
-        "550 the last upload of this file was cut, and nothing of it was kept: send it whole\r\n";
     site.expect("EPSV", "229")?;
     for _ in 0..2 {
-        assert_eq!(site.command("APPE a.txt")?, refusal);
+        assert_eq!(
+            site.command("APPE a.txt")?,
+            "550 the last upload of this file was cut, and nothing of it was kept: send it whole\r\n"
+        );
         site.expect("REST 6", "350")?;
-        assert_eq!(site.command("STOR dir/../a.txt")?, refusal);
+        assert_eq!(site.command("STOR dir/../a.txt")?, NO_PART);
     }
     assert_eq!(site.dir.read("a.txt").unwrap(), OLD);
     site.upload("STOR a.txt", "whole")?;
@@ -168,6 +174,7 @@ fn a_cut_upload_cannot_be_continued() -> Result {
     site.dir.store("a.txt", b"12")?;
     site.dir.store("dir/other", b"34")?;
     cut(&site, "a.txt")?;
+    site.expect("APPE a.txt", "550")?;
     site.expect("RNFR dir/other\r\nRNTO a.txt", "350 250")?;
     site.upload("APPE a.txt", "3")?;
     cut(&site, "a.txt")?;
@@ -187,6 +194,106 @@ fn a_cut_upload_cannot_be_continued() -> Result {
     site.expect("ABOR", "426 226")?;
     site.upload("APPE a.txt", "er")?;
     assert_eq!(site.dir.read("a.txt").unwrap(), b"newer");
+    Ok(())
+}
+
+/// lftp continues by itself when it has lost its connection: it asks for the size of the file, which may be an old one or that
+/// of another client, and sends the rest with REST and STOR.
+#[test]
+fn only_a_part_can_be_continued_with_rest() -> Result {
+    let site = Site::ann()?;
+    let is_refused = |start: usize| -> Result {
+        site.expect("EPSV", "229")?;
+        let replies = site.command(&rest(start))?;
+        assert!(replies.ends_with(NO_PART), "{replies}");
+        Ok(())
+    };
+    // Nothing is known of the file, as after a restart.
+    for start in [1, OLD.len() - 1, OLD.len(), OLD.len() + 1] {
+        is_refused(start)?;
+    }
+    site.expect("REST 1\r\nSTOR none", "350 550")?;
+
+    site.cut("APPE a.txt", "one")?;
+    site.expect("EPSV", "229")?;
+    site.expect(&rest(OLD.len() + 4), "350 554")?;
+    site.cut(&rest(OLD.len() + 3), ", two")?;
+    // A client that has sent nothing more.
+    site.cut(&rest(OLD.len() + 8), "")?;
+    let data = site.begin_of(&site.control, &rest(OLD.len()))?;
+    data.send("1");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello\nworld\n1");
+    // It is complete.
+    is_refused(OLD.len() + 1)?;
+
+    // A file of the same name is being sent, or was cut.
+    site.cut("APPE a.txt", "2")?;
+    let other = site.second()?;
+    let data = site.begin_of(&other, "STOR a.txt")?;
+    is_refused(OLD.len() + 2)?;
+    data.reset();
+    assert_eq!(codes_of(&site.ask(&other, "")?), "426");
+    is_refused(OLD.len() + 2)?;
+    Ok(())
+}
+
+#[test]
+fn a_part_that_somebody_has_changed_cannot_be_continued() -> Result {
+    type Change = fn(&Site) -> Result;
+    let changes: [(&str, Change); 9] = [
+        ("replaced", |site| site.upload("STOR a.txt", "whole")),
+        ("completed", |site| site.upload("APPE a.txt", "more")),
+        ("of another user", |site| {
+            let bob = site.session_of("bob")?;
+            site.begin_of(&bob, "APPE a.txt")?.reset();
+            assert_eq!(codes_of(&site.ask(&bob, "")?), "426");
+            Ok(())
+        }),
+        ("deleted", |site| {
+            site.expect("DELE a.txt", "250")?;
+            site.dir.store("a.txt", b"another")
+        }),
+        ("renamed", |site| {
+            site.dir.store("dir/other", b"another")?;
+            site.expect("RNFR dir/other\r\nRNTO a.txt", "350 250")
+        }),
+        ("in a renamed folder", |site| {
+            site.expect("RNFR dir\r\nRNTO old", "350 250")?;
+            site.expect("MKD dir\r\nRNFR a.txt\r\nRNTO dir/a.txt", "257 350 250")?;
+            site.dir.store("a.txt", b"another")
+        }),
+        ("written by a program", |site| {
+            site.dir.store("a.txt", b"hello\nworld\nANOTHER")
+        }),
+        ("the time", |site| {
+            site.expect("MFMT 20200101000000 a.txt", "213")
+        }),
+        // As HTTP does it. Length and time may be the same.
+        ("replaced by a program", |site| {
+            let (part, other) = (site.dir.path().join("a.txt"), site.dir.path().join("b.txt"));
+            let found = std::fs::metadata(&part)?;
+            let file = File::create(&other)?;
+            file.set_len(found.len())?;
+            file.set_modified(found.modified()?)?;
+            drop(file);
+            Ok(std::fs::rename(other, part)?)
+        }),
+    ];
+    for (name, change) in changes {
+        // Elsewhere the numbers of files are not known.
+        if name == "replaced by a program" && cfg!(not(unix)) {
+            continue;
+        }
+        let site = Site::ann()?;
+        site.cut("APPE a.txt", "a part.")?;
+        change(&site)?;
+        site.expect("EPSV", "229")?;
+        let size = site.dir.read("a.txt").unwrap().len();
+        let replies = site.command(&rest(size))?;
+        assert!(replies.ends_with(NO_PART), "{name}: {replies}");
+    }
     Ok(())
 }
 
@@ -212,6 +319,83 @@ fn a_file_that_was_created_meanwhile_is_not_replaced_by_one_that_was_to_be_appen
     Ok(())
 }
 
+/// The file would be where the client does not look for it, and might replace another one there.
+#[cfg(unix)]
+#[test]
+fn an_upload_fails_if_its_path_leads_elsewhere_at_its_end() -> Result {
+    let moved = "451 the file or its folder was renamed, removed or replaced meanwhile\r\n";
+    for rename in [
+        "RNFR dir\r\nRNTO other",
+        "RNFR dir\r\nRNTO other\r\nMKD dir",
+        "RNFR dir\r\nRNTO other\r\nRNFR a.txt\r\nRNTO dir",
+    ] {
+        for command in [
+            "STOR dir/new",
+            "STOR dir/big",
+            "APPE dir/new",
+            "APPE dir/big",
+        ] {
+            let site = Site::ann()?;
+            let other = site.second()?;
+            let data = site.begin_of(&site.control, command)?;
+            data.send("content");
+            site.settle()?;
+            let codes = codes_of(&site.ask(&other, format!("{rename}\r\n"))?);
+            assert!(codes.starts_with("350 250"), "{codes}");
+            data.finish();
+            assert_eq!(site.replies()?, moved, "{rename}, {command}");
+            let left = std::fs::read_dir(site.dir.path().join("other"))?;
+            assert_eq!(left.count(), 1, "{rename}, {command}");
+            let appended = match command {
+                "APPE dir/big" => b"not yetcontent".as_slice(),
+                _ => b"not yet",
+            };
+            assert_eq!(site.dir.read("other/big").unwrap(), appended);
+            assert_eq!(site.dir.read("dir/new"), None);
+        }
+    }
+    // A file has the name of the one to which was appended.
+    let site = Site::ann()?;
+    let other = site.second()?;
+    let data = site.begin_of(&site.control, "APPE a.txt")?;
+    site.ask(&other, "RNFR a.txt\r\nRNTO b.txt\r\n")?;
+    site.dir.store("a.txt", b"another")?;
+    data.send("more");
+    data.finish();
+    assert_eq!(site.replies()?, moved);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"another");
+    // A folder that has its name again is the same one.
+    let data = site.begin_of(&site.control, "STOR dir/big")?;
+    let there_and_back = "RNFR dir\r\nRNTO other\r\nRNFR other\r\nRNTO dir\r\n";
+    let codes = codes_of(&site.ask(&other, there_and_back)?);
+    assert_eq!(codes, "350 250 350 250");
+    data.send("whole");
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    assert_eq!(site.dir.read("dir/big").unwrap(), b"whole");
+    Ok(())
+}
+
+/// The clock of the system for files may stand still for some milliseconds.
+#[test]
+fn an_upload_has_the_time_of_the_clock() -> Result {
+    let site = Site::ann()?;
+    let modified = |name: &str| -> Result<_> {
+        Ok(std::fs::metadata(site.dir.path().join(name))?.modified()?)
+    };
+    site.upload("STOR new", "content")?;
+    assert_eq!(modified("new")?, now());
+    for command in ["APPE a.txt", "REST 3\r\nSTOR a.txt"] {
+        site.cut(command, "part")?;
+        assert_eq!(modified("a.txt")?, now(), "{command}");
+    }
+    site.upload("APPE dir/big", "more")?;
+    assert_eq!(modified("dir/big")?, now());
+    site.expect("MFMT 19941106084937 new", "213")?;
+    assert_eq!(modified("new")?, changed());
+    Ok(())
+}
+
 /// To cut 1.5 GB from a file took half a second.
 #[test]
 fn a_large_file_is_shortened_in_steps() -> Result {
@@ -220,6 +404,7 @@ fn a_large_file_is_shortened_in_steps() -> Result {
     let path = site.dir.path().join("large");
     let create = || File::create(&path)?.set_len(5 * STEP);
     let shorten = || -> Result {
+        site.cut("APPE large", "")?;
         let data = site.data()?;
         site.expect("REST 1\r\nSTOR large", "350 150")?;
         data.send("xy");

@@ -20,12 +20,17 @@ pub(crate) const TLS_ADDR: &str = "192.0.2.1:990";
 pub(crate) const CLIENT: &str = "192.0.2.7:0";
 pub(crate) const STRANGER: &str = "192.0.2.8:0";
 
-/// `ann:secret`
-const USER: &str = "ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi";
+/// Both have the password `secret`.
+const USERS: [&str; 2] = [
+    "ann:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi",
+    "bob:$2y$04$/80S5ZWgTBN7e27fyijNIupGmOrQ2r4vYGxi0ellEs2KCBaTTrRNi",
+];
 
 pub(crate) fn options() -> Options {
     let mut users = Users::default();
-    users.add(USER).unwrap();
+    for user in USERS {
+        users.add(user).unwrap();
+    }
     Options {
         write: true,
         logins: Logins::with_threads(users, 0),
@@ -104,8 +109,14 @@ impl Site {
 
     /// Another session of `ann`, from the same host.
     pub(crate) fn second(&self) -> Result<Peer> {
+        self.session_of("ann")
+    }
+
+    pub(crate) fn session_of(&self, user: &str) -> Result<Peer> {
         let control = self.connect(CLIENT, ADDR.parse()?)?;
-        self.ask(&control, "USER ann\r\nPASS secret\r\nTYPE I\r\n")?;
+        let login = format!("USER {user}\r\nPASS secret\r\nTYPE I\r\n");
+        let replies = self.ask(&control, login)?;
+        assert!(codes_of(&replies).ends_with("331 230 200"), "{replies}");
         Ok(control)
     }
 
@@ -168,12 +179,26 @@ impl Site {
         Ok(data)
     }
 
+    /// An upload that is cut when the server has received `part`.
+    pub(crate) fn cut(&self, command: &str, part: &str) -> Result {
+        let data = self.begin_of(&self.control, command)?;
+        data.send(part);
+        self.settle()?;
+        data.reset();
+        assert_eq!(codes_of(&self.replies()?), "426");
+        Ok(())
+    }
+
     /// An upload of another session.
     pub(crate) fn begin_upload_of(&self, control: &Peer, name: &str) -> Result<Peer> {
+        self.begin_of(control, &format!("STOR {name}"))
+    }
+
+    pub(crate) fn begin_of(&self, control: &Peer, command: &str) -> Result<Peer> {
         let reply = self.ask(control, "EPSV\r\n")?;
         let data = self.connect(CLIENT, extended(&reply))?;
-        let codes = codes_of(&self.ask(control, format!("STOR {name}\r\n"))?);
-        assert_eq!(codes, "150");
+        let codes = codes_of(&self.ask(control, format!("{command}\r\n"))?);
+        assert!(codes.ends_with("150"), "{command}: {codes}");
         Ok(data)
     }
 

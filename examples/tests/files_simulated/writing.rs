@@ -12,6 +12,7 @@ use asynchat::sim::Peer;
 
 #[cfg(target_os = "linux")]
 use crate::captured::captured_from;
+use crate::folder::now;
 use crate::gate::{Gate, gated};
 use crate::http::Options;
 use crate::site::{ADDR, ANN, Reply, Site, options, parse, put, request, statuses};
@@ -436,6 +437,66 @@ fn a_condition_holds_at_the_end_of_an_upload_too() -> Result {
         assert_eq!(site.dir.read(name).unwrap(), b"22");
     }
     assert_eq!(site.dir.names()?, ["a.txt", "b.txt", "dir", "new"]);
+    Ok(())
+}
+
+/// The condition was one for another file, and the file would be where nobody looks for it.
+#[cfg(unix)]
+#[test]
+fn an_upload_fails_if_its_path_leads_elsewhere_at_its_end() -> Result {
+    for (condition, path) in [
+        ("If-None-Match: *\r\n", "dir/x"),
+        ("", "dir/x"),
+        ("", "dir/big"),
+    ] {
+        for is_replaced in [false, true] {
+            let site = Site::new()?;
+            let client = site.client()?;
+            let fields = format!("{ANN}{condition}Content-Length: 2\r\n");
+            site.ask(
+                &client,
+                format!("PUT /{path} HTTP/1.1\r\nHost: a\r\n{fields}\r\n1"),
+            )?;
+            let folder = |name: &str| site.dir.path().join(name);
+            std::fs::rename(folder("dir"), folder("other"))?;
+            if is_replaced {
+                std::fs::create_dir(folder("dir"))?;
+            }
+            site.dir.store("other/x", b"of another client")?;
+            let reply = site.ask(&client, "2")?;
+            assert!(reply.starts_with("HTTP/1.1 409 "), "{reply}");
+            assert_eq!(site.dir.read(path), None);
+            assert_eq!(site.dir.read("other/x").unwrap(), b"of another client");
+            assert_eq!(std::fs::read_dir(folder("other"))?.count(), 2);
+            // The connection can be used for the next request.
+            let reply = site.ask(&client, request("GET", "/a.txt", "", ""))?;
+            assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+        }
+    }
+    Ok(())
+}
+
+/// The clock of the system for files may stand still for some milliseconds: two contents of one length would have one tag.
+#[test]
+fn an_upload_has_the_time_of_the_clock() -> Result {
+    thread_local! {
+        static CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
+    let site = Site::with(Options {
+        clock: || {
+            CALLS.set(CALLS.get() + 1);
+            now() + Duration::from_nanos(100) * CALLS.get()
+        },
+        ..options()
+    })?;
+    let mut before = now();
+    for _ in 0..3 {
+        site.one(put("/x", "content"))?;
+        let modified = std::fs::metadata(site.dir.path().join("x"))?.modified()?;
+        assert!(before < modified, "{before:?}, {modified:?}");
+        assert!(modified <= now() + Duration::from_nanos(100) * CALLS.get());
+        before = modified;
+    }
     Ok(())
 }
 
