@@ -446,7 +446,7 @@ def full_disk(site):
         end = time.monotonic() + DEADLINE
         while access_log.stat().st_size < 1_000_000:
             assert time.monotonic() < end, "the access log was not written"
-    assert "WARN" in site.log and "path=/2000000" in site.log and "File too large" in site.log, site.log
+    assert "WARN" in site.log and 'path="/2000000"' in site.log and "File too large" in site.log, site.log
     assert "the access log cannot be written" in site.log, site.log
     return True
 

@@ -1,7 +1,6 @@
 //! Errors of the file system, which HTTP and FTP report in their own words. Those that are the server's own, such as a
 //! disk that fails, are logged with the path, which a reply does not have.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
 
 use asynchat::{More, Producer};
@@ -32,27 +31,27 @@ pub enum Failure {
 impl Failure {
     /// Classifies the error, and logs it if the operator of the server may have to act.
     pub fn of(names: &Names, error: &io::Error) -> Failure {
-        Failure::classify_and_log(format_args!("/{}", names.display()), error)
+        Failure::classify_and_log(&format!("/{}", names.display()), error)
     }
 
     /// The same for a rename. The log has both names, because either can be the cause.
     pub fn of_rename(from: &Names, to: &Names, error: &io::Error) -> Failure {
-        let path = format_args!("/{} -> /{}", from.display(), to.display());
-        Failure::classify_and_log(path, error)
+        let path = format!("/{} -> /{}", from.display(), to.display());
+        Failure::classify_and_log(&path, error)
     }
 
-    fn classify_and_log(path: fmt::Arguments<'_>, error: &io::Error) -> Failure {
+    fn classify_and_log(path: &str, error: &io::Error) -> Failure {
         let failure = Failure::classify(error);
         match failure {
             Failure::NoRoom | Failure::Broken => {
-                warn!(%path, %error, "a file or a folder cannot be used");
+                warn!(path, %error, "a file or a folder cannot be used");
             }
             // The system has refused it. This program's own refusal of a pipe has no number.
             Failure::Refused if error.raw_os_error().is_none() => {}
             // A client can cause these as often as it wants. Each `warn!` has a limit of ten a second, so these do not suppress
             // the errors of the disk.
             Failure::Refused | Failure::TooLarge | Failure::Busy => {
-                warn!(%path, %error, "a file or a folder cannot be used");
+                warn!(path, %error, "a file or a folder cannot be used");
             }
             _ => {}
         }

@@ -160,8 +160,9 @@ impl Names {
         }
     }
 
-    /// The path as text, for people: with slashes on each system.
-    pub fn display(&self) -> impl Display {
+    /// The path as text, for people: with slashes on each system. In a log it is in quotes, because clients choose names: one
+    /// could look like further fields.
+    pub fn display(&self) -> String {
         let names = self.path.iter().map(OsStr::to_string_lossy);
         names.collect::<Vec<_>>().join("/")
     }

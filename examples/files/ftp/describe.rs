@@ -184,7 +184,7 @@ impl Session {
         let (author, names) = (self.writer()?, self.resolve(path)?);
         let set = self.service.tree.set_modified(&names, time);
         set.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), %author, time = time::time_val(time), "the time was set");
+        info!(names = ?names.display(), %author, time = time::time_val(time), "the time was set");
         Ok(names)
     }
 

@@ -83,7 +83,7 @@ impl Session {
         let removed = self.service.tree.remove(&names);
         removed.map_err(|error| failed(&names, &error))?;
         self.service.cut_uploads.forget(&names);
-        info!(names = %names.display(), %author, "deleted");
+        info!(names = ?names.display(), %author, "deleted");
         Ok("250 deleted")
     }
 
@@ -92,7 +92,7 @@ impl Session {
             let (author, names) = (self.writer()?, self.resolve(path)?);
             let created = self.service.tree.create_folder(&names);
             created.map_err(|error| failed(&names, &error))?;
-            info!(names = %names.display(), %author, "created");
+            info!(names = ?names.display(), %author, "created");
             Ok(names)
         };
         match create() {
@@ -105,7 +105,7 @@ impl Session {
         let (author, names) = (self.writer()?, self.resolve(path)?);
         let removed = self.service.tree.remove_folder(&names);
         removed.map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), %author, "deleted");
+        info!(names = ?names.display(), %author, "deleted");
         Ok("250 deleted")
     }
 
@@ -124,7 +124,7 @@ impl Session {
         let renamed = self.service.tree.rename(&from, &to);
         renamed.map_err(|error| refusal(&Failure::of_rename(&from, &to, &error)))?;
         self.service.cut_uploads.forget(&to);
-        info!(from = %from.display(), to = %to.display(), %author, "renamed");
+        info!(from = ?from.display(), to = ?to.display(), %author, "renamed");
         Ok("250 renamed")
     }
 }

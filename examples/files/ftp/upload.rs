@@ -173,7 +173,7 @@ impl Upload {
         self.is_complete = true;
         self.service.cut_uploads.forget(&self.names);
         let (names, author, size) = (self.names.display(), &self.author, self.size);
-        info!(%names, %author, size, "uploaded");
+        info!(?names, %author, size, "uploaded");
         Ok(true)
     }
 

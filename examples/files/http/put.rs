@@ -100,7 +100,7 @@ impl Upload {
             Err(error) => return failed(&self.names, &error),
         };
         let size = metadata.as_ref().map(Metadata::len);
-        info!(names = %self.names.display(), author = %self.author, size, "uploaded");
+        info!(names = ?self.names.display(), author = %self.author, size, "uploaded");
         stored(&self.names, before.is_some(), metadata.as_ref())
     }
 
@@ -140,7 +140,7 @@ pub fn delete(service: &Service, request: &Request<'_>, author: &Author) -> Repl
             .tree
             .remove(&names)
             .map_err(|error| failed(&names, &error))?;
-        info!(names = %names.display(), %author, "deleted");
+        info!(names = ?names.display(), %author, "deleted");
         Ok(Reply::new(204, Content::None))
     };
     delete().unwrap_or_else(|reply| reply)

@@ -137,7 +137,7 @@ fn an_error_of_a_rename_is_logged_with_both_names() -> Result {
         Failure::of_rename(&from, &to, &error);
         Ok(())
     })?;
-    assert!(log.contains(" path=/dir/old -> /new error="), "{log}");
+    assert!(log.contains(" path=\"/dir/old -> /new\" error="), "{log}");
     Ok(())
 }
 
@@ -156,11 +156,11 @@ fn each_change_is_logged_with_its_author() -> Result {
     assert_eq!(
         log,
         format!(
-            "INFO uploaded names=new {author} size=4\n\
-             INFO created names=folder {author}\n\
-             INFO renamed from=new to=other {author}\n\
-             INFO deleted names=other {author}\n\
-             INFO deleted names=folder {author}\n"
+            "INFO uploaded names=\"new\" {author} size=4\n\
+             INFO created names=\"folder\" {author}\n\
+             INFO renamed from=\"new\" to=\"other\" {author}\n\
+             INFO deleted names=\"other\" {author}\n\
+             INFO deleted names=\"folder\" {author}\n"
         )
     );
     Ok(())

@@ -106,7 +106,7 @@ fn an_upload_that_gets_no_name_is_a_451_and_logged() -> Result {
         "451 the file cannot be used: the server has logged why\r\n"
     );
     assert!(
-        log.contains("WARN a file or a folder cannot be used path=/new error="),
+        log.contains("WARN a file or a folder cannot be used path=\"/new\" error="),
         "{log}"
     );
     Ok(())

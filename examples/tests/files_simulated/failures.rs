@@ -38,7 +38,7 @@ fn an_upload_that_gets_no_name_is_a_500_and_logged() -> Result {
     assert_eq!(reply.status, 500, "{reply:?}");
     let folder = site.dir.path().display().to_string();
     assert!(!reply.text().contains(&folder), "{}", reply.text());
-    let logged = log.lines().find(|it| it.contains("path=/dir/new"));
+    let logged = log.lines().find(|it| it.contains("path=\"/dir/new\""));
     let logged = logged.ok_or(log.clone())?;
     assert!(
         logged.starts_with("WARN ") && logged.contains("error="),
@@ -60,7 +60,7 @@ fn each_change_is_logged_with_its_author() -> Result {
         return Err(log.into());
     };
     for (line, event) in [(uploaded, "uploaded"), (deleted, "deleted")] {
-        let expected = format!("INFO {event} names=new author=ann at 127.0.0.1:");
+        let expected = format!("INFO {event} names=\"new\" author=ann at 127.0.0.1:");
         assert!(line.starts_with(&expected), "{line}");
     }
     Ok(())
@@ -82,7 +82,7 @@ fn a_reply_that_is_cut_is_logged_with_its_path() -> Result {
     })?;
     assert!(client.has_ended());
     assert!(
-        log.contains("WARN a file or a folder cannot be used path=/large error="),
+        log.contains("WARN a file or a folder cannot be used path=\"/large\" error="),
         "{log}"
     );
     assert!(
@@ -117,7 +117,8 @@ fn each_error_has_its_status() -> Result {
             assert_eq!(failed(&names, &error).status, status, "{error}");
             Ok(())
         })?;
-        let line = format!("WARN a file or a folder cannot be used path=/dir/x error={error}\n");
+        let line =
+            format!("WARN a file or a folder cannot be used path=\"/dir/x\" error={error}\n");
         assert_eq!(log, if is_logged { line } else { String::new() });
     }
     // A pipe is refused, which is no trouble of the server.
