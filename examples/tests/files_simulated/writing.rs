@@ -79,6 +79,35 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
     Ok(())
 }
 
+/// Its length is known before, or it is not.
+#[test]
+fn an_upload_may_be_as_long_as_the_limit() -> Result {
+    let site = Site::with(Options {
+        max_upload: 10,
+        ..options()
+    })?;
+    let chunked = |path: &str, body: &str| {
+        let fields = format!("{ANN}Transfer-Encoding: chunked\r\n");
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        request("PUT", path, &fields, "") + &chunk
+    };
+    let (longest, longer) = ("0123456789", "0123456789a");
+    for (path, input) in [
+        ("known", put("/known", longest)),
+        ("unknown", chunked("/unknown", longest)),
+    ] {
+        assert_eq!(site.one(input)?.status, 201, "{path}");
+        assert_eq!(site.dir.read(path).unwrap(), longest.as_bytes());
+    }
+    for input in [put("/known", longer), chunked("/unknown", longer)] {
+        assert_eq!(site.one(input)?.status, 413);
+    }
+    for path in ["known", "unknown"] {
+        assert_eq!(site.dir.read(path).unwrap(), longest.as_bytes());
+    }
+    Ok(())
+}
+
 #[test]
 fn an_upload_that_is_cut_leaves_nothing() -> Result {
     let begin = format!("PUT /x HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 9\r\n\r\npart");
