@@ -48,6 +48,8 @@ pub struct Session {
     timer: Option<TimerId>,
     /// Whether the next reply is the last one: the server shuts down, or a password was not checked in time.
     is_last: bool,
+    /// Ends a request that is incomplete before the grace of a shutdown is over.
+    end_timer: Option<TimerId>,
 }
 
 /// What the next request waits for.
@@ -80,6 +82,7 @@ impl Session {
             unchecked: None,
             timer: None,
             is_last: false,
+            end_timer: None,
         }
     }
 
@@ -381,6 +384,22 @@ impl Session {
         self.send(exchange, why.into());
     }
 
+    /// The password that is being checked comes too late.
+    fn end_login(&mut self) {
+        self.is_last = true;
+        self.checked(&Sender::Unchecked);
+        self.chat.close_when_done();
+    }
+
+    /// The grace of a shutdown is about to end.
+    fn end_request(&mut self) {
+        if self.waits.for_login.get() {
+            self.end_login();
+        } else if self.body.is_some() || self.has_begun() {
+            self.refuse(Reply::text(503, "the server shuts down"));
+        }
+    }
+
     fn set_timer(&mut self, after: Duration) {
         if self.timer.is_none() {
             self.timer = Some(self.chat.call_later(after));
@@ -449,7 +468,11 @@ impl AsyncChat for Session {
     }
 
     /// What is incomplete has had its time. While a reply is sent, the client may be busy with it.
-    fn handle_timer(&mut self, _: TimerId) -> Result {
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        if self.end_timer == Some(timer) {
+            self.end_request();
+            return Ok(());
+        }
         self.timer = None;
         let time = self.service.options.receive_time;
         let is_sending = self.chat.queued() > 0 || self.waits.open.get() > 0;
@@ -460,11 +483,7 @@ impl AsyncChat for Session {
         };
         let left = time.saturating_sub(asynchat::now() - since);
         match left {
-            Duration::ZERO if self.waits.for_login.get() => {
-                self.is_last = true;
-                self.checked(&Sender::Unchecked);
-                self.chat.close_when_done();
-            }
+            Duration::ZERO if self.waits.for_login.get() => self.end_login(),
             Duration::ZERO if is_sending => self.set_timer(time),
             Duration::ZERO if self.body.is_none() && !self.has_begun() => {
                 self.chat.close_when_done();
@@ -479,15 +498,18 @@ impl AsyncChat for Session {
     }
 
     /// A request that has begun gets its reply, and an upload may be completed. Otherwise the client would send it again.
+    /// Close to the end of the grace, what is still incomplete is cut, with a reply.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.is_last = match &self.body {
             Some(incoming) => incoming.upload.is_some(),
             None => self.has_begun(),
         };
-        Ok(match self.is_last {
-            true => AtShutdown::Stay,
-            false => AtShutdown::CloseWhenDone,
-        })
+        if !self.is_last {
+            return Ok(AtShutdown::CloseWhenDone);
+        }
+        let time = self.service.options.grace.mul_f64(0.9);
+        self.end_timer = Some(self.chat.call_later(time));
+        Ok(AtShutdown::Stay)
     }
 
     fn handle_close(&mut self, why: &Close) {
