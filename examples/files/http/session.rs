@@ -21,9 +21,6 @@ use crate::status::{Connection, Record};
 /// at once must not take a thousand descriptors.
 const MOST_OPEN: usize = 4;
 
-/// Some clients send it after a body (RFC 9112 section 2.2).
-const EMPTY_LINE: &[u8] = b"\r\n";
-
 /// The status of a request whose client left before the reply, as nginx logs it.
 const CUT: u16 = 499;
 
@@ -111,7 +108,7 @@ impl Session {
 
     fn head_is_complete(&mut self) {
         let head = std::mem::take(&mut self.head);
-        if is_blank(&head) {
+        if http1::is_blank(&head) {
             self.expect_request();
             return self.recycle(head);
         }
@@ -133,7 +130,7 @@ impl Session {
     /// After empty lines. Their time began with the first of them: otherwise a client that sends nothing else would have its
     /// connection for ever.
     fn expect_request(&mut self) {
-        self.head = EMPTY_LINE.to_vec();
+        self.head = b"\r\n".to_vec();
         self.set_timer(self.service.options.receive_time);
         if self.is_last {
             self.chat.close_when_done();
@@ -142,7 +139,7 @@ impl Session {
 
     /// Whether the head of a request has begun. Empty lines before it are no part of it.
     fn has_begun(&self) -> bool {
-        !self.head.trim_ascii().is_empty()
+        !http1::is_blank(&self.head)
     }
 
     fn recycle(&self, mut head: Vec<u8>) {
@@ -405,12 +402,6 @@ impl Session {
             self.timer = Some(self.chat.call_later(after));
         }
     }
-}
-
-/// Whether a record has no request. It has all empty lines before the request: the last one of the record before it, too.
-fn is_blank(head: &[u8]) -> bool {
-    let rest = head.strip_prefix(EMPTY_LINE);
-    http1::is_empty_line(head) || rest.is_some_and(http1::is_empty_line)
 }
 
 impl Waits {
