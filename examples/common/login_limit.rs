@@ -8,7 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt::{self, Display};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -36,26 +36,44 @@ pub struct LoginLimit {
 }
 
 /// An address that clients come from. For IPv6 it is the network of 64 bits, because one customer usually
-/// has such a network. `None` stands for all clients of a Unix-domain socket.
+/// has such a network. All link-local addresses are in one network, so each of them is one, on its link. Without an
+/// IP address it stands for all clients of a Unix-domain socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Client(Option<IpAddr>);
+pub struct Client {
+    ip: Option<IpAddr>,
+    /// That of a link-local address, or 0.
+    scope: u32,
+}
 
 impl Client {
     pub fn new(addr: Option<&Addr>) -> Client {
-        // A socket of both families has IPv4 addresses in IPv6 form, which are in one network.
-        Client(addr.and_then(Addr::ip).map(|ip| match ip.to_canonical() {
-            IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
-            ip @ IpAddr::V4(_) => ip,
-        }))
+        let (ip, scope) = match addr.and_then(Addr::inet) {
+            Some(SocketAddr::V6(v6)) if v6.ip().is_unicast_link_local() => {
+                (Some(IpAddr::V6(*v6.ip())), v6.scope_id())
+            }
+            // A socket of both families has IPv4 addresses in IPv6 form, which are in one network.
+            Some(addr) => (Some(network_of(addr.ip().to_canonical())), 0),
+            None => (None, 0),
+        };
+        Client { ip, scope }
+    }
+}
+
+fn network_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+        IpAddr::V4(_) => ip,
     }
 }
 
 /// An address, or the network of one of IPv6.
 impl Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.ip {
             Some(IpAddr::V4(ip)) => write!(f, "{ip}"),
-            Some(IpAddr::V6(ip)) => write!(f, "{ip}/64"),
+            Some(IpAddr::V6(ip)) if !ip.is_unicast_link_local() => write!(f, "{ip}/64"),
+            Some(IpAddr::V6(ip)) if self.scope == 0 => write!(f, "{ip}"),
+            Some(IpAddr::V6(ip)) => write!(f, "{ip}%{}", self.scope),
             None => f.write_str("-"),
         }
     }
@@ -135,7 +153,7 @@ impl LoginLimit {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::SocketAddrV6;
 
     use super::*;
 
@@ -182,6 +200,39 @@ mod tests {
         assert_eq!(delay(&limit, client("::ffff:192.0.2.1")).as_secs(), 1);
         assert_eq!(delay(&limit, client("::ffff:192.0.2.2")).as_secs(), 1);
         assert_eq!(delay(&limit, client("192.0.2.2")).as_secs(), 2);
+    }
+
+    /// One host of a link could lock out all others.
+    #[test]
+    fn a_link_local_address_is_one_client_of_its_link() {
+        let client = |ip: &str, scope| {
+            let addr = SocketAddrV6::new(ip.parse().unwrap(), 119, 0, scope);
+            Client::new(Some(&Addr::from(SocketAddr::V6(addr))))
+        };
+        let limit = LoginLimit::default();
+        for _ in 0..MAX_FAILURES {
+            limit.record(client("fe80::1", 2));
+        }
+        for (ip, scope, may_try) in [
+            ("fe80::1", 2, false),
+            ("fe80::2", 2, true),
+            ("fe80::1", 3, true),
+            ("fe80::", 2, true),
+            ("fe80::", 0, true),
+        ] {
+            assert_eq!(limit.may_try(client(ip, scope)), may_try, "{ip}%{scope}");
+        }
+        // Only for a link-local address the scope says more.
+        assert!(client("2001:db8::1", 2) == client("2001:db8::2", 0));
+        for (client, shown) in [
+            (client("fe80::1", 2), "fe80::1%2"),
+            (client("fe80::1", 0), "fe80::1"),
+            (client("2001:db8::1", 2), "2001:db8::/64"),
+            (client("::ffff:192.0.2.1", 0), "192.0.2.1"),
+            (Client::new(None), "-"),
+        ] {
+            assert_eq!(client.to_string(), shown);
+        }
     }
 
     #[test]

@@ -47,6 +47,9 @@
 //! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
 //! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
 //!
+//! After Ctrl-C, transfers may go on for `--grace`. At nine tenths of it, uploads that are incomplete are cut with a 503 over HTTP,
+//! and all transfers with a 426 over FTP.
+//!
 //! SIGTERM is like Ctrl-C. On Unix, SIGHUP opens the access log by its name once more, after logrotate has renamed it, and
 //! reads a renewed certificate, and the file of `--passwords` again; elsewhere a change needs a restart. Whoever is logged in
 //! over FTP stays so.
@@ -227,6 +230,7 @@ fn run(arguments: &Arguments) -> Result {
             insecure_auth: arguments.insecure_auth,
             max_upload: arguments.max_upload,
             receive_time,
+            grace: Duration::from_secs(arguments.grace),
             limits: defaults
                 .limits
                 .connections(capacity.connections)

@@ -145,15 +145,16 @@ impl Tree {
         missing_is(None, found)
     }
 
-    /// Sets when a file was changed.
-    pub fn set_modified(&self, names: &Names, time: SystemTime) -> io::Result<()> {
+    /// Sets when a file was changed. Returns the time that the file has now: not every file system can store every time.
+    pub fn set_modified(&self, names: &Names, time: SystemTime) -> io::Result<SystemTime> {
         let file = match self.find(names)? {
             // Windows permits it only to those who may write.
             Found::File(..) if cfg!(windows) => self.open_for_writing(names)?,
             Found::File(file, _) => file,
             Found::Folder(_) => return Err(ErrorKind::IsADirectory.into()),
         };
-        file.set_modified(time)
+        file.set_modified(time)?;
+        file.metadata()?.modified()
     }
 
     pub fn create_folder(&self, names: &Names) -> io::Result<()> {

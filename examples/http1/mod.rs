@@ -75,15 +75,16 @@ pub const HEAD_END: &[u8; 4] = b"\r\n\r\n";
 
 /// The terminator of a head. Its record ends with an empty line: only CRLF ends a line.
 ///
-/// A record that is only an empty line is to be ignored before a request ([`is_empty_line`]). Keep the terminator, and
+/// A record that is only an empty line is to be ignored before a request ([`is_blank`]). Keep the terminator, and
 /// clone it: to make it takes an allocation.
 pub fn head_terminator() -> Terminator {
     Terminator::bytes(HEAD_END).inclusive().limit(LONGEST_HEAD)
 }
 
-/// Whether the record has no request: some clients send empty lines after a body (RFC 9112 section 2.2).
-pub fn is_empty_line(head: &[u8]) -> bool {
-    head == b"\r\n\r\n"
+/// Whether a head, or the part of it that has arrived, has nothing but empty lines. Some clients send them after a body, and
+/// they are no part of a request (RFC 9112 section 2.2).
+pub fn is_blank(head: &[u8]) -> bool {
+    head.chunks(2).all(|line| b"\r\n".starts_with(line))
 }
 
 /// Whether a line that ends in this part of a head ends with LF alone. Such a head has no end, and its client would

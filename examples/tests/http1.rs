@@ -4,7 +4,7 @@
 mod http1;
 
 use http1::body::Next;
-use http1::{Body, Framing, Rejected, Request, Response, Version, field_space};
+use http1::{Body, Framing, Rejected, Request, Response, Version, field_space, is_blank};
 
 /// The framing of a request with these fields, or the status of its refusal.
 fn framing(fields: &str) -> Result<Framing, u16> {
@@ -715,4 +715,24 @@ fn framing_is_limited() {
     let limit = http1::chunked::LONGEST_LINE;
     let terminator = Body::new(Framing::Chunked).terminator().unwrap();
     assert_eq!(terminator, asynchat::Terminator::crlf().limit(limit));
+}
+
+/// Also in parts that end within a line.
+#[test]
+fn a_head_is_blank_until_something_is_in_a_line() {
+    for head in ["", "\r", "\r\n", "\r\n\r", "\r\n\r\n", "\r\n\r\n\r\n"] {
+        assert!(is_blank(head.as_bytes()), "{head:?}");
+    }
+    for head in [
+        "G",
+        " ",
+        "\n",
+        "\r\r",
+        "\r\n\n",
+        "\r\n ",
+        "\r\n\r\nGET",
+        "\r\nGET / HTTP/1.1\r\n\r\n",
+    ] {
+        assert!(!is_blank(head.as_bytes()), "{head:?}");
+    }
 }

@@ -32,7 +32,7 @@ pub fn http1(input: &[u8]) {
 
 /// The framing of a request. `None` if it is refused.
 fn parse_request(head: &[u8]) -> Option<Framing> {
-    if messages::is_empty_line(head) {
+    if messages::is_blank(head) {
         return Some(Framing::Empty);
     }
     let mut space = messages::field_space();

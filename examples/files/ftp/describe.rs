@@ -171,7 +171,7 @@ impl Session {
             return self.reply("501 expected YYYYMMDDHHMMSS and a path");
         };
         match self.set_modified(time, path) {
-            Ok(names) => {
+            Ok((names, time)) => {
                 let (time, path) = (time::time_val(time), names.to_ftp_path());
                 let parts = [b"213 Modify=", time.as_bytes(), b"; ", &path, b"\r\n"];
                 self.chat.push_slices(&parts);
@@ -180,12 +180,13 @@ impl Session {
         }
     }
 
-    fn set_modified(&self, time: SystemTime, path: &[u8]) -> Result<Names, Refusal> {
+    /// Returns the time that the file has now.
+    fn set_modified(&self, time: SystemTime, path: &[u8]) -> Result<(Names, SystemTime), Refusal> {
         let (author, names) = (self.writer()?, self.resolve(path)?);
         let set = self.service.tree.set_modified(&names, time);
-        set.map_err(|error| failed(&names, &error))?;
+        let time = set.map_err(|error| failed(&names, &error))?;
         info!(names = ?names.display(), %author, time = time::time_val(time), "the time was set");
-        Ok(names)
+        Ok((names, time))
     }
 
     fn file(&self, path: &[u8]) -> Result<Entry, Refusal> {

@@ -52,6 +52,8 @@ pub struct Options {
     pub max_upload: u64,
     /// The time for a head, from its first byte, and for each 64 KiB of a body.
     pub receive_time: Duration,
+    /// The grace of a shutdown. Shortly before its end uploads are cut, with a reply.
+    pub grace: Duration,
     pub limits: Limits,
     /// The files and folders that may be open while they are sent or received. The services of a program share them.
     pub open_files: Shares,
@@ -81,6 +83,7 @@ impl Default for Options {
             insecure_auth: false,
             max_upload: 1 << 30,
             receive_time: Duration::from_secs(30),
+            grace: Duration::from_secs(5),
             // A request takes as long as the system calls for a file, and for the compressed ones beside it.
             limits: Limits::default().turn_records(16),
             open_files: Shares::unlimited(),

@@ -21,9 +21,6 @@ use crate::status::{Connection, Record};
 /// at once must not take a thousand descriptors.
 const MOST_OPEN: usize = 4;
 
-/// Some clients send it after a body (RFC 9112 section 2.2).
-const EMPTY_LINE: &[u8] = b"\r\n";
-
 /// The status of a request whose client left before the reply, as nginx logs it.
 const CUT: u16 = 499;
 
@@ -48,6 +45,8 @@ pub struct Session {
     timer: Option<TimerId>,
     /// Whether the next reply is the last one: the server shuts down, or a password was not checked in time.
     is_last: bool,
+    /// Ends a request that is incomplete before the grace of a shutdown is over.
+    end_timer: Option<TimerId>,
 }
 
 /// What the next request waits for.
@@ -80,6 +79,7 @@ impl Session {
             unchecked: None,
             timer: None,
             is_last: false,
+            end_timer: None,
         }
     }
 
@@ -108,7 +108,7 @@ impl Session {
 
     fn head_is_complete(&mut self) {
         let head = std::mem::take(&mut self.head);
-        if is_blank(&head) {
+        if http1::is_blank(&head) {
             self.expect_request();
             return self.recycle(head);
         }
@@ -130,7 +130,7 @@ impl Session {
     /// After empty lines. Their time began with the first of them: otherwise a client that sends nothing else would have its
     /// connection for ever.
     fn expect_request(&mut self) {
-        self.head = EMPTY_LINE.to_vec();
+        self.head = b"\r\n".to_vec();
         self.set_timer(self.service.options.receive_time);
         if self.is_last {
             self.chat.close_when_done();
@@ -139,7 +139,7 @@ impl Session {
 
     /// Whether the head of a request has begun. Empty lines before it are no part of it.
     fn has_begun(&self) -> bool {
-        !self.head.trim_ascii().is_empty()
+        !http1::is_blank(&self.head)
     }
 
     fn recycle(&self, mut head: Vec<u8>) {
@@ -381,17 +381,27 @@ impl Session {
         self.send(exchange, why.into());
     }
 
+    /// The password that is being checked comes too late.
+    fn end_login(&mut self) {
+        self.is_last = true;
+        self.checked(&Sender::Unchecked);
+        self.chat.close_when_done();
+    }
+
+    /// The grace of a shutdown is about to end.
+    fn end_request(&mut self) {
+        if self.waits.for_login.get() {
+            self.end_login();
+        } else if self.body.is_some() || self.has_begun() {
+            self.refuse(Reply::text(503, "the server shuts down"));
+        }
+    }
+
     fn set_timer(&mut self, after: Duration) {
         if self.timer.is_none() {
             self.timer = Some(self.chat.call_later(after));
         }
     }
-}
-
-/// Whether a record has no request. It has all empty lines before the request: the last one of the record before it, too.
-fn is_blank(head: &[u8]) -> bool {
-    let rest = head.strip_prefix(EMPTY_LINE);
-    http1::is_empty_line(head) || rest.is_some_and(http1::is_empty_line)
 }
 
 impl Waits {
@@ -449,7 +459,11 @@ impl AsyncChat for Session {
     }
 
     /// What is incomplete has had its time. While a reply is sent, the client may be busy with it.
-    fn handle_timer(&mut self, _: TimerId) -> Result {
+    fn handle_timer(&mut self, timer: TimerId) -> Result {
+        if self.end_timer == Some(timer) {
+            self.end_request();
+            return Ok(());
+        }
         self.timer = None;
         let time = self.service.options.receive_time;
         let is_sending = self.chat.queued() > 0 || self.waits.open.get() > 0;
@@ -460,11 +474,7 @@ impl AsyncChat for Session {
         };
         let left = time.saturating_sub(asynchat::now() - since);
         match left {
-            Duration::ZERO if self.waits.for_login.get() => {
-                self.is_last = true;
-                self.checked(&Sender::Unchecked);
-                self.chat.close_when_done();
-            }
+            Duration::ZERO if self.waits.for_login.get() => self.end_login(),
             Duration::ZERO if is_sending => self.set_timer(time),
             Duration::ZERO if self.body.is_none() && !self.has_begun() => {
                 self.chat.close_when_done();
@@ -479,15 +489,18 @@ impl AsyncChat for Session {
     }
 
     /// A request that has begun gets its reply, and an upload may be completed. Otherwise the client would send it again.
+    /// Close to the end of the grace, what is still incomplete is cut, with a reply.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         self.is_last = match &self.body {
             Some(incoming) => incoming.upload.is_some(),
             None => self.has_begun(),
         };
-        Ok(match self.is_last {
-            true => AtShutdown::Stay,
-            false => AtShutdown::CloseWhenDone,
-        })
+        if !self.is_last {
+            return Ok(AtShutdown::CloseWhenDone);
+        }
+        let time = self.service.options.grace.mul_f64(0.9);
+        self.end_timer = Some(self.chat.call_later(time));
+        Ok(AtShutdown::Stay)
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -104,13 +104,17 @@ impl Proxy {
             .limits(places::with_refused(options.limits))
             // The sessions have timers for input, and send a last reply when one ends.
             .deadlines(options.deadlines());
-        let proxy = Rc::new(Proxy {
+        let proxy = Proxy::new(options)?;
+        server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
+    }
+
+    fn new(options: Options) -> Result<Rc<Proxy>, Error> {
+        Ok(Rc::new(Proxy {
             access: Arc::new(options.access.clone()),
             remote: asynchat::remote()?,
             places: Places::new(options.limits),
             head: http1::head_terminator().streamed(),
             options,
-        });
-        server.listen(move |chat| First::new(chat, Rc::clone(&proxy)))
+        }))
     }
 }

@@ -136,3 +136,90 @@ pub fn log_end(
         why => info!(user, to, sent, received, "{protocol}: client: {why}"),
     };
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use std::cell::RefCell;
+
+    use asynchat::sim::{Ended, Network};
+
+    use super::*;
+    use crate::server::access::Rule;
+
+    /// Opens a tunnel at once, to an address that is not checked before.
+    struct Near {
+        chat: Chat,
+        options: Option<Options>,
+        failures: Rc<RefCell<Vec<Failure>>>,
+    }
+
+    const TO: ([u8; 4], u16) = ([127, 0, 0, 1], 9000);
+
+    impl AsyncChat for Near {
+        fn handle_connect(&mut self) -> Result {
+            let proxy = Proxy::new(self.options.take().ok_or("it was opened before")?)?;
+            match open::<Near>(&proxy, &self.chat, vec![TO.into()]) {
+                Ok(_) => Ok(()),
+                Err(why) => self.failed(why),
+            }
+        }
+
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+    }
+
+    impl LooksUp for Near {
+        fn looked_up(&mut self, _: Result<Vec<SocketAddr>, Failure>) -> Result {
+            Err("nothing is looked up".into())
+        }
+    }
+
+    impl Opens for Near {
+        fn opened(_: Option<Addr>) -> Vec<u8> {
+            b"opened".to_vec()
+        }
+
+        fn failed(&mut self, why: Failure) -> Result {
+            self.failures.borrow_mut().push(why);
+            Ok(())
+        }
+    }
+
+    /// The system may not tell that an address is one of the host. The connection does: both of its ends have the address.
+    #[test]
+    fn a_tunnel_that_leads_to_the_host_of_the_proxy_is_closed() -> Result {
+        for is_listed in [false, true] {
+            let mut options = Options::default();
+            if is_listed {
+                options.access.allow.push("127.0.0.1/32".parse()?);
+            }
+            let network = Network::new(1);
+            let service = network.listen(SocketAddr::from(TO))?;
+            let event_loop = network.event_loop()?;
+            let failures = Rc::new(RefCell::new(vec![]));
+            let (options, of_session) = (RefCell::new(Some(options)), Rc::clone(&failures));
+            event_loop.listen("192.0.2.1:8080", move |chat| Near {
+                chat,
+                options: options.take(),
+                failures: Rc::clone(&of_session),
+            })?;
+            let client = network.connect("192.0.2.1:8080")?;
+            client.send("for the server");
+            network.settle(&event_loop)?;
+            let server = service.accept().ok_or("it was not connected to")?;
+            network.settle(&event_loop)?;
+            if is_listed {
+                assert_eq!(client.received(), b"opened");
+                assert_eq!(server.received(), b"for the server");
+                assert!(failures.borrow().is_empty());
+            } else {
+                assert!(client.received().is_empty() && server.received().is_empty());
+                assert_eq!(server.ended(), Some(Ended::Reset));
+                let rule = Rule::OwnHost(TO.0.into());
+                assert_eq!(*failures.borrow(), [Failure::Prohibited(rule)]);
+            }
+        }
+        Ok(())
+    }
+}

@@ -295,6 +295,21 @@ fn the_time_of_a_file_can_be_set() -> Result {
     Ok(())
 }
 
+/// ext4 and XFS do not store a time of the year 9999, but the last one that they can. Another file system may refuse it.
+#[test]
+fn the_reply_to_mfmt_has_the_time_that_was_stored() -> Result {
+    let site = Site::ann()?;
+    let reply = site.command("MFMT 99991231235959 a.txt")?;
+    let stored = site.command("MDTM a.txt")?;
+    let time = stored.trim_end().strip_prefix("213 ").ok_or("a time")?;
+    if codes_of(&reply) == "213" {
+        assert_eq!(reply, format!("213 Modify={time}; /a.txt\r\n"));
+    } else {
+        assert_eq!(time, "19941106084937", "{reply}");
+    }
+    Ok(())
+}
+
 #[test]
 fn quit_closes_at_once_after_little_output() -> Result {
     for (listings, lingers) in [(1, false), (20, true)] {

@@ -58,6 +58,35 @@ fn an_upload_that_is_too_large_is_received_to_its_end() -> Result {
     Ok(())
 }
 
+/// What APPE and REST continue counts, too.
+#[test]
+fn a_file_may_be_as_long_as_the_limit() -> Result {
+    for (command, codes, before) in [
+        ("STOR", "150", 0),
+        ("APPE", "150", 40),
+        ("REST 40\r\nSTOR", "350 150", 40),
+    ] {
+        for (length, code) in [(100, "226"), (101, "552")] {
+            let site = Site::ann_with(Options {
+                max_upload: 100,
+                ..options()
+            })?;
+            if before > 0 {
+                site.dir.store("new", &vec![b'x'; before])?;
+            }
+            let data = site.data()?;
+            site.expect(&format!("{command} new"), codes)?;
+            data.send("x".repeat(length - before));
+            data.finish();
+            assert_eq!(codes_of(&site.replies()?), code, "{command}");
+            let stored = site.dir.read("new").map_or(0, |it| it.len());
+            let expected = if code == "226" { length } else { before };
+            assert_eq!(stored, expected, "{command}");
+        }
+    }
+    Ok(())
+}
+
 /// A client that sends for ever would not notice that nobody wants its file. The next command waits until the end.
 #[test]
 fn the_rest_of_a_refused_upload_has_a_bound() -> Result {

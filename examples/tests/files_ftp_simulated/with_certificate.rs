@@ -285,6 +285,23 @@ fn a_session_begins_anew_with_tls() -> Result {
     Ok(())
 }
 
+/// A client could guess for ever on one connection otherwise.
+#[test]
+fn wrong_passwords_before_tls_count_after_it() -> Result {
+    let site = Site::with(Options {
+        insecure_auth: true,
+        ..secure_options()
+    })?;
+    let control = site.connect(CLIENT, ADDR.parse()?)?;
+    let wrong = "USER ann\r\nPASS wrong\r\n";
+    let replies = site.ask(&control, wrong.repeat(2) + "AUTH TLS\r\n")?;
+    assert_eq!(codes_of(&replies), "220 331 530 331 530 234");
+    let mut control = site.handshake(control);
+    assert_eq!(codes_of(&site.ask_tls(&mut control, wrong)?), "331 421");
+    assert!(control.peer.has_ended());
+    Ok(())
+}
+
 /// Several clients can have one address. A stranger who connects to the port of another client is refused, as often as the
 /// stranger tries, and the client is served after that.
 #[test]

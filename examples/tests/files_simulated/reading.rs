@@ -155,6 +155,7 @@ fn one_part_of_a_file_is_sent() -> Result {
 fn conditions_are_evaluated_in_order() -> Result {
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const EXACT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+    const AFTER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
     let site = Site::new()?;
     let reply = site.get("/a.txt", "")?;
     let same = reply.field("etag").unwrap();
@@ -175,6 +176,8 @@ fn conditions_are_evaluated_in_order() -> Result {
         ),
         (format!("If-Modified-Since: {EXACT}\r\n"), 304),
         (format!("If-Modified-Since: {BEFORE}\r\n"), 200),
+        // A client may send the time at which it has received the file.
+        (format!("If-Modified-Since: {AFTER}\r\n"), 304),
         ("If-Modified-Since: yesterday\r\n".to_owned(), 200),
         (format!("If-Match: {same}\r\n"), 200),
         ("If-Match: *\r\n".to_owned(), 200),
@@ -191,6 +194,7 @@ fn conditions_are_evaluated_in_order() -> Result {
         ),
         (format!("If-Unmodified-Since: {EXACT}\r\n"), 200),
         (format!("If-Unmodified-Since: {BEFORE}\r\n"), 412),
+        (format!("If-Unmodified-Since: {AFTER}\r\n"), 200),
         (format!("If-Range: {same}\r\nRange: bytes=0-1\r\n"), 206),
         // It may be that of another content.
         (format!("If-Range: {EXACT}\r\nRange: bytes=0-1\r\n"), 200),

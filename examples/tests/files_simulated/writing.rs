@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use asynchat::Result;
-use asynchat::sim::Peer;
+use asynchat::sim::{Ended, Peer};
 
 #[cfg(target_os = "linux")]
 use crate::captured::captured_from;
@@ -77,6 +77,35 @@ fn an_upload_replaces_a_file_when_it_is_complete() -> Result {
         assert_eq!(reply.status, status, "{coding}");
     }
     assert_eq!(site.dir.names()?, ["a.txt", "dir", "e"]);
+    Ok(())
+}
+
+/// Its length is known before, or it is not.
+#[test]
+fn an_upload_may_be_as_long_as_the_limit() -> Result {
+    let site = Site::with(Options {
+        max_upload: 10,
+        ..options()
+    })?;
+    let chunked = |path: &str, body: &str| {
+        let fields = format!("{ANN}Transfer-Encoding: chunked\r\n");
+        let chunk = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        request("PUT", path, &fields, "") + &chunk
+    };
+    let (longest, longer) = ("0123456789", "0123456789a");
+    for (path, input) in [
+        ("known", put("/known", longest)),
+        ("unknown", chunked("/unknown", longest)),
+    ] {
+        assert_eq!(site.one(input)?.status, 201, "{path}");
+        assert_eq!(site.dir.read(path).unwrap(), longest.as_bytes());
+    }
+    for input in [put("/known", longer), chunked("/unknown", longer)] {
+        assert_eq!(site.one(input)?.status, 413);
+    }
+    for path in ["known", "unknown"] {
+        assert_eq!(site.dir.read(path).unwrap(), longest.as_bytes());
+    }
     Ok(())
 }
 
@@ -517,6 +546,73 @@ fn a_shutdown_lets_an_upload_be_completed() -> Result {
     assert_eq!(statuses(&replies), [201]);
     assert_eq!(replies[0].field("connection"), Some("close"));
     assert_eq!(site.dir.read("x").unwrap(), b"12");
+    Ok(())
+}
+
+/// The client learns that it has to send its request again, and need not guess from a reset.
+#[test]
+fn what_is_incomplete_at_the_end_of_a_shutdown_has_a_reply() -> Result {
+    let upload = |fields: &str, body: &str| {
+        format!("PUT /a.txt HTTP/1.1\r\nHost: a\r\n{ANN}{fields}\r\n\r\n{body}")
+    };
+    let length = "Content-Length: 999999";
+    for (input, expected) in [
+        (upload(length, "part"), &[503][..]),
+        (
+            upload("Transfer-Encoding: chunked", "4\r\npart\r\n"),
+            &[503],
+        ),
+        (
+            upload(&format!("Expect: 100-continue\r\n{length}"), ""),
+            &[100, 503],
+        ),
+        (
+            request("GET", "/a.txt", "", "") + &upload(length, "part"),
+            &[200, 503],
+        ),
+        ("GET /a.txt HTTP/1.1\r\nHo".to_owned(), &[503]),
+    ] {
+        let site = Site::new()?;
+        let client = site.client()?;
+        client.send(&input);
+        site.settle()?;
+        site.event_loop.shutdown(Duration::from_secs(5));
+        site.advance(Duration::from_millis(4400))?;
+        assert!(!client.has_ended(), "{input}");
+        site.advance(Duration::from_millis(200))?;
+        // It is still sending.
+        client.send("more");
+        site.settle()?;
+        let replies = parse(&client.take_received());
+        assert_eq!(statuses(&replies), expected, "{input}");
+        let last = replies.last().ok_or("a reply")?;
+        assert_eq!(last.field("connection"), Some("close"), "{input}");
+        assert!(
+            last.text().ends_with(": the server shuts down\n"),
+            "{input}"
+        );
+        assert_eq!(client.ended(), Some(Ended::Finished), "{input}");
+        assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{input}");
+        assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
+        client.finish();
+        site.settle()?;
+        assert!(site.event_loop.is_empty(), "{input}");
+    }
+    // Its password is being checked.
+    let (logins, gate) = gated();
+    let site = Site::with(Options {
+        logins,
+        ..options()
+    })?;
+    let client = site.client()?;
+    assert_eq!(site.ask(&client, put("/a.txt", "new"))?, "");
+    site.event_loop.shutdown(Duration::from_secs(5));
+    site.advance(Duration::from_millis(4600))?;
+    assert_eq!(statuses(&parse(&client.take_received())), [503]);
+    assert_eq!(client.ended(), Some(Ended::Finished));
+    gate.open()?;
+    site.settle()?;
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"hello, world\n");
     Ok(())
 }
 

@@ -222,6 +222,29 @@ fn a_request_is_repeated_if_the_kept_connection_has_ended_and_nothing_can_happen
     Ok(())
 }
 
+/// The server has begun to serve the request: a second one could have its effect twice.
+#[test]
+fn a_request_is_not_repeated_when_its_response_has_begun() -> Result {
+    for reset in [false, true] {
+        for piece in ["H", "HTTP/1.1 200 OK\r\nContent-Le"] {
+            let world = World::new()?;
+            let (client, server) = world.begin(get("www.example"))?;
+            world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")?;
+            drop(client.take_received());
+            world.send(&client, get("www.example"))?;
+            server.send(piece);
+            match reset {
+                true => server.reset(),
+                false => server.finish(),
+            }
+            world.settle()?;
+            assert_eq!(status(&text(&client)), "502", "{piece:?}");
+            assert!(world.is_untouched(), "{piece:?}");
+        }
+    }
+    Ok(())
+}
+
 /// The response has begun, and ends with the connection: only a reset tells that it is incomplete.
 #[test]
 fn a_client_of_http_1_0_that_cuts_its_request_gets_no_complete_response() -> Result {

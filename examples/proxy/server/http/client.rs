@@ -146,7 +146,7 @@ impl Client {
     // ---- requests
 
     fn found_head(&mut self, head: &[u8]) {
-        if is_blank(head) {
+        if http1::is_blank(head) {
             return;
         }
         let mut space = http1::field_space();
@@ -375,10 +375,10 @@ impl AsyncChat for Client {
             return Ok(());
         }
         let start = self.head.len();
-        let was_blank = is_blank(&self.head);
+        let was_blank = http1::is_blank(&self.head);
         self.head.extend_from_slice(piece);
         // A client that sends empty lines only is idle: it would have its connection for ever.
-        if was_blank && !is_blank(&self.head) && !is_waiting {
+        if was_blank && !http1::is_blank(&self.head) && !is_waiting {
             self.set_timer(self.proxy.options.idle);
         }
         if http1::has_bare_lf(&self.head, start) {
@@ -393,7 +393,7 @@ impl AsyncChat for Client {
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         if self.is_waiting() {
-            match is_blank(&self.head) {
+            match http1::is_blank(&self.head) {
                 true => self.head.clear(),
                 false => self.set_next(Next::Complete),
             }
@@ -462,7 +462,7 @@ impl AsyncChat for Client {
     fn handle_timer(&mut self, _: TimerId) -> Result {
         match &self.state {
             // An idle connection is closed without a word: RFC 9112 section 9.5.
-            State::Head if is_blank(&self.head) => self.chat.close_when_done(),
+            State::Head if http1::is_blank(&self.head) => self.chat.close_when_done(),
             State::Head => {
                 let why = "the request was not complete in time";
                 self.refuse(Rejected { status: 408, why });
@@ -482,7 +482,7 @@ impl AsyncChat for Client {
     /// A request that has begun gets its reply. A tunnel ends by itself.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
         Ok(match &self.state {
-            State::Head if is_blank(&self.head) => AtShutdown::CloseWhenDone,
+            State::Head if http1::is_blank(&self.head) => AtShutdown::CloseWhenDone,
             State::Ended => AtShutdown::CloseWhenDone,
             State::Head | State::LoggingIn => {
                 self.is_last = true;
@@ -529,11 +529,6 @@ impl AsyncChat for Client {
             }
         }
     }
-}
-
-/// Whether a head has not begun. Empty lines before it are no part of it (RFC 9112 section 2.2).
-fn is_blank(head: &[u8]) -> bool {
-    head.chunks(2).all(|line| b"\r\n".starts_with(line))
 }
 
 /// Fails: the client receives what was pushed before, and then a reset.

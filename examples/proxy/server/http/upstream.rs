@@ -248,3 +248,48 @@ impl AsyncChat for Upstream {
         }
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests {
+    use std::net::SocketAddr;
+
+    use asynchat::sim::{Ended, Network};
+
+    use super::*;
+    use crate::server::Options;
+    use crate::server::dial::connect;
+
+    /// As for a tunnel: the address was not checked before, and is the same at both ends.
+    #[test]
+    fn nothing_is_sent_to_the_host_of_the_proxy() -> Result {
+        let to = SocketAddr::from(([127, 0, 0, 1], 9000));
+        for is_listed in [false, true] {
+            let mut options = Options::default();
+            if is_listed {
+                options.access.allow.push("127.0.0.1/32".parse()?);
+            }
+            let network = Network::new(1);
+            let service = network.listen(to)?;
+            let event_loop = network.event_loop()?;
+            event_loop.call_soon(move || {
+                let limits = options.limits;
+                let proxy = Proxy::new(options).unwrap();
+                let of_session = Rc::clone(&proxy);
+                let server = connect(&proxy, vec![to], limits, |chat| {
+                    Upstream::new(chat, of_session, Slot::default())
+                });
+                server.unwrap().push("a request");
+            });
+            network.settle(&event_loop)?;
+            let server = service.accept().ok_or("it was not connected to")?;
+            network.settle(&event_loop)?;
+            let (received, ended) = match is_listed {
+                true => ("a request", None),
+                false => ("", Some(Ended::Reset)),
+            };
+            assert_eq!(server.received(), received.as_bytes());
+            assert_eq!(server.ended(), ended);
+        }
+        Ok(())
+    }
+}
