@@ -198,7 +198,7 @@ fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) 
     let count = server.publish(context.data, search, || args.bytes(2));
     server.deliver_with(
         &mut |client, chat, message| match is_in_exec && client.id == own {
-            true => reply.behind.push(message),
+            true => client.deliver_behind(chat, &mut reply.behind, message),
             false => client.deliver(chat, message),
         },
     );

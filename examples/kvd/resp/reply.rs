@@ -41,6 +41,34 @@ impl Part {
     }
 }
 
+/// Messages that wait for the end of a transaction.
+#[derive(Default)]
+pub struct Messages {
+    all: Vec<Bytes>,
+    size: usize,
+}
+
+impl Messages {
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The bytes of all.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    pub fn push(&mut self, message: Bytes) {
+        self.size += message.len();
+        self.all.push(message);
+    }
+
+    pub fn take(&mut self) -> Vec<Bytes> {
+        self.size = 0;
+        std::mem::take(&mut self.all)
+    }
+}
+
 #[derive(Default)]
 pub struct Reply {
     /// What is behind the parts.
@@ -51,7 +79,7 @@ pub struct Reply {
     /// Whether the client has asked for version 3 of the protocol.
     pub resp3: bool,
     /// Messages that follow the reply of EXEC.
-    pub behind: Vec<Bytes>,
+    pub behind: Messages,
     /// Whether one of the commands that it answers has written, so that it may have to wait for the disk.
     pub has_written: bool,
     /// How many bytes the disk gets for what they have changed.
@@ -248,13 +276,6 @@ impl Reply {
         match item {
             Some(item) => self.item(item),
             None => self.null(),
-        }
-    }
-
-    /// Adds the messages that follow the reply.
-    pub fn add_messages(&mut self) {
-        for message in self.behind.drain(..) {
-            self.buffer.extend_from_slice(&message);
         }
     }
 

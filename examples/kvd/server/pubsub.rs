@@ -248,10 +248,12 @@ fn size_of_subscription(name: &[u8]) -> usize {
 
 type Deliver<'a> = dyn FnMut(&Arc<Client>, &Chat, Bytes) + 'a;
 
-/// Delivers a message, which is encoded once for each version of the protocol.
+/// Delivers a message, which is encoded once for each version of the protocol. It is not encoded for clients that are
+/// ended: one may have ended because of the message for an earlier pattern, and may have subscribed to very many.
 fn send(connections: &Connections, parts: &[&[u8]], deliver: &mut Deliver<'_>) {
     let mut encoded: [Option<Bytes>; 2] = [None, None];
-    for (client, chat) in connections.values() {
+    let open = connections.values().filter(|(_, chat)| !chat.is_closing());
+    for (client, chat) in open {
         let resp3 = client.resp3.load();
         let message = encoded[usize::from(resp3)].get_or_insert_with(|| {
             let mut reply = Reply {

@@ -158,14 +158,14 @@ impl Session {
         self.chat.queued() > MOST_OUTPUT
     }
 
-    /// Adds the messages that EXEC has brought. They do not become an error with its reply.
+    /// Sends the messages that EXEC has brought, behind its reply. Each has the limits of every message.
     #[cold]
     fn send_messages(&self, reply: &mut Reply) {
-        if self.server.is_durable() {
-            self.send(reply);
+        let messages = reply.behind.take();
+        self.send(reply);
+        for message in messages {
+            self.client.deliver(&self.chat, message);
         }
-        reply.add_messages();
-        reply.keep();
     }
 
     /// Lets the next request wait until what is queued is sent.
