@@ -172,7 +172,7 @@ impl Publication {
         self.search.compare();
         let server = Rc::clone(&self.server);
         let mut locked = server.shared.lock();
-        if self.waiter.is_killed() {
+        if self.waiter.has_left() {
             drop(locked);
             return self.waiter.end(Reply::default());
         }
