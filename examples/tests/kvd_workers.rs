@@ -22,7 +22,7 @@ mod server;
 mod store;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -263,6 +263,28 @@ fn values_for_one_key_are_made_one_after_another_on_all_workers() -> Result {
         }
     }
     drop(clients);
+    running.end()
+}
+
+/// INFO waits for the figures of the others. What follows it is executed, also if the client has finished sending.
+#[test]
+fn what_follows_info_is_executed_when_the_client_has_finished_sending() -> Result {
+    let running = Running::start(Options::default())?;
+    let [clients, ..] = &mut running.clients_by_worker()?;
+    let mut neighbour = clients.pop().ok_or("there are two")?;
+    let client = &mut clients[0];
+    let busy = running.keep_busy(1)?;
+    client.send("INFO stats\nINCR n\nINFO\nINCR n\n")?;
+    client.0.get_ref().shutdown(Shutdown::Write)?;
+    // The worker of the client has had its turns.
+    assert_eq!(neighbour.ask("PING\nPING", 2)?, "+PONG +PONG");
+    drop(busy);
+    let mut replies = String::new();
+    client.0.read_to_string(&mut replies)?;
+    assert_eq!(replies.matches("# Stats").count(), 2);
+    assert!(replies.contains("\r\n:1\r\n") && replies.ends_with("\r\n:2\r\n"));
+    // What waits for the figures is none of them.
+    assert!(replies.contains("\r\nclient_retained_memory:0\r\n"));
     running.end()
 }
 

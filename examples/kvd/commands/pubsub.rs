@@ -1,10 +1,12 @@
 //! Publish and subscribe.
 
+use std::io;
 use std::rc::Rc;
 
 use asynchat::bytes::Bytes;
 
 use super::flag::{FAST, LOADING, NOSCRIPT, PUBSUB, STALE};
+use super::long::Snapshot;
 use super::stored::Waiter;
 use super::unsubscribing::{Ending, execute_in_parts};
 use super::{Command, Context, Mode, Outcome, command, container, fail, long, pattern};
@@ -13,6 +15,8 @@ use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::ReplyMode;
 use crate::server::pubsub::{Counts, Kind, Search};
+use crate::server::results::ResultMemory;
+use crate::store::dropper::Droppable;
 
 const FLAGS: u32 = PUBSUB | NOSCRIPT | LOADING | STALE;
 
@@ -168,7 +172,7 @@ impl Publication {
         self.search.compare();
         let server = Rc::clone(&self.server);
         let mut locked = server.shared.lock();
-        if self.waiter.is_killed() {
+        if self.waiter.has_left() {
             drop(locked);
             return self.waiter.end(Reply::default());
         }
@@ -198,7 +202,7 @@ fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) 
     let count = server.publish(context.data, search, || args.bytes(2));
     server.deliver_with(
         &mut |client, chat, message| match is_in_exec && client.id == own {
-            true => reply.behind.extend(message.parts()),
+            true => client.deliver_behind(chat, &mut reply.behind, message),
             false => client.deliver(chat, message),
         },
     );
@@ -254,6 +258,9 @@ pub(super) fn confirm(context: &mut Context<'_>, what: &[u8], name: Option<&[u8]
     }
 }
 
+/// What an allocation has beside its bytes, about.
+const ALLOCATION: usize = 40;
+
 fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     if args.len() > 3 {
         return Err(super::too_many(args));
@@ -263,28 +270,84 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         _ => b"*",
     };
     let pattern = Bytes::copy_from_slice(pattern);
-    let (mut last, mut found) = (None, Vec::new());
+    let (mut last, mut found) = (None, Some(Channels::new(context)));
     execute_in_parts(context, move |context| {
-        let subscribers = &context.data.subscribers;
-        last = subscribers.find_channels(&pattern, last.as_ref(), &mut found);
-        if last.is_none() {
-            reply_names(context.reply, std::mem::take(&mut found));
+        let Some(channels) = &mut found else {
+            return true;
+        };
+        let (subscribers, Names(names)) = (&context.data.subscribers, &mut *channels.names);
+        last = subscribers.find_channels(&pattern, last.as_ref(), names);
+        if let Err(why) = channels.note_use() {
+            let client = context.client;
+            client.closes.store(true);
+            client.post(move |session| session.end_with(&why));
+            return true;
+        }
+        if last.is_none()
+            && let Some(channels) = found.take()
+        {
+            channels.reply(context.reply);
         }
         last.is_none()
     });
     Ok(())
 }
 
-fn reply_names(reply: &mut Reply, names: Vec<Bytes>) {
-    reply.array(names.len());
-    if !long::are_many(names.len(), names.iter().map(Bytes::len)) {
-        return names.iter().for_each(|name| reply.bulk(name));
+/// The names of channels for a reply, and their memory. Their subscribers may have left.
+struct Channels {
+    names: Snapshot<Names>,
+    memory: ResultMemory,
+    /// How many of the names are counted, and their bytes.
+    counted: usize,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Names(Vec<Bytes>);
+
+impl Droppable for Names {
+    fn is_long(&self) -> bool {
+        self.0.len() > long::MANY
     }
-    let mut names = names.into_iter();
-    long::reply_items(reply, move |reply| {
-        let next = names.next();
-        next.map(|name| reply.bulk(&name)).is_some()
-    });
+}
+
+impl Channels {
+    fn new(context: &Context<'_>) -> Channels {
+        Channels {
+            names: Snapshot::default(),
+            memory: context.result_memory(),
+            counted: 0,
+            bytes: 0,
+        }
+    }
+
+    /// A name is an allocation of its own.
+    fn note_use(&mut self) -> io::Result<()> {
+        let Names(names) = &*self.names;
+        let new = names.iter().skip(self.counted);
+        self.bytes += new.map(|name| ALLOCATION + name.len()).sum::<usize>();
+        self.counted = names.len();
+        let size = self.bytes + names.capacity() * size_of::<Bytes>();
+        self.memory.note_use(size)
+    }
+
+    fn reply(mut self, reply: &mut Reply) {
+        let Names(names) = &*self.names;
+        reply.array(names.len());
+        if !long::are_many(names.len(), names.iter().map(Bytes::len)) {
+            return names.iter().for_each(|name| reply.bulk(name));
+        }
+        let mut next = 0;
+        long::reply_parts(reply, move |reply, budget| {
+            while long::has_room(reply, budget)
+                && let Some(name) = self.names.0.0.get(next)
+            {
+                reply.bulk(name);
+                next += 1;
+            }
+            self.note_use()
+        });
+    }
 }
 
 fn numsub(context: &mut Context<'_>, args: Args<'_>) -> Outcome {

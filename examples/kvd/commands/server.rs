@@ -1,14 +1,13 @@
 //! The server: INFO, CONFIG, TIME.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::flag::{ADMIN, DANGEROUS, FAST, LOADING, NOSCRIPT, STALE};
+use super::stored::Waiter;
 use super::{Command, Context, Mode, Outcome, SYNTAX, command, container, fail, pattern};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::info::{Info, Stats, is_wanted};
-use crate::server::waiting::end_wait;
 
 pub(super) const TABLE: &[Command] = &[
     container(
@@ -78,20 +77,21 @@ fn info_command(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .map(|it| String::from_utf8_lossy(it).to_lowercase())
         .collect();
     context.server.report(context.data);
-    let (client, resp3) = (Arc::clone(context.client), context.reply.resp3);
+    let resp3 = context.reply.resp3;
     let has_sums = context.data.workers.len() > 1 && is_wanted(&wanted, "stats");
     if !has_sums || context.mode != Mode::Request {
         let info = Info::new(context.server, context.data, &wanted, resp3);
         context.reply.produce(info);
         return Ok(());
     }
-    client.is_blocked.store(true);
-    client.apply_timeout(context.chat, context.data.config.timeout);
+    let mut waiter = Waiter::begin(context);
     context.server.ask_others(context.data, move |server| {
         let mut reply = Reply::default();
-        let info = Info::new(server, &mut server.shared.lock(), &wanted, resp3);
-        reply.produce(info);
-        end_wait(&client, reply, None);
+        let data = &mut *server.shared.lock();
+        // What it retains itself is none of the figures.
+        waiter.release(data);
+        reply.produce(Info::new(server, data, &wanted, resp3));
+        waiter.end(reply);
     });
     Ok(())
 }

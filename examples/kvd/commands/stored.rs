@@ -15,7 +15,8 @@ use asynchat::Chat;
 use super::{Context, Failure, Mode, Outcome, PANICKED, fail, long};
 use crate::resp::reply::Reply;
 use crate::server::Server;
-use crate::server::client::Client;
+use crate::server::client::{Blocking, Client};
+use crate::server::shared::Data;
 use crate::server::targets::Target;
 use crate::server::waiting::end_wait;
 use crate::store::database::Database;
@@ -145,7 +146,7 @@ pub(super) struct Waiter(Option<Arc<Client>>);
 impl Waiter {
     /// Lets the client of this request wait.
     pub(super) fn begin(context: &mut Context<'_>) -> Waiter {
-        context.client.is_blocked.store(true);
+        context.client.blocking.store(Blocking::OnCommand);
         let timeout = context.data.config.timeout;
         context.client.apply_timeout(context.chat, timeout);
         Waiter(Some(Arc::clone(context.client)))
@@ -155,9 +156,16 @@ impl Waiter {
         self.0.as_ref().is_some_and(|client| client.resp3.load())
     }
 
-    /// Whether CLIENT KILL has ended it.
-    pub(super) fn is_killed(&self) -> bool {
+    /// Whether its connection has ended, or is about to.
+    pub(super) fn has_left(&self) -> bool {
         self.0.as_ref().is_some_and(|client| client.closes.load())
+    }
+
+    /// Its command needs no memory any more.
+    pub(super) fn release(&self, data: &mut Data) {
+        if let Some(client) = &self.0 {
+            data.release_command(client);
+        }
     }
 
     pub(super) fn end(&mut self, reply: Reply) {
@@ -246,7 +254,7 @@ where
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
 {
     fn turn(mut self) {
-        if self.request.waiter.is_killed() {
+        if self.request.waiter.has_left() {
             return self.finish(Ok(()));
         }
         for _ in 0..PARTS_AT_ONCE {
@@ -271,7 +279,7 @@ where
         data.keyspace.set_time(server.now());
         let db = data.keyspace.database(self.target.database);
         let is_unchanged = self.request.sources.unwatch(db, &self.watch);
-        if self.request.waiter.is_killed() {
+        if self.request.waiter.has_left() {
             drop(locked);
             return self.end(Err(KILLED), reply);
         }

@@ -9,6 +9,7 @@ use asynchat::bytes::Bytes;
 use asynchat::{Chat, Producer};
 
 use super::arg::Arg;
+use super::message::Messages;
 use crate::store::number::{Digits, decimal, float_text};
 use crate::store::text::Text;
 
@@ -51,7 +52,7 @@ pub struct Reply {
     /// Whether the client has asked for version 3 of the protocol.
     pub resp3: bool,
     /// Messages that follow the reply of EXEC.
-    pub behind: Vec<Bytes>,
+    pub behind: Messages,
     /// Whether one of the commands that it answers has written, so that it may have to wait for the disk.
     pub has_written: bool,
     /// How many bytes the disk gets for what they have changed.
@@ -155,7 +156,7 @@ impl Reply {
     // ---- the types of RESP
 
     #[inline]
-    pub fn head(&mut self, kind: u8, number: i64) {
+    pub(super) fn head(&mut self, kind: u8, number: i64) {
         // Most heads are short.
         if let 0..10 = number {
             self.buffer
@@ -248,13 +249,6 @@ impl Reply {
         match item {
             Some(item) => self.item(item),
             None => self.null(),
-        }
-    }
-
-    /// Adds the messages that follow the reply.
-    pub fn add_messages(&mut self) {
-        for message in self.behind.drain(..) {
-            self.buffer.extend_from_slice(&message);
         }
     }
 

@@ -318,6 +318,11 @@ impl Parser {
         self.large_len + self.spans.capacity() * size_of::<Span>()
     }
 
+    /// The memory of the complete request if its arguments are copied as keys, about. Large ones are not copied.
+    pub fn size_of_copies(&self) -> usize {
+        2 * self.at + self.large_len + 200 * self.spans.len()
+    }
+
     /// Begins the next request.
     #[inline]
     pub fn reset(&mut self) {

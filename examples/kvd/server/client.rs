@@ -13,10 +13,11 @@ use crossbeam_utils::atomic::AtomicCell;
 use super::Server;
 use super::config::Config;
 use super::output::OutputLimits;
-use super::pubsub::{Encoded, Names};
+use super::pubsub::Names;
 use super::session::Session;
 use super::shared::lock;
 use crate::commands::Command;
+use crate::resp::message::Encoded;
 use crate::resp::request::OwnedArgs;
 use crate::store::dropper::{Droppable, MANY};
 use crate::store::text::Text;
@@ -31,6 +32,18 @@ pub enum ReplyMode {
     SkipNext,
     /// Not this one.
     Skip,
+}
+
+/// Why the reply to a command comes later, behind which the connection continues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blocking {
+    No,
+    /// It waits for an element. Its input is read meanwhile, because its end has to be noticed: a client that has left must
+    /// not take an element with it.
+    OnKeys,
+    /// Its command takes several turns. Its input is not read meanwhile: what it has sent behind the command is executed
+    /// and answered, also if it has ended its input. Only a reset ends the wait.
+    OnCommand,
 }
 
 /// A request in a transaction.
@@ -118,7 +131,9 @@ pub struct Client {
     /// What it waits for, while it is in a queue. Any worker may take it out.
     pub blocked: Mutex<Option<Box<Blocked>>>,
     /// From the beginning of the wait until the connection continues.
-    pub is_blocked: AtomicCell<bool>,
+    pub blocking: AtomicCell<Blocking>,
+    /// The memory of the arguments of the command that it is blocked on. It is a part of what the client retains.
+    pub command_size: AtomicCell<usize>,
     /// No further request is executed until what it waits for calls: the end of the queued output, a promise of the
     /// disk, or its next turn.
     pub waits: AtomicCell<bool>,
@@ -176,7 +191,8 @@ impl Client {
             subscriptions: Mutex::default(),
             subscription_count: AtomicCell::new(0),
             blocked: Mutex::default(),
-            is_blocked: AtomicCell::new(false),
+            blocking: AtomicCell::new(Blocking::No),
+            command_size: AtomicCell::new(0),
             waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
             has_timeout: AtomicCell::new(false),
@@ -203,7 +219,13 @@ impl Client {
     /// Whether its next request has to wait.
     #[inline]
     pub fn has_to_wait(&self) -> bool {
-        self.waits.load() || self.closes.load() || self.is_blocked.load()
+        self.waits.load() || self.closes.load() || self.is_blocked()
+    }
+
+    /// Whether the reply to its command comes later.
+    #[inline]
+    pub fn is_blocked(&self) -> bool {
+        self.blocking.load() != Blocking::No
     }
 
     /// Whether it may send every command: it has logged in, or there is no password any more.
@@ -234,8 +256,7 @@ impl Client {
         if seconds == 0 && !self.has_timeout.load() {
             return;
         }
-        let is_waiting =
-            waits_for_disk || self.is_blocked.load() || self.subscription_count.load() > 0;
+        let is_waiting = waits_for_disk || self.is_blocked() || self.subscription_count.load() > 0;
         let after = (seconds > 0 && !is_waiting).then(|| Duration::from_secs(seconds));
         self.has_timeout.store(after.is_some());
         chat.set_idle_timeout(after);
@@ -276,7 +297,7 @@ impl Client {
         };
         let mut flags = String::new();
         for (set, flag) in [
-            (self.is_blocked.load(), 'b'),
+            (self.is_blocked(), 'b'),
             (multi >= 0, 'x'),
             (channels + patterns > 0, 'P'),
             (self.closes.load(), 'c'),

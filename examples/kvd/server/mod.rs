@@ -40,7 +40,7 @@ use mailbox::Mailbox;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
-use targets::Begin;
+use targets::WaitingCommand;
 use work::Works;
 
 use crate::commands::Failure;
@@ -94,7 +94,7 @@ pub struct Server {
     /// How many of them the requests of this read have published. A message counts once for each subscription.
     deliveries: Cell<usize>,
     /// The commands of clients of this worker that wait for a target.
-    waiting_commands: RefCell<HashMap<u64, Begin>>,
+    waiting_commands: RefCell<HashMap<u64, WaitingCommand>>,
     /// Results that are being made.
     works: Works,
     /// Taken out while a session uses them.
@@ -198,10 +198,14 @@ impl Server {
         let mut data = self.shared.lock();
         data.clients.remove(&client.id);
         data.leave(client);
+        // A command that is executed in parts ends.
+        client.closes.store(true);
+        let command = self.leave_target(&mut data, client.id);
         data.release_all(client);
         self.unwatch(&mut data, client);
         self.leave_subscriptions(&mut data, client, chat);
         drop(data);
+        drop(command);
         // After a panic there may be messages that its requests have published.
         self.deliver();
         dropper::drop_later(shared::lock(&client.transaction).take());

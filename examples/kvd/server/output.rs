@@ -16,6 +16,7 @@ use asynchat::Chat;
 
 use super::client::Client;
 use super::config::memory;
+use crate::resp::message::{Encoded, Messages};
 
 /// Less output than this has no limit, and CLIENT LIST does not show it. In Redis it is the buffer that each client has.
 const MUCH_OUTPUT: usize = 16 * 1024;
@@ -157,6 +158,17 @@ impl Client {
         } else if limit.has_soft_below(output) && !self.exceeds_soft_limit.swap(true) {
             self.watch_output(chat, asynchat::now());
         }
+    }
+
+    /// Adds a message of the client to itself, which follows the reply of EXEC. Its limit is that of a message that is
+    /// pushed at once: if what waits before it exceeds that, the client is ended, and these messages are dropped.
+    pub fn deliver_behind(&self, chat: &Chat, behind: &mut Messages, message: &Encoded) {
+        let output = self.limited_output(chat.queued()) + behind.size();
+        if output > self.output_limit().most() {
+            behind.take();
+            return self.end_for_output(chat, output);
+        }
+        behind.push(message.clone());
     }
 
     /// Ends the client if it would exceed its hard limit with a reply of so many bytes, which is being made. Returns

@@ -19,7 +19,7 @@ use super::Server;
 use super::client::Client;
 use super::mailbox::{Mailbox, Message};
 use super::shared::{Data, lock};
-use crate::resp::reply::Reply;
+use crate::resp::message::Encoded;
 use crate::store::comparison::cost_per_byte;
 use crate::store::glob;
 
@@ -248,55 +248,16 @@ fn size_of_subscription(name: &[u8]) -> usize {
 
 type Deliver<'a> = dyn FnMut(&Arc<Client>, &Chat, &Encoded) + 'a;
 
-/// Delivers a message, which is encoded once for each version of the protocol.
+/// Delivers a message, which is encoded once for each version of the protocol. It is not encoded for clients that are
+/// ended: one may have ended because of the message for an earlier pattern, and may have subscribed to very many.
 fn send(connections: &Connections, names: &[&[u8]], content: &Bytes, deliver: &mut Deliver<'_>) {
     let mut encoded: [Option<Encoded>; 2] = [None, None];
-    // An earlier one of many messages may have ended a client.
-    let open = connections.values().filter(|(_, chat)| chat.is_open());
+    let open = connections.values().filter(|(_, chat)| !chat.is_closing());
     for (client, chat) in open {
         let resp3 = client.resp3.load();
         let message =
             encoded[usize::from(resp3)].get_or_insert_with(|| Encoded::new(names, content, resp3));
         deliver(client, chat, message);
-    }
-}
-
-/// A message as it is sent.
-pub struct Encoded {
-    /// All of it, or what is before the content.
-    start: Bytes,
-    /// A large content, which the messages for all channels, patterns and versions share: a client may have thousands of
-    /// patterns that match.
-    content: Option<Bytes>,
-}
-
-/// A content of more bytes is not copied.
-const SHARED: usize = 16 << 10;
-
-impl Encoded {
-    fn new(names: &[&[u8]], content: &Bytes, resp3: bool) -> Encoded {
-        let mut reply = Reply {
-            resp3,
-            ..Reply::default()
-        };
-        reply.push(names.len() + 1);
-        names.iter().for_each(|name| reply.bulk(name));
-        let is_shared = content.len() > SHARED;
-        match is_shared {
-            true => reply.head(b'$', content.len() as i64),
-            false => reply.bulk(content),
-        }
-        Encoded {
-            start: reply.buffer.into(),
-            content: is_shared.then(|| content.clone()),
-        }
-    }
-
-    /// What is sent, one after the other.
-    pub fn parts(&self) -> impl Iterator<Item = Bytes> + '_ {
-        let content = self.content.iter();
-        let rest = content.flat_map(|it| [it.clone(), Bytes::from_static(b"\r\n")]);
-        std::iter::once(self.start.clone()).chain(rest)
     }
 }
 
@@ -470,27 +431,5 @@ impl Server {
                 all.remove(name);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A client may have thousands of patterns that match.
-    #[test]
-    fn a_large_content_is_shared_by_its_messages() {
-        let content = Bytes::from(vec![b'x'; SHARED + 1]);
-        let message = Encoded::new(&[b"message", b"c"], &content, true);
-        let parts: Vec<Bytes> = message.parts().collect();
-        assert_eq!(parts[1].as_ptr(), content.as_ptr());
-        let start = format!(">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n${}\r\n", SHARED + 1);
-        assert_eq!(
-            parts.concat(),
-            [start.as_bytes(), &content, b"\r\n"].concat()
-        );
-        let small = Encoded::new(&[b"message", b"c"], &Bytes::from_static(b"x"), false);
-        let parts: Vec<Bytes> = small.parts().collect();
-        assert_eq!(parts, ["*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nx\r\n"]);
     }
 }

@@ -1,5 +1,5 @@
 //! Memory that clients retain beside their requests and replies: the keys that they watch, what they have subscribed to,
-//! and their names. Of all clients together it has the limit `maxmemory-clients`. If it is exceeded, the client with the
+//! their names, and the arguments of commands that take several turns. Of all clients together it has the limit `maxmemory-clients`. If it is exceeded, the client with the
 //! most is ended, as in Redis. A client that has sent CLIENT NO-EVICT is not ended, and what it retains does not count.
 
 use std::cmp::Reverse;
@@ -27,6 +27,19 @@ impl Data {
         if client.no_evict.load() {
             self.protected -= bytes;
         }
+    }
+
+    /// A client waits for its command, whose arguments have so many bytes. Many clients may wait for the same key.
+    #[cold]
+    pub fn retain_command(&mut self, client: &Client, bytes: usize) {
+        client.command_size.store(bytes);
+        self.retain(client, bytes);
+        self.limit_retained();
+    }
+
+    /// A client does not wait for its command any more.
+    pub fn release_command(&mut self, client: &Client) {
+        self.release(client, client.command_size.swap(0));
     }
 
     pub fn release_all(&mut self, client: &Client) {

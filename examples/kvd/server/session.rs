@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
 
 use super::Server;
-use super::client::{Client, ReplyMode};
+use super::client::{Blocking, Client, ReplyMode};
 use super::config::LEAST_QUERY_BUFFER;
 use super::rest::{Large, Rest};
 use super::shared::lock;
@@ -99,12 +99,13 @@ impl Session {
                     server.serve_ready(chat, data);
                     allowed.authenticated = client.is_admitted(&data.config);
                     allowed.argument = data.config.argument;
+                    match client.blocking.load() {
+                        Blocking::No => skip_reply(client, reply),
+                        Blocking::OnKeys => {}
+                        Blocking::OnCommand => data.retain_command(client, parser.size_of_copies()),
+                    }
                     start += parser.at;
                     parser.reset();
-                    // The reply to a blocked command comes later.
-                    if !client.is_blocked.load() {
-                        skip_reply(client, reply);
-                    }
                     if !reply.behind.is_empty() {
                         self.send_messages(reply);
                     }
@@ -158,14 +159,14 @@ impl Session {
         self.chat.queued() > MOST_OUTPUT
     }
 
-    /// Adds the messages that EXEC has brought. They do not become an error with its reply.
+    /// Sends the messages that EXEC has brought, behind its reply. Each has the limits of every message.
     #[cold]
     fn send_messages(&self, reply: &mut Reply) {
-        if self.server.is_durable() {
-            self.send(reply);
+        let messages = reply.behind.take();
+        self.send(reply);
+        for message in messages {
+            self.client.deliver(&self.chat, &message);
         }
-        reply.add_messages();
-        reply.keep();
     }
 
     /// Lets the next request wait until what is queued is sent.
@@ -204,6 +205,10 @@ impl Session {
 
     /// Continues with the input that has waited.
     pub fn resume(&mut self) {
+        if self.client.blocking.load() == Blocking::OnCommand {
+            // The end of the command resumes.
+            return;
+        }
         // The turn may have ended before all its replies were queued, so that nothing waits for these yet.
         if self.has_much_output() {
             return self.resume_behind_output();
@@ -244,10 +249,10 @@ impl Session {
         self.check_rest();
     }
 
-    /// Stops reading while a request waits. A client that is blocked is read, as in Redis up to the limit of its input,
-    /// because its end has to be noticed: it must not take an element with it.
+    /// Stops reading while a request waits. A client that waits for an element is read, as in Redis up to the limit of its
+    /// input.
     fn check_rest(&self) {
-        if self.client.has_to_wait() && !self.client.is_blocked.load() {
+        if self.client.has_to_wait() && self.client.blocking.load() != Blocking::OnKeys {
             self.chat.pause_reading();
         }
         self.check_length();
@@ -280,7 +285,7 @@ impl Session {
             let transaction = lock(&self.client.transaction);
             size += transaction.as_ref().map_or(0, |it| it.size);
         }
-        if self.client.is_blocked.load() {
+        if self.client.blocking.load() == Blocking::OnKeys {
             let blocked = lock(&self.client.blocked);
             size += blocked.as_ref().map_or(0, |it| it.size());
         }

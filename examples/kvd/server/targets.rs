@@ -2,8 +2,15 @@
 //!
 //! A value can be large. Of several that are made for one key at the same time, all but the last one are useless, and
 //! together they would need a multiple of the memory.
+//!
+//! A command that waits has its arguments, which count for `maxmemory-clients`, and its client is not read. When the client
+//! has left, its command is dropped, and one that is executed ends without a value. Otherwise clients that come and leave
+//! again could make the server keep any number of commands, and execute them. Nobody was promised that such a command is
+//! executed: Redis does not execute what it has not read when the connection is reset, either. A client that has only
+//! finished sending, or has closed its socket before the server has sent it something, has not left: it may wait for its
+//! replies.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,9 +20,15 @@ use super::shared::{Data, Shared};
 use crate::store::text::Text;
 
 /// The keys for which a value is being made, each with the number of its database. Each of them has a queue of the commands
-/// that wait: the number of the worker and the id of the client.
+/// that wait, by their tickets: the number of the worker and the id of the client.
 #[derive(Default)]
-pub struct Targets(HashMap<(usize, Text), VecDeque<(usize, u64)>>);
+pub struct Targets {
+    pub queues: HashMap<Name, BTreeMap<u64, (usize, u64)>>,
+    last_ticket: u64,
+}
+
+/// The number of a database, and a key.
+type Name = (usize, Text);
 
 /// A key for which a command makes a value. When it is dropped, the next command begins.
 pub struct Target {
@@ -25,30 +38,52 @@ pub struct Target {
 }
 
 /// Begins a command.
-pub type Begin = Box<dyn FnOnce(&Rc<Server>, Target)>;
+type Begin = Box<dyn FnOnce(&Rc<Server>, Target)>;
+
+/// A command that has not begun, and its place in the queue. The first command for a key is in none.
+pub struct WaitingCommand {
+    begin: Begin,
+    place: Option<(Name, u64)>,
+}
 
 impl Server {
     /// Calls `begin` on this worker when no other command makes a value for this key. It is for this client, which waits.
-    pub fn begin_for(
-        &self,
-        data: &mut Data,
-        client: u64,
-        (database, key): (usize, Text),
-        begin: Begin,
-    ) {
-        self.waiting_commands.borrow_mut().insert(client, begin);
-        match data.targets.0.entry((database, key.clone())) {
-            Entry::Occupied(mut waiting) => waiting.get_mut().push_back((self.number, client)),
+    pub fn begin_for(&self, data: &mut Data, client: u64, name: Name, begin: Begin) {
+        let Targets {
+            queues,
+            last_ticket,
+        } = &mut data.targets;
+        let place = match queues.entry(name.clone()) {
+            Entry::Occupied(mut waiting) => {
+                *last_ticket += 1;
+                let waiting = waiting.get_mut();
+                waiting.insert(*last_ticket, (self.number, client));
+                Some((name, *last_ticket))
+            }
             Entry::Vacant(entry) => {
-                entry.insert(VecDeque::new());
+                entry.insert(BTreeMap::new());
                 let target = Target {
-                    database,
-                    key,
+                    database: name.0,
+                    key: name.1,
                     shared: Arc::clone(&self.shared),
                 };
                 asynchat::call_soon(move || begin_command(client, target));
+                None
             }
+        };
+        let command = WaitingCommand { begin, place };
+        self.waiting_commands.borrow_mut().insert(client, command);
+    }
+
+    /// Takes the command of a client that has left out of its queue. Whoever drops it has given back the lock.
+    pub fn leave_target(&self, data: &mut Data, client: u64) -> Option<WaitingCommand> {
+        let command = self.waiting_commands.borrow_mut().remove(&client)?;
+        if let Some((name, ticket)) = &command.place
+            && let Some(waiting) = data.targets.queues.get_mut(name)
+        {
+            waiting.remove(ticket);
         }
+        Some(command)
     }
 }
 
@@ -57,9 +92,9 @@ fn begin_command(client: u64, target: Target) {
     let Some(server) = Server::current() else {
         return;
     };
-    let begin = server.waiting_commands.borrow_mut().remove(&client);
-    if let Some(begin) = begin {
-        begin(&server, target);
+    let command = server.waiting_commands.borrow_mut().remove(&client);
+    if let Some(command) = command {
+        (command.begin)(&server, target);
     }
 }
 
@@ -68,11 +103,11 @@ impl Drop for Target {
         let name = (self.database, std::mem::take(&mut self.key));
         let next = {
             let data = &mut *self.shared.lock();
-            let waiting = data.targets.0.get_mut(&name);
-            match waiting.and_then(VecDeque::pop_front) {
-                Some((worker, client)) => Some((data.workers[worker].remote.clone(), client)),
+            let waiting = data.targets.queues.get_mut(&name);
+            match waiting.and_then(BTreeMap::pop_first) {
+                Some((_, (worker, client))) => Some((data.workers[worker].remote.clone(), client)),
                 None => {
-                    data.targets.0.remove(&name);
+                    data.targets.queues.remove(&name);
                     None
                 }
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use asynchat::{Chat, TimerId};
 
 use super::Server;
-use super::client::{Blocked, Client};
+use super::client::{Blocked, Blocking, Client};
 use super::session::{Session, skip_reply};
 use super::shared::{Data, lock};
 use crate::commands::{Context, Mode, PANICKED, flag};
@@ -77,7 +77,7 @@ impl Data {
             blocked.timer = Some(chat.call_later(Duration::from_secs_f64(seconds)));
         }
         lock(&client.blocked).replace(Box::new(blocked));
-        client.is_blocked.store(true);
+        client.blocking.store(Blocking::OnKeys);
         client.apply_timeout(chat, self.config.timeout);
     }
 
@@ -238,9 +238,15 @@ impl Session {
             self.chat.cancel(timer);
         }
         self.send(&mut reply);
-        self.client.is_blocked.store(false);
-        let timeout = self.server.shared.lock().config.timeout;
+        self.client.blocking.store(Blocking::No);
+        let timeout = {
+            let data = &mut *self.server.shared.lock();
+            data.release_command(&self.client);
+            data.config.timeout
+        };
         self.client.apply_timeout(&self.chat, timeout);
-        self.resume();
+        if !self.client.has_to_wait() {
+            self.resume();
+        }
     }
 }

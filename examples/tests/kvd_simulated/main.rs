@@ -21,6 +21,7 @@ mod commands;
 mod disk;
 mod durable;
 mod full_disk;
+mod half_closed;
 mod large;
 mod leaving;
 mod long;
@@ -40,3 +41,4 @@ mod server;
 mod sorting;
 #[path = "../../kvd/store/mod.rs"]
 mod store;
+mod targets;

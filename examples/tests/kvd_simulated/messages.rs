@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use asynchat::Result;
 
+use crate::allocator::allocated;
 use crate::clients::PANICS;
 use crate::scene::{Scene, options, received};
 use crate::server::Options;
@@ -19,6 +20,74 @@ fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
         scene.ask(&client, script)?,
         "+OK +QUEUED +QUEUED +QUEUED *3 *3 $9 subscribe $1 c :1 :1 *2 $4 pong $0  *3 $7 message $1 c $2 hi "
     );
+    Ok(())
+}
+
+/// EXEC makes no difference: what waits has the limit of subscribers, one message alone has none, and no more messages are
+/// made than that.
+#[test]
+fn messages_to_oneself_have_the_limit_of_subscribers_in_a_transaction() -> Result {
+    let content = "x".repeat(50_000);
+    let patterns: String = (0..1_000).map(|it| format!(" [{it}c]*")).collect();
+    for limit in ["0", "100kb", "1mb"] {
+        let mut outcomes = Vec::new();
+        for in_transaction in [false, true] {
+            let mut config = Config::default();
+            config.set("client-output-buffer-limit", format!("pubsub {limit} 0 0"))?;
+            let scene = Scene::with(Options {
+                config,
+                ..options()
+            })?;
+            let (client, other) = (scene.client()?, scene.client()?);
+            scene.ask(&client, &format!("HELLO 3\nPSUBSCRIBE{patterns}\n"))?;
+            client.stop_reading();
+            let publish = format!("PUBLISH ch {content}\nSET after 1\n");
+            let script = match in_transaction {
+                true => format!("MULTI\n{publish}EXEC\n"),
+                false => publish,
+            };
+            let before = allocated();
+            client.send(script.replace('\n', "\r\n"));
+            scene.network.settle(&scene.event_loop)?;
+            let added = allocated() - before;
+            // A transaction is executed as a whole.
+            let is_executed = scene.ask(&other, "EXISTS after\n")? == ":1 ";
+            assert_eq!(is_executed, in_transaction || limit == "0", "{limit}");
+            if limit != "0" {
+                assert!(added < 8 << 20, "{limit}: {added} bytes");
+            }
+            client.start_reading(usize::MAX);
+            scene.network.settle(&scene.event_loop)?;
+            let messages = received(&client).matches("pmessage ").count();
+            outcomes.push((client.has_ended(), messages));
+        }
+        let wanted = match limit {
+            "0" => (false, 1_000),
+            _ => (true, 0),
+        };
+        assert_eq!(outcomes, [wanted, wanted], "{limit}");
+    }
+    Ok(())
+}
+
+/// They do not wait for the limit to be exceeded by one message: many messages count together.
+#[test]
+fn the_messages_of_one_transaction_count_together() -> Result {
+    let mut config = Config::default();
+    config.set("client-output-buffer-limit", "pubsub 100kb 0 0")?;
+    let scene = Scene::with(Options {
+        config,
+        ..options()
+    })?;
+    for (number, is_ended) in [(2, false), (9, true)] {
+        let client = scene.client()?;
+        scene.ask(&client, "HELLO 3\nSUBSCRIBE c\n")?;
+        let publish = format!("PUBLISH c {}\n", "x".repeat(20_000)).repeat(number);
+        let reply = scene.ask(&client, &format!("MULTI\n{publish}EXEC\n"))?;
+        assert_eq!(client.has_ended(), is_ended, "{number} messages");
+        let received = reply.matches(">3 $7 message ").count();
+        assert_eq!(received, if is_ended { 0 } else { number });
+    }
     Ok(())
 }
 

@@ -9,11 +9,11 @@ use crate::long::{fill, turns_until_reply};
 use crate::scene::{Scene, received};
 
 /// Sends a command that takes several turns, and lets it begin.
-fn begin(scene: &Scene, client: &Peer, command: &str) -> Result {
+pub fn begin(scene: &Scene, client: &Peer, command: &str) -> Result {
     client.send(format!("{command}\r\n"));
     let is_blocked = || {
         let data = scene.shared.lock();
-        data.clients.values().any(|it| it.is_blocked.load())
+        data.clients.values().any(|it| it.is_blocked())
     };
     for _ in 0..100 {
         scene.event_loop.run_once(Duration::ZERO)?;

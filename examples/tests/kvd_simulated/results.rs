@@ -10,7 +10,9 @@ use crate::scene::{Scene, received};
 #[test]
 fn results_that_clients_do_not_take_have_a_limit_together() -> Result {
     let scene = Scene::new()?;
-    let (client, reader) = (scene.client()?, scene.client()?);
+    let (client, reader, subscriber) = (scene.client()?, scene.client()?, scene.client()?);
+    // What it retains has another limit.
+    scene.ask(&subscriber, "CLIENT NO-EVICT ON\n")?;
     fill(&scene, &client)?;
     for part in 0..20 {
         let numbers = part * 1_000..(part + 1) * 1_000;
@@ -19,6 +21,8 @@ fn results_that_clients_do_not_take_have_a_limit_together() -> Result {
         let same = " x".repeat(1_000);
         let script = format!("MSET{keys}\nSADD long{members}\nRPUSH same{same}\n");
         scene.ask(&client, &script)?;
+        let channels = keys.replace(" x", "");
+        scene.ask(&subscriber, &format!("SUBSCRIBE{channels}\n"))?;
     }
     for (request, elements) in [
         ("SORT l", 20_000),
@@ -29,7 +33,9 @@ fn results_that_clients_do_not_take_have_a_limit_together() -> Result {
         ("KEYS *", 20_006),
         ("LPOS same x COUNT 0", 20_000),
         ("SRANDMEMBER long 6000", 6_000),
+        ("PUBSUB CHANNELS", 20_000),
     ] {
+        scene.ask(&client, "CONFIG SET maxmemory-clients 1gb\n")?;
         reader.start_reading(20_000);
         reader.send(format!("{request}\r\n"));
         scene.network.settle(&scene.event_loop)?;
@@ -80,6 +86,29 @@ fn a_result_that_is_larger_than_the_limit_ends_its_connection() -> Result {
         "+OK "
     );
     assert!(scene.ask(&other, "SORT l\n")?.starts_with("*20000 "));
+    Ok(())
+}
+
+/// The channels that were found may be all that is left of the subscriptions of clients that have left.
+#[test]
+fn a_list_of_channels_that_is_larger_than_the_limit_ends_its_connection() -> Result {
+    for script in ["PUBSUB CHANNELS\n", "MULTI\nPUBSUB CHANNELS\nEXEC\n"] {
+        let scene = Scene::new()?;
+        let (client, subscriber) = (scene.client()?, scene.client()?);
+        scene.ask(&subscriber, "CLIENT NO-EVICT ON\n")?;
+        for part in 0..10 {
+            let numbers = part * 1_000..(part + 1) * 1_000;
+            let channels: String = numbers.map(|it| format!(" channel-{it}")).collect();
+            scene.ask(&subscriber, &format!("SUBSCRIBE{channels}\n"))?;
+        }
+        let reply = scene.ask(&client, script)?;
+        assert_eq!(reply.matches(" channel-").count(), 10_000);
+        assert_eq!(scene.shared.results.total(), 0);
+        scene.ask(&client, "CONFIG SET maxmemory-clients 100kb\n")?;
+        let reply = scene.ask(&client, script)?;
+        assert!(client.has_ended() && !reply.contains(" channel-"));
+        assert_eq!(scene.shared.results.total(), 0);
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use asynchat::sim::{Network, Peer};
@@ -80,6 +81,27 @@ impl Scene {
         client.send(lines.replace('\n', "\r\n"));
         self.network.settle(&self.event_loop)?;
         Ok(received(client))
+    }
+}
+
+/// When all clients have left, nothing that was theirs is left, whatever a test has done.
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if thread::panicking() || self.network.settle(&self.event_loop).is_err() {
+            return;
+        }
+        let data = &mut *self.shared.lock();
+        if !data.clients.is_empty() {
+            return;
+        }
+        assert_eq!((data.retained, data.protected), (0, 0));
+        assert_eq!(self.shared.results.total(), 0);
+        assert!(data.targets.queues.is_empty());
+        assert_eq!(data.waiting.clients, 0);
+        assert!(data.subscribers.is_empty());
+        for database in data.keyspace.databases() {
+            assert_eq!((database.watched(), database.awaited.len()), (0, 0));
+        }
     }
 }
 
