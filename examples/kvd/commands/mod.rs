@@ -280,6 +280,9 @@ const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
 pub const PANICKED: Failure = fail("ERR the command has failed");
 const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
 
+/// The longest argument that is no value. To look up a key, a field or a member takes time for each of its bytes.
+const LONGEST_NAME: usize = 8 << 20;
+
 /// The longest pattern.
 const LONGEST_PATTERN: usize = 1024;
 
