@@ -169,7 +169,7 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
     if args.has_large() {
         check_lengths(command, args)?;
     }
-    if command.flags & flag::WRITE != 0 {
+    if command.needs_room() {
         context.server.check_writable()?;
     }
     if client.subscription_count.load() > 0 && !client.resp3.load() && !is_for_subscribers(command)

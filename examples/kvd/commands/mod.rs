@@ -75,6 +75,13 @@ pub struct Command {
     pub subcommands: &'static [Command],
 }
 
+impl Command {
+    /// Whether it is refused while the disk is full.
+    pub fn needs_room(&self) -> bool {
+        self.flags & (flag::WRITE | flag::REMOVES) == flag::WRITE
+    }
+}
+
 pub type Run = fn(&mut Context<'_>, Args<'_>) -> Outcome;
 pub type Outcome = Result<(), Failure>;
 
@@ -101,6 +108,9 @@ pub mod flag {
     pub const DANGEROUS: u32 = 1 << 14;
     /// The reply has what the command removes. Nobody else has that any more.
     pub const TAKES: u32 = 1 << 15;
+    /// Only removes whole keys, so that less has to be written: executed also while the disk is full. Otherwise a value that
+    /// needs more room than there is could not be removed.
+    pub const REMOVES: u32 = 1 << 16;
 
     pub const NAMES: [&str; 12] = [
         "write",
