@@ -14,6 +14,11 @@ pub fn cost_per_byte(pattern: &[u8]) -> usize {
     1 + pattern.len() / 8
 }
 
+/// What it costs to look for a name in so many tables. 500 look-ups of a short one are a part.
+pub fn cost_of_look_ups(name: &[u8], tables: usize) -> usize {
+    tables.max(1) * (4 * OVERHEAD + name.len())
+}
+
 /// What it costs to see whether two strings are equal. The bytes are read only if there are as many of them.
 pub fn cost_of_equality(a: &[u8], b: &[u8]) -> usize {
     OVERHEAD + if a.len() == b.len() { a.len() } else { 0 }

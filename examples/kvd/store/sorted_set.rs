@@ -171,6 +171,13 @@ impl SortedSet {
         scores.map_or(self.len(), |it| it.table.len()) > many
     }
 
+    /// The members, and what is left of those that were removed. A member may come twice.
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        let table = self.scores.iter().flat_map(|it| it.table.iter());
+        let members = self.ranked.from(0).map(|it| &it.member);
+        members.chain(table.map(Keyed::name))
+    }
+
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
         Some(self.ranked.rank_of(score, member))
