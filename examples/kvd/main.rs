@@ -49,7 +49,7 @@
 //! ZREMRANGEBYLEX, ZPOPMIN, ZPOPMAX, ZMPOP, BZMPOP), and APPEND and SETRANGE when a string becomes one of 16 KB or more.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error before they are executed, and commands
-//! that read are served. When there is room again, the server goes on by itself. What was executed when the disk became
+//! that read are served. DEL, UNLINK, FLUSHDB and FLUSHALL are executed: what they remove needs no room any more. When there is room again, the server goes on by itself. What was executed when the disk became
 //! full is in memory, others read it, and it is written when there is room. It is lost only if the server ends before:
 //! unless it is killed, it reports that, and its exit code is 1. With `everysec` and `no` these commands have their
 //! replies. With `always` a reply says that the change is on disk, so they get a MISCONF error, which says that the command
@@ -77,8 +77,9 @@
 //! (ZREMRANGEBYSCORE, ZPOPMIN and their kind), and their memory is given back later, a part at a time. A large argument is
 //! stored as it was received, without a copy. These have the lock for as long as they take: commands in a transaction, one
 //! with many arguments (200,000 of DEL, MSET, MGET, SADD or ZADD are 40 to 110 ms, of SUBSCRIBE or SUNIONSTORE 150 to
-//! 200 ms), FLUSHALL, FLUSHDB and SWAPDB while many keys are watched, each of which they look up, and a command whose key has
-//! changed during each of three attempts. For SORT with STORE, and BY or GET, these are all keys that the patterns may name.
+//! 200 ms, and of ZADD with as many scores of one member 400 ms), the removal of up to 1,000 members of a sorted set (some 5 ms
+//! for each of 8 MB, if the scores are equal), FLUSHALL, FLUSHDB and SWAPDB while many keys are watched, each of which they
+//! look up, and a command whose key has changed during each of three attempts. For SORT with STORE, and BY or GET, these are all keys that the patterns may name.
 //! Large values are dropped by a thread of their own.
 //! INFO waits for the figures of all workers, so one that is busy delays it.
 //!
@@ -96,6 +97,8 @@
 //! * A pattern has at most 1024 bytes, also one of SORT, which has at most 64 of GET. The name of a channel has at most
 //!   256 KB, a command that waits 10,000 keys, and CLIENT LIST and CLIENT KILL 10,000 IDs and 32 filters. The patterns of
 //!   CONFIG GET have 4096 bytes together, with one more for each. Above that the reply is an error.
+//! * What SORT stores of GET has at most `proto-max-bulk-len` bytes together, 512 MB unless that is set: in memory the elements
+//!   share the strings of the keys, and on disk each has its own.
 //! * Scores have as few digits as identify them: 0.1, where Redis 7.0 writes 0.10000000000000001. -0 is 0.
 //! * A client that publishes to itself in a transaction gets the message behind the reply of EXEC, and not in its array.
 //! * Numbers are decimal. INCRBYFLOAT rounds both numbers to 17 decimal places and adds them exactly, up to

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Command, Context, Failure, Outcome, fail, flag, shown, table, transactions, wrong_arity,
+    Command, Context, Failure, LONGEST_NAME, Outcome, fail, flag, shown, table, transactions,
+    wrong_arity,
 };
 use crate::resp::request::Args;
 use crate::server::client::Queued;
@@ -168,7 +169,7 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
     if args.has_large() {
         check_lengths(command, args)?;
     }
-    if command.flags & flag::WRITE != 0 {
+    if command.needs_room() {
         context.server.check_writable()?;
     }
     if client.subscription_count.load() > 0 && !client.resp3.load() && !is_for_subscribers(command)
@@ -182,9 +183,6 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
     }
     Ok(())
 }
-
-/// The longest argument that is no value. To look up a key, a field or a member takes time for each of its bytes.
-const LONGEST_NAME: usize = 8 << 20;
 
 #[cold]
 fn check_lengths(command: &Command, args: Args<'_>) -> Outcome {

@@ -1,6 +1,6 @@
 //! Keys of any type.
 
-use super::flag::{DANGEROUS, DENYOOM, FAST, READONLY, WRITE};
+use super::flag::{DANGEROUS, DENYOOM, FAST, READONLY, REMOVES, WRITE};
 use super::{
     Command, Context, Failure, NO_SUCH_KEY, Outcome, SYNTAX, command, container, fail, integer,
     long,
@@ -33,7 +33,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "del",
         -2,
-        WRITE,
+        WRITE | REMOVES,
         (1, -1, 1),
         "generic",
         "Deletes one or more keys.",
@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "flushall",
         -1,
-        WRITE | DANGEROUS,
+        WRITE | REMOVES | DANGEROUS,
         (0, 0, 0),
         "server",
         "Removes all keys from all databases.",
@@ -60,7 +60,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "flushdb",
         -1,
-        WRITE | DANGEROUS,
+        WRITE | REMOVES | DANGEROUS,
         (0, 0, 0),
         "server",
         "Remove all keys from the current database.",
@@ -153,7 +153,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "unlink",
         -2,
-        WRITE | FAST,
+        WRITE | REMOVES | FAST,
         (1, -1, 1),
         "generic",
         "Asynchronously deletes one or more keys.",

@@ -12,8 +12,9 @@ use super::{Command, Context, Failure, Outcome, SYNTAX, command, count, fail, in
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::results::ResultMemory;
+use crate::store::comparison::{PART, cost_of_equality};
 use crate::store::database::Database;
-use crate::store::list::{End, List};
+use crate::store::list::{Chunk, End, List};
 use crate::store::text::Text;
 use crate::store::value::Value;
 
@@ -52,9 +53,19 @@ fn snapshot(db: &mut Database, key: &[u8]) -> Result<Arc<List>, Failure> {
     Ok(db.list(key)?.cloned().unwrap_or_default())
 }
 
+/// Whether it takes long to compare all elements with this one.
+fn is_long(list: &List, item: &Text) -> bool {
+    let costs = list
+        .iter()
+        .map(|it| cost_of_equality(it.as_bytes(), item.as_bytes()));
+    long::are_many(list.len(), costs)
+}
+
 /// LREM: what was not looked at yet, and what stays.
 struct Removal {
     list: List,
+    /// The chunk that is looked at, and of its first elements whether they match.
+    begun: Option<(Arc<Chunk>, Vec<bool>)>,
     item: Text,
     /// The end from which the elements are counted.
     from: End,
@@ -68,11 +79,30 @@ impl Making for Removal {
         self.list.len()
     }
 
+    fn is_long(&self) -> bool {
+        is_long(&self.list, &self.item)
+    }
+
     fn advance(&mut self) -> Result<bool, Failure> {
-        let Some(mut chunk) = self.list.pop_chunk(self.from) else {
+        let begun = self.begun.take();
+        let next = || Some((self.list.pop_chunk(self.from)?, Vec::new()));
+        let Some((mut chunk, mut are_matching)) = begun.or_else(next) else {
             return Ok(false);
         };
-        let matches = chunk.iter().filter(|it| **it == self.item).count();
+        let (mut cost, wanted) = (0, self.item.as_bytes());
+        for it in chunk.range(are_matching.len()..) {
+            if cost >= PART {
+                break;
+            }
+            let bytes = it.as_bytes();
+            cost += cost_of_equality(bytes, wanted);
+            are_matching.push(bytes == wanted);
+        }
+        if are_matching.len() < chunk.len() {
+            self.begun = Some((chunk, are_matching));
+            return Ok(true);
+        }
+        let matches = are_matching.iter().filter(|it| **it).count();
         let removed = matches.min(self.most - self.removed);
         if removed > 0 {
             let mut skipped = match self.from {
@@ -80,8 +110,9 @@ impl Making for Removal {
                 End::Right => matches - removed,
             };
             let mut left = removed;
-            Arc::make_mut(&mut chunk).retain(|it| {
-                if left == 0 || *it != self.item {
+            let mut are_matching = are_matching.into_iter();
+            Arc::make_mut(&mut chunk).retain(|_| {
+                if !are_matching.next().unwrap_or(false) || left == 0 {
                     return true;
                 }
                 let is_kept = skipped > 0;
@@ -116,6 +147,7 @@ fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     stored::store(context, key, vec![source.clone()], move |db| {
         Ok(Removal {
             list: List::clone(&*snapshot(db, source.as_bytes())?),
+            begun: None,
             item: item.clone(),
             from: if wanted < 0 { End::Right } else { End::Left },
             most: match wanted {
@@ -138,31 +170,42 @@ struct Search {
     longest: usize,
 }
 
-/// How many elements are looked at at a time.
-const PART: usize = 2_000;
-
 impl Search {
+    fn is_long(&self) -> bool {
+        is_long(&self.list, &self.item)
+    }
+
     /// Calls `found` with the index of each matching element of the next part, until that returns false. Returns
     /// whether there is more.
     fn advance(&mut self, mut found: impl FnMut(usize) -> bool) -> bool {
-        let len = self.list.len().min(self.longest);
-        let number = PART.min(len - self.passed);
-        let (passed, item) = (self.passed, &self.item);
-        self.passed += number;
-        let is_open = match self.from {
-            End::Left => {
-                let part = self.list.range(passed..passed + number).zip(passed..);
-                let mut matching = part.filter(|(it, _)| *it == item);
-                matching.all(|(_, index)| found(index))
-            }
-            End::Right => {
-                let end = self.list.len() - passed;
-                let part = self.list.range(end - number..end).rev().zip(1..);
-                let mut matching = part.filter(|(it, _)| *it == item);
-                matching.all(|(_, behind)| found(end - behind))
+        let (first, all) = (self.passed, self.list.len());
+        let end = all.min(self.longest);
+        let (mut cost, wanted, passed) = (0, self.item.as_bytes(), &mut self.passed);
+        // Returns whether to go on.
+        let mut look_at = |(it, index): (&Text, usize)| {
+            *passed += 1;
+            let bytes = it.as_bytes();
+            cost += cost_of_equality(bytes, wanted);
+            match bytes == wanted && !found(index) {
+                true => {
+                    *passed = end;
+                    false
+                }
+                false => cost < PART,
             }
         };
-        is_open && self.passed < len
+        match self.from {
+            End::Left => {
+                let mut rest = self.list.range(first..end).zip(first..);
+                rest.all(&mut look_at);
+            }
+            End::Right => {
+                let rest = self.list.range(all - end..all - first).rev();
+                let mut rest = rest.zip((0..all - first).rev());
+                rest.all(&mut look_at);
+            }
+        }
+        self.passed < end
     }
 }
 
@@ -177,6 +220,10 @@ struct Insertion {
 impl Making for Insertion {
     fn len(&self) -> usize {
         self.search.list.len()
+    }
+
+    fn is_long(&self) -> bool {
+        self.search.is_long()
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
@@ -350,7 +397,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         resp3: context.reply.resp3,
         memory: context.result_memory(),
     };
-    if positions.search.list.len() > long::MANY {
+    if positions.search.is_long() {
         context.reply.produce(positions);
         return Ok(());
     }
@@ -359,4 +406,123 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let found = positions.found.iter();
     found.for_each(|index| context.reply.count(*index));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Elements some of which are equal. A part has ten of the large ones, and thousands of the others.
+    fn elements(number: usize, large: usize) -> Vec<Text> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let text = |which: usize| match which % 2 {
+            0 => vec![b'a' + which as u8; PART / 10].into(),
+            _ => vec![b'a' + which as u8].into(),
+        };
+        let all = (0..number).map(|_| match random.usize(0..number) < large {
+            true => text(2 * random.usize(0..2)),
+            false => text(1 + 2 * random.usize(0..2)),
+        });
+        all.collect()
+    }
+
+    fn list(elements: &[Text]) -> List {
+        let mut list = List::default();
+        for it in elements {
+            list.push(End::Right, it.clone());
+        }
+        list
+    }
+
+    #[test]
+    fn elements_are_found_and_removed_at_both_ends_in_parts_of_so_many_bytes() {
+        for (number, large) in [(0, 0), (3, 2), (700, 700), (1_500, 300), (5_000, 10)] {
+            let all = elements(number, large);
+            for (item, from) in [0, 1, 2, 3]
+                .into_iter()
+                .flat_map(|it| [(it, End::Left), (it, End::Right)])
+            {
+                let item = match item % 2 {
+                    0 => vec![b'a' + item; PART / 10].into(),
+                    _ => Text::from(vec![b'a' + item]),
+                };
+                let matching: Vec<usize> = match from {
+                    End::Left => (0..number).filter(|at| all[*at] == item).collect(),
+                    End::Right => (0..number).rev().filter(|at| all[*at] == item).collect(),
+                };
+                let same = all
+                    .iter()
+                    .filter(|it| it.as_bytes().len() == item.as_bytes().len());
+                let bytes = same.count() * item.as_bytes().len();
+                for most in [1, 2, 50, usize::MAX] {
+                    let mut search = Search {
+                        list: Snapshot(Arc::new(list(&all))),
+                        item: item.clone(),
+                        from,
+                        passed: 0,
+                        longest: usize::MAX,
+                    };
+                    let (mut found, mut parts) = (Vec::new(), 1);
+                    while search.advance(|index| {
+                        found.push(index);
+                        found.len() < most
+                    }) {
+                        parts += 1;
+                    }
+                    let wanted = &matching[..matching.len().min(most)];
+                    assert_eq!(found, wanted);
+                    let least = bytes / PART * 9 / 10;
+                    assert!(most != usize::MAX || parts >= least, "{parts} parts");
+
+                    let mut removal = Removal {
+                        list: list(&all),
+                        begun: None,
+                        item: item.clone(),
+                        from,
+                        most,
+                        result: List::default(),
+                        removed: 0,
+                    };
+                    parts = 1;
+                    while removal.advance().is_ok_and(|is_open| is_open) {
+                        parts += 1;
+                    }
+                    assert!(most != usize::MAX || parts >= least, "{parts} parts");
+                    let mut db = Database::default();
+                    db.set(b"l", Value::List(Arc::new(list(&all))), 0);
+                    removal.store(&mut db, b"l", &mut Reply::default());
+                    let left = (0..number).filter(|at| !wanted.contains(at));
+                    let left: Vec<&Text> = left.map(|at| &all[at]).collect();
+                    let stored = db.list(b"l").ok().flatten().cloned().unwrap_or_default();
+                    assert!(stored.iter().eq(left.iter().copied()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_search_ends_at_its_longest() {
+        let all = elements(100, 0);
+        for (from, longest, wanted) in [
+            (End::Left, 40, 0..40),
+            (End::Right, 40, 60..100),
+            (End::Right, 1_000, 0..100),
+        ] {
+            let mut search = Search {
+                list: Snapshot(Arc::new(list(&all))),
+                item: all[50].clone(),
+                from,
+                passed: 0,
+                longest,
+            };
+            let mut found = Vec::new();
+            while search.advance(|index| {
+                found.push(index);
+                true
+            }) {}
+            found.sort_unstable();
+            let matching = wanted.filter(|at| all[*at] == all[50]);
+            assert_eq!(found, matching.collect::<Vec<_>>());
+        }
+    }
 }

@@ -75,6 +75,13 @@ pub struct Command {
     pub subcommands: &'static [Command],
 }
 
+impl Command {
+    /// Whether it is refused while the disk is full.
+    pub fn needs_room(&self) -> bool {
+        self.flags & (flag::WRITE | flag::REMOVES) == flag::WRITE
+    }
+}
+
 pub type Run = fn(&mut Context<'_>, Args<'_>) -> Outcome;
 pub type Outcome = Result<(), Failure>;
 
@@ -101,6 +108,9 @@ pub mod flag {
     pub const DANGEROUS: u32 = 1 << 14;
     /// The reply has what the command removes. Nobody else has that any more.
     pub const TAKES: u32 = 1 << 15;
+    /// Only removes whole keys, so that less has to be written: executed also while the disk is full. Otherwise a value that
+    /// needs more room than there is could not be removed.
+    pub const REMOVES: u32 = 1 << 16;
 
     pub const NAMES: [&str; 12] = [
         "write",
@@ -279,6 +289,9 @@ const OVERFLOW: Failure = fail("ERR increment or decrement would overflow");
 /// The reply to a command that has panicked.
 pub const PANICKED: Failure = fail("ERR the command has failed");
 const TOO_LONG: Failure = fail("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
+
+/// The longest argument that is no value. To look up a key, a field or a member takes time for each of its bytes.
+const LONGEST_NAME: usize = 8 << 20;
 
 /// The longest pattern.
 const LONGEST_PATTERN: usize = 1024;

@@ -11,6 +11,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::store::comparison::{PART, cost_of_look_ups};
 use crate::store::database::Database;
 use crate::store::table::size_of_entry;
 use crate::store::text::Text;
@@ -90,9 +91,6 @@ enum Combine {
     Union,
 }
 
-/// How many members are looked for in one set at a time.
-const LOOKUPS: usize = 500;
-
 /// Snapshots of the sets of these keys. A key that is not there is an empty set. A key that is given again changes
 /// nothing, unless it is the first one, from which the others are subtracted.
 fn snapshots<'a>(
@@ -162,18 +160,18 @@ impl Combined for Job {
             self.segment = 0;
             return self.combine == Combine::Union;
         };
-        let most = match self.combine {
-            Combine::Union => LOOKUPS,
-            Combine::Difference | Combine::Intersection => LOOKUPS / others.len().max(1),
+        let tables = match self.combine {
+            Combine::Union => 1,
+            Combine::Difference | Combine::Intersection => others.len(),
         };
-        let mut left = most.max(1);
+        let mut cost = 0;
         for member in members.skip(self.member) {
-            if left == 0 {
+            if cost >= PART {
                 return true;
             }
-            left -= 1;
-            self.member += 1;
             let name = member.as_bytes();
+            cost += cost_of_look_ups(name, tables);
+            self.member += 1;
             let is_wanted = match self.combine {
                 Combine::Difference => !others.iter().any(|set| set.contains(name)),
                 Combine::Intersection => others.iter().all(|set| set.contains(name)),
@@ -216,8 +214,7 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
 }
 
 fn send(context: &mut Context<'_>, mut job: Job) {
-    let members = job.sets.iter().flat_map(|set| set.iter());
-    if long::are_many(job.len(), members.map(|it| it.as_bytes().len())) {
+    if job.is_long() {
         let resp3 = context.reply.resp3;
         let memory = context.result_memory();
         return context.reply.produce(Sending::new(job, memory, resp3));
@@ -233,6 +230,11 @@ fn send(context: &mut Context<'_>, mut job: Job) {
 impl Making for Job {
     fn len(&self) -> usize {
         self.sets.iter().map(|set| set.len()).sum()
+    }
+
+    fn is_long(&self) -> bool {
+        let members = self.sets.iter().flat_map(|set| set.iter());
+        long::are_many(self.len(), members.map(|it| it.as_bytes().len()))
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
@@ -365,5 +367,27 @@ mod tests {
         assert!(parts < 20, "{parts} parts");
         let (found, ..) = combined(db, &keys(2_000, 2_001), Combine::Intersection);
         assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_part_of_large_members_has_few_of_them() {
+        let db = &mut Database::default();
+        for key in [b"a", b"b"] {
+            let set = db.members_or_new(key).unwrap();
+            for number in 0..50_u8 {
+                set.insert(Text::from(vec![number; PART]));
+            }
+        }
+        let keys = [Text::from(b"a"), Text::from(b"b")];
+        for (combine, least) in [
+            (Combine::Difference, 50),
+            (Combine::Intersection, 50),
+            (Combine::Union, 100),
+        ] {
+            let sets = snapshots(db, keys.iter().map(Text::as_bytes)).unwrap_or_default();
+            assert!(Making::is_long(&Job::new(sets, combine)));
+            let (_, parts, _) = combined(db, &keys, combine);
+            assert!(parts >= least, "{parts} parts");
+        }
     }
 }

@@ -4,15 +4,13 @@ use std::mem;
 use std::sync::Arc;
 
 use super::long::{self, Snapshot};
+use crate::store::comparison::{PART, cost_of_look_ups};
 use crate::store::database::{Database, WrongType};
 use crate::store::ranked::Scored;
 use crate::store::sorted_set::SortedSet;
 use crate::store::table::size_of_entry;
 use crate::store::text::Text;
 use crate::store::value::{Set, Value};
-
-/// How many members are looked for in one set at a time.
-const LOOKUPS: usize = 500;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Combine {
@@ -152,19 +150,19 @@ impl Job {
             self.segment = 0;
             return self.combine == Combine::Union;
         };
-        let most = match self.combine {
-            Combine::Union => LOOKUPS,
-            Combine::Difference | Combine::Intersection => LOOKUPS / others.len().max(1),
+        let tables = match self.combine {
+            Combine::Union => 1,
+            Combine::Difference | Combine::Intersection => others.len(),
         };
-        let mut left = most.max(1);
+        let mut cost = 0;
         let aggregate = self.aggregate;
         for (member, score) in members.into_iter().skip(self.member) {
-            if left == 0 {
+            if cost >= PART {
                 return true;
             }
-            left -= 1;
-            self.member += 1;
             let name = member.as_bytes();
+            cost += cost_of_look_ups(name, tables);
+            self.member += 1;
             let score = number_or_zero(score * weight);
             let combined = match self.combine {
                 Combine::Union => match self.result.score(name) {
@@ -247,6 +245,32 @@ mod tests {
             }
             assert_eq!(job.result.len(), members);
             assert!(parts.contains(&count), "{count} parts");
+        }
+    }
+
+    #[test]
+    fn a_part_of_large_members_has_few_of_them() {
+        let db = &mut Database::default();
+        for key in [b"a", b"b"] {
+            let set = db.sorted_or_new(key).unwrap();
+            for number in 0..50_u8 {
+                set.insert(Text::from(vec![number; PART]), 1.0);
+            }
+        }
+        for (combine, members, least) in [
+            (Combine::Difference, 0, 50),
+            (Combine::Intersection, 50, 50),
+            (Combine::Union, 50, 100),
+        ] {
+            let sources = [b"a", b"b"].map(|key| (Source::find(db, key).unwrap(), 1.0));
+            let mut job = Job::new(sources.into(), combine, Aggregate::Sum, usize::MAX);
+            assert!(job.is_long());
+            let mut parts = 1;
+            while job.combine_some() {
+                parts += 1;
+            }
+            assert_eq!(job.result.len(), members);
+            assert!(parts >= least, "{parts} parts");
         }
     }
 }

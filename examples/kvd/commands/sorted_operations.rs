@@ -191,6 +191,10 @@ impl Making for Job {
         self.len()
     }
 
+    fn is_long(&self) -> bool {
+        self.is_long()
+    }
+
     fn advance(&mut self) -> Result<bool, Failure> {
         Ok(self.combine_some())
     }

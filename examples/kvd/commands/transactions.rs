@@ -1,7 +1,7 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH.
 
 use super::counted::Counted;
-use super::flag::{FAST, LOADING, NOSCRIPT, STALE, WRITE};
+use super::flag::{FAST, LOADING, NOSCRIPT, STALE};
 use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode, Transaction, Watched};
@@ -101,7 +101,7 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
         ));
     }
     let mut commands = transaction.queued.iter().map(|(command, _)| command);
-    if commands.any(|command| command.flags & WRITE != 0)
+    if commands.any(|command| command.needs_room())
         && let Err(failure) = context.server.check_writable()
     {
         return Err(abort(&failure));

@@ -1,4 +1,5 @@
-//! What is in the log, and not in the database yet: of each row the last change.
+//! What is not on disk yet: of each row the last change. The thread that saves has what is in the log, and not in the database.
+//! The one that appends to the log has what could not be appended.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -51,6 +52,28 @@ impl Unsaved {
         }
     }
 
+    /// The changes in an order in which they can be made one after another.
+    fn into_ops(self) -> Vec<Op> {
+        let Unsaved {
+            cleared,
+            collections,
+            rows,
+        } = self;
+        let cleared = cleared
+            .into_iter()
+            .map(|(start, end)| Op::Clear(start..end));
+        let collections = collections.into_iter().map(|(prefix, value)| {
+            let size = value.size();
+            Op::PutElements(prefix, value, size)
+        });
+        let rows = rows.into_iter().map(|(name, row)| match row {
+            Row::Put(head, content) if head.is_empty() => Op::Put(name, content),
+            Row::Put(head, content) => Op::PutWithHead(name, head, content),
+            Row::Delete => Op::Delete(name),
+        });
+        cleared.chain(collections).chain(rows).collect()
+    }
+
     /// Makes rows of the collection in which a range is removed that begins here.
     fn split_collection(&mut self, start: &[u8]) {
         let up_to = (Bound::Unbounded, Bound::Excluded(start));
@@ -72,6 +95,13 @@ impl Unsaved {
     }
 }
 
+/// Leaves of these changes the last one of each row. A value that was removed meanwhile is not in them any more.
+pub fn last_changes(ops: Vec<Op>) -> Vec<Op> {
+    let mut unsaved = Unsaved::default();
+    ops.into_iter().for_each(|op| unsaved.add(op));
+    unsaved.into_ops()
+}
+
 fn remove_range<T>(map: &mut BTreeMap<Vec<u8>, T>, start: &[u8], end: &[u8]) {
     if start >= end {
         return;
@@ -85,8 +115,14 @@ fn remove_range<T>(map: &mut BTreeMap<Vec<u8>, T>, start: &[u8], end: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::disk::changes::take_changes;
+    use crate::disk::loader::Loader;
     use crate::disk::names::{numbered, prefix};
+    use crate::disk::rows::tests::Disk;
+    use crate::store::keyspace::Keyspace;
     use crate::store::list::{End, List};
 
     fn put(name: &[u8], content: &'static [u8]) -> Op {
@@ -148,5 +184,106 @@ mod tests {
         unsaved.add(Op::PutElements(prefix.clone(), value, 4));
         unsaved.add(Op::Clear(prefix..prefix_of_next));
         assert!(unsaved.collections.is_empty() && unsaved.rows.is_empty());
+    }
+
+    /// Changes of collections that are written as a whole, and of their elements, of databases that are emptied and
+    /// exchanged.
+    #[test]
+    fn the_last_changes_leave_the_same_rows_as_all_of_them() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut keyspace = Loader::default().finish().unwrap();
+        let (mut all, mut last) = (Disk::default(), Disk::default());
+        for _ in 0..60 {
+            let mut of_last = Vec::new();
+            for _ in 0..random.usize(1..40) {
+                change(&mut keyspace, &mut random);
+                if random.bool() {
+                    all.run(
+                        take_changes(&mut keyspace)
+                            .into_iter()
+                            .inspect(|op| of_last.push(copy(op)))
+                            .collect(),
+                    );
+                }
+            }
+            all.run(
+                take_changes(&mut keyspace)
+                    .into_iter()
+                    .inspect(|op| of_last.push(copy(op)))
+                    .collect(),
+            );
+            last.run(last_changes(of_last));
+            assert!(all.0 == last.0);
+            assert!(
+                all.load()
+                    .databases()
+                    .map(|it| it.len())
+                    .eq(keyspace.databases().map(|it| it.len()))
+            );
+        }
+    }
+
+    fn copy(op: &Op) -> Op {
+        match op {
+            Op::Clear(names) => Op::Clear(names.clone()),
+            Op::Put(name, content) => Op::Put(name.clone(), content.clone()),
+            Op::PutWithHead(name, head, rest) => {
+                Op::PutWithHead(name.clone(), head.clone(), rest.clone())
+            }
+            Op::PutElements(name, value, size) => {
+                Op::PutElements(name.clone(), value.clone(), *size)
+            }
+            Op::DeleteElements(name, value, size) => {
+                Op::DeleteElements(name.clone(), value.clone(), *size)
+            }
+            Op::Delete(name) => Op::Delete(name.clone()),
+        }
+    }
+
+    fn change(keyspace: &mut Keyspace, random: &mut fastrand::Rng) {
+        let db = keyspace.database(random.usize(0..2));
+        let key = &[random.u8(b'a'..b'e')][..];
+        let long = vec![b'x'; random.usize(0..300)];
+        match random.u32(0..20) {
+            0 => db.clear(),
+            1 => drop(db.delete(key)),
+            2 if db.contains(b"a") => db.rename(b"a", key),
+            3 => db.set(key, Value::string(&long), 0),
+            4 => db.set(
+                key,
+                Value::Growing(Arc::new(vec![b'x'; random.usize(1..200_000)])),
+                0,
+            ),
+            5 => keyspace.swap(0, 1),
+            6..9 => {
+                let len = random.usize(1..3_000);
+                let mut list = List::default();
+                for number in 0..len {
+                    list.push(End::Right, number.to_string().into_bytes().into());
+                }
+                db.set(key, Value::List(Arc::new(list)), 0);
+            }
+            9..14 => {
+                if let Ok(Some(list)) = db.list_mut(key)
+                    && list.len() > 10
+                {
+                    let end = if random.bool() { End::Left } else { End::Right };
+                    let number = random.usize(1..10);
+                    let taken = list.take(end, number);
+                    let first = taken.number(0);
+                    db.touch_removed(key, first..first + number as i64);
+                }
+            }
+            _ => {
+                if let Ok(hash) = db.hash_or_new(key) {
+                    let name = match random.bool() {
+                        true => long,
+                        false => vec![random.u8(..)],
+                    };
+                    hash.insert(&name, name[..].into());
+                    db.touch_element(key, || name[..].into());
+                }
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It takes the batches that wait, up to a large one, and appends them as one frame. Only then it sends the replies that
 //! wait for them. If the disk is full, the thread keeps the changes, and tries again after some time (`retry.rs`), whatever
-//! comes meanwhile: keys that expire are changes, too. New commands that write are refused. Commands that were executed
+//! comes meanwhile: keys that expire are changes, too. Of each row it keeps the last change only: what is too much for the disk
+//! may be removed meanwhile. New commands that write are refused, unless they only remove keys. Commands that were executed
 //! have their replies, as in Redis: these promise nothing about the last second. With `always` they promise that the change
 //! is on disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
 //! command has removed waits until there is room, because nobody else has that any more.
@@ -29,7 +30,7 @@ use super::saver::{Logged, save_batches};
 use super::size::Size;
 use super::status::{Alive, DIED, Status};
 use super::syncer::Syncer;
-use super::unsaved::Unsaved;
+use super::unsaved::{Unsaved, last_changes};
 use crate::store::keyspace::Keyspace;
 
 /// How long changes may be given to the system only, with `everysec`.
@@ -257,6 +258,8 @@ fn log_batches(
     // The replies that wait for it.
     let mut delayed: Vec<Delayed> = Vec::new();
     let (mut size, mut executed) = (Size::default(), 0);
+    // Whether there are more changes than at the last attempt.
+    let mut has_more = false;
     let mut retry = Retry::default();
     loop {
         let first = match retry.has_failed() {
@@ -267,6 +270,7 @@ fn log_batches(
         for batch in first.into_iter().chain(waiting.try_iter()) {
             size += batch.size();
             executed = batch.executed;
+            has_more |= !batch.ops.is_empty();
             ops.extend(batch.ops);
             delayed.extend(batch.delayed);
             // What is behind a large change goes into the next frame.
@@ -278,6 +282,9 @@ fn log_batches(
             let why = status.log.failure().unwrap_or_default();
             answer_after_failure(&mut delayed, &why, status);
             continue;
+        }
+        if mem::take(&mut has_more) && retry.has_failed() {
+            ops = last_changes(ops);
         }
         let outcome = match ops.is_empty() {
             true => Ok(number),
@@ -336,13 +343,17 @@ mod tests {
 
     use super::*;
 
-    fn send(batches: &Sender<Batch>) {
+    fn send_op(batches: &Sender<Batch>, op: Op) {
         let batch = Batch {
-            ops: vec![Op::Delete(b"k".to_vec())],
+            ops: vec![op],
             executed: 1,
             delayed: Vec::new(),
         };
         batches.send(batch).unwrap();
+    }
+
+    fn send(batches: &Sender<Batch>) {
+        send_op(batches, Op::Delete(b"k".to_vec()));
     }
 
     #[test]
@@ -391,7 +402,10 @@ mod tests {
                 200 => drop(batches.take()),
                 _ => {}
             }
-            batches.borrow().iter().for_each(send);
+            let key = looks.get().to_string().into_bytes();
+            if let Some(batches) = &*batches.borrow() {
+                send_op(batches, Op::Delete(key));
+            }
             now.get()
         };
         let attempts = Arc::new(Mutex::new(Vec::new()));
@@ -406,6 +420,45 @@ mod tests {
         let attempts = attempts.lock().unwrap();
         assert_eq!((attempts.len(), attempts[0]), (3, 1), "{attempts:?}");
         assert!(attempts[1] > 90 && attempts[2] > 190, "{attempts:?}");
+    }
+
+    /// Otherwise nothing could be written any more.
+    #[test]
+    fn what_is_removed_while_the_disk_is_full_needs_no_room_any_more() {
+        let (batches, waiting) = mpsc::channel();
+        let (logged, saver) = mpsc::channel();
+        let put = |name: &[u8], len| Op::Put(name.to_vec(), vec![b'x'; len].into());
+        send_op(&batches, put(b"k", 2 * MUCH));
+        let mut batches = Some(batches);
+        let mut append = move |ops: &[Op], _| {
+            let is_large = ops.iter().map(Op::size).sum::<usize>() > MUCH;
+            let Some(batches) = batches.take_if(|_| !is_large) else {
+                if let Some(batches) = &batches {
+                    send_op(batches, put(b"other", 1));
+                    send_op(batches, Op::Delete(b"k".to_vec()));
+                }
+                return Err("full".into());
+            };
+            drop(batches);
+            Ok(7)
+        };
+        // The next attempt is always due.
+        let now = Cell::new(Instant::now());
+        let clock = || {
+            now.set(now.get() + Duration::from_secs(1));
+            now.get()
+        };
+        let status = Status::default();
+        log_batches(&mut append, 6, &waiting, &logged, &status, clock).unwrap();
+        assert_eq!(status.log.failure(), None);
+        let written = saver.recv().unwrap();
+        assert_eq!(written.number, 7);
+        let names = written.ops.iter().map(|op| match op {
+            Op::Delete(name) => (&name[..], 0),
+            Op::Put(name, content) => (&name[..], content.len()),
+            _ => unreachable!("there is no other change"),
+        });
+        assert_eq!(names.collect::<Vec<_>>(), [(&b"k"[..], 0), (b"other", 1)]);
     }
 
     /// A disk that answers slowly is not asked without a pause.

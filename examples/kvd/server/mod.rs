@@ -53,6 +53,10 @@ use crate::store::keyspace::Keyspace;
 /// How many keys are removed at a time when many expire at once.
 const EXPIRED_AT_ONCE: usize = 1000;
 
+/// After so many milliseconds the timer of the key that expires next looks at the clock again. A timer does not notice that
+/// the clock was set, nor that the system was suspended.
+const LONGEST_DELAY: i64 = 5_000;
+
 /// What the command line says.
 pub struct Options {
     pub config: Config,
@@ -299,7 +303,8 @@ impl Server {
             Some((timer, _)) => drop(asynchat::cancel(timer)),
             None => {}
         }
-        let delay = Duration::from_millis((next - self.now()).clamp(1, 86_400_000) as u64);
+        let delay = next.saturating_sub(self.now()).clamp(1, LONGEST_DELAY);
+        let delay = Duration::from_millis(delay as u64);
         let this = self.this.clone();
         let timer = asynchat::call_later(delay, move || {
             if let Some(server) = this.upgrade() {

@@ -10,12 +10,13 @@ use super::list::List;
 use super::ranked::Ranked;
 use super::sorted_set::SortedSet;
 use super::table::{Keyed, Table};
+use super::text::Text;
 use super::value::Value;
 
 /// A collection of more elements than this is large.
 pub const MANY: usize = 1000;
 
-/// A string of more bytes than this is large: the system takes its pages back one by one.
+/// Strings of more bytes than this together are large: the system takes their pages back one by one.
 const MANY_BYTES: usize = 1 << 20;
 
 /// Something whose destructor may take long.
@@ -29,32 +30,40 @@ impl Droppable for Value {
             Value::Growing(data) => data.capacity() > MANY_BYTES,
             Value::Shared(data) => data.len() > MANY_BYTES,
             Value::Sorted(set) => SortedSet::is_long(set),
-            _ => self.len() > MANY,
+            _ => self.len() > MANY || self.size() > MANY_BYTES,
         }
     }
 }
 
+fn are_large<'a>(mut texts: impl Iterator<Item = &'a Text>) -> bool {
+    let mut bytes = 0;
+    texts.any(|it| {
+        bytes += it.as_bytes().len();
+        bytes > MANY_BYTES
+    })
+}
+
 impl Droppable for List {
     fn is_long(&self) -> bool {
-        self.len() > MANY
+        self.len() > MANY || are_large(self.iter())
     }
 }
 
 impl Droppable for SortedSet {
     fn is_long(&self) -> bool {
-        self.is_large(MANY)
+        self.is_large(MANY) || are_large(self.texts())
     }
 }
 
 impl Droppable for Ranked {
     fn is_long(&self) -> bool {
-        self.len() > MANY
+        self.len() > MANY || are_large(self.from(0).map(|it| &it.member))
     }
 }
 
 impl<T: Keyed + Send + Sync + 'static> Droppable for Table<T> {
     fn is_long(&self) -> bool {
-        self.len() > MANY
+        self.len() > MANY || are_large(self.iter().map(Keyed::name))
     }
 }
 
@@ -126,6 +135,41 @@ impl<T: Droppable + Default> Drop for Snapshot<T> {
     fn drop(&mut self) {
         if self.0.is_long() {
             drop_elsewhere(std::mem::take(&mut self.0));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::list::End;
+
+    /// The pages of a large string are given back one by one.
+    #[test]
+    fn the_destructor_of_few_large_elements_takes_long() {
+        for (size, is_long) in [(100, false), (MANY_BYTES / 5, true)] {
+            let texts = (0..10_u8).map(|number| Text::from(vec![number; size]));
+            let (mut list, mut set) = (List::default(), Table::<Text>::default());
+            let mut sorted = SortedSet::default();
+            for text in texts {
+                list.push(End::Right, text.clone());
+                set.insert(text.clone());
+                sorted.insert(text, 1.0);
+            }
+            let values = [
+                Value::List(Arc::new(list.clone())),
+                Value::Set(Arc::new(set.clone())),
+                Value::Sorted(Arc::new(sorted.clone())),
+            ];
+            assert!(values.iter().all(|it| it.is_long() == is_long), "{size}");
+            assert_eq!(list.is_long(), is_long);
+            assert_eq!(set.is_long(), is_long);
+            // What is left behind counts, too.
+            let taken = sorted.take(0..9);
+            assert_eq!(
+                (taken.is_long(), Droppable::is_long(&sorted)),
+                (is_long, is_long)
+            );
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::comparison::{PART, cost_of_equality};
 use super::dropper;
 use super::ranked::{Ranked, Scored};
 use super::table::{Keyed, Table};
@@ -35,6 +36,9 @@ struct Scores {
     stale: usize,
     /// The segment whose stale entries are removed next. All others have their turn before it has another one.
     next_segment: usize,
+    /// How many of its entries were found not to be stale, if it has not had its turn yet: those of long members take some.
+    /// They may get another order meanwhile. An entry that is left out so is removed the next time.
+    checked: usize,
     /// How many members were inserted since some were removed.
     inserted: usize,
 }
@@ -171,6 +175,13 @@ impl SortedSet {
         scores.map_or(self.len(), |it| it.table.len()) > many
     }
 
+    /// The members, and what is left of those that were removed. A member may come twice.
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        let table = self.scores.iter().flat_map(|it| it.table.iter());
+        let members = self.ranked.from(0).map(|it| &it.member);
+        members.chain(table.map(Keyed::name))
+    }
+
     pub fn rank(&self, member: &[u8]) -> Option<usize> {
         let score = self.score(member)?;
         Some(self.ranked.rank_of(score, member))
@@ -204,7 +215,23 @@ impl Scores {
 
     fn remove_stale(&mut self, ranked: &Ranked) -> bool {
         if self.stale > 0 {
-            let mut is_wanted = |it: &Scored| ranked.contains(it);
+            let checked = self.checked;
+            let (mut kept, mut cost, mut is_complete) = (0, 0, true);
+            // To find an entry, its bytes are compared with those of others.
+            let mut is_wanted = |it: &Scored| {
+                if kept >= checked {
+                    if cost >= PART {
+                        is_complete = false;
+                        return true;
+                    }
+                    cost += cost_of_equality(it.key(), it.key());
+                    if !ranked.contains(it) {
+                        return false;
+                    }
+                }
+                kept += 1;
+                true
+            };
             let removed = match self
                 .table
                 .retain_in_segment(self.next_segment, &mut is_wanted)
@@ -216,7 +243,8 @@ impl Scores {
                 removed => removed,
             };
             self.stale -= removed.unwrap_or_default();
-            self.next_segment += 1;
+            self.checked = if is_complete { 0 } else { kept };
+            self.next_segment += usize::from(is_complete);
         }
         self.stale > 0
     }
@@ -417,5 +445,31 @@ mod tests {
         let names: Vec<_> = set.ranked.from(range.start).take(range.len()).collect();
         assert_eq!(names[0].member.as_bytes(), b"b");
         assert_eq!(names.len(), 2);
+    }
+
+    #[test]
+    fn stale_entries_of_long_members_are_removed_a_few_at_a_time() {
+        let mut set = SortedSet::default();
+        for number in 0..200_u8 {
+            set.insert(vec![number; PART / 4], 1.0);
+        }
+        set.take(0..60);
+        set.take(80..140);
+        let mut parts = 1;
+        while set.remove_stale() {
+            parts += 1;
+        }
+        assert!((40..200).contains(&parts), "{parts} parts");
+        assert_eq!(set.len(), 80);
+        for number in 0..200_u8 {
+            let is_there = (60..140).contains(&number);
+            let member = vec![number; PART / 4];
+            assert_eq!(set.score(&member).is_some(), is_there, "{number}");
+        }
+        assert_eq!(
+            set.texts().count(),
+            160,
+            "no entry is left of those that were removed"
+        );
     }
 }

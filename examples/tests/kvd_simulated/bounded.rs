@@ -9,7 +9,7 @@ use crate::long::{fill, turns_until_reply};
 use crate::scene::{Scene, received};
 
 /// A request.
-fn request(args: &[&str]) -> String {
+pub fn request(args: &[&str]) -> String {
     let head = format!("*{}\r\n", args.len());
     let args = args
         .iter()

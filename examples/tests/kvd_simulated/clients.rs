@@ -6,7 +6,7 @@ use asynchat::Result;
 use asynchat::sim::{self, Ended};
 
 use crate::commands::Command;
-use crate::scene::{ADDR, Scene, options, received};
+use crate::scene::{ADDR, Scene, options, received, set_clock_forward};
 use crate::server::config::Config;
 use crate::server::session::Session;
 use crate::server::shared::{Shared, lock};
@@ -245,6 +245,31 @@ fn keys_expire_by_themselves() -> Result {
     scene
         .network
         .advance(&scene.event_loop, Duration::from_secs(10))?;
+    assert_eq!(scene.ask(&client, "DBSIZE\n")?, ":1 ");
+    Ok(())
+}
+
+/// The clock may be set, and it goes on while the system is suspended. Timers do neither.
+#[test]
+fn keys_expire_by_themselves_soon_after_the_clock_was_set_forward() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    scene.ask(&client, "SET a 1 EX 86400\nSET b 1\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(1))?;
+    set_clock_forward(Duration::from_secs(90_000));
+    scene.ask(&client, "SET c 1 PX 500\n")?;
+    for wanted in [":3 ", ":1 "] {
+        assert_eq!(scene.ask(&client, "DBSIZE\n")?, wanted);
+        scene
+            .network
+            .advance(&scene.event_loop, Duration::from_secs(6))?;
+    }
+    scene.ask(&client, "SET d 1 PX 500\n")?;
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(1))?;
     assert_eq!(scene.ask(&client, "DBSIZE\n")?, ":1 ");
     Ok(())
 }

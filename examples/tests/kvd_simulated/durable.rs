@@ -15,7 +15,7 @@ use crate::server::Options;
 type Next = Box<dyn FnMut() -> std::result::Result<(), disk::Error> + Send>;
 
 /// Files that keep nothing.
-fn files() -> Files {
+pub fn files() -> Files {
     Files {
         append: Box::new(|_, _| Ok(1)),
         save: Box::new(|_, _| Ok(false)),
@@ -85,6 +85,11 @@ impl Disk {
         }));
         let scene = scene_with(files)?;
         Ok(Disk { outcomes, scene })
+    }
+
+    /// Files with outcomes of their own.
+    pub fn with(files: Files) -> Result<Disk> {
+        Disk::new(|_| files)
     }
 
     /// Every attempt succeeds from now on.

@@ -2,7 +2,9 @@
 
 use asynchat::Result;
 
-use crate::durable::Disk;
+use crate::disk::rows::Op;
+use crate::disk::writer::Files;
+use crate::durable::{Disk, files};
 use crate::scene::received;
 
 const REFUSAL: &str = "-MISCONF Errors writing to the AOF file: full";
@@ -233,6 +235,69 @@ fn with_always_many_removed_elements_are_sent_when_there_is_room() -> Result {
         })?;
         assert!(reply.starts_with(wanted), "{reply:.20}");
         disk.until_logged()?;
+    }
+    Ok(())
+}
+
+/// Otherwise a value that needs more room than there is could not be removed without a restart.
+#[test]
+fn what_only_removes_keys_is_executed_while_the_disk_is_full() -> Result {
+    const MOST: usize = 100_000;
+    for script in [
+        "DEL k\n",
+        "UNLINK k none\n",
+        "FLUSHDB\n",
+        "FLUSHALL ASYNC\n",
+        "MULTI\nDEL k\nEXEC\n",
+    ] {
+        for is_synced in [false, true] {
+            // A disk that has no room for a large frame.
+            let append = |ops: &[Op], last| match ops.iter().map(Op::size).sum::<usize>() > MOST {
+                true => Err("full".into()),
+                false => Ok(last + 1),
+            };
+            let disk = Disk::with(Files {
+                append: Box::new(append),
+                is_synced,
+                ..files()
+            })?;
+            let (client, other) = (disk.scene.client()?, disk.scene.client()?);
+            client.send("SET other 1\r\n");
+            disk.expect(&client, "+OK ")?;
+            client.send(format!("SETRANGE k {MOST} x\r\n"));
+            let executed = format!(
+                "{REFUSAL}. The command was executed: its change is in memory, and is written when that is possible "
+            );
+            let reply = if is_synced {
+                executed.clone()
+            } else {
+                format!(":{} ", MOST + 1)
+            };
+            disk.expect(&client, &reply)?;
+            let refused = format!("{REFUSAL} ");
+            disk.until(|| Ok(disk.scene.ask(&other, "APPEND other 2\n")? == refused))?;
+            let transaction = "MULTI\nDEL k\nSET k 1\nEXEC\n";
+            let aborted = "-EXECABORT Transaction discarded because of previous errors. ";
+            assert_eq!(
+                disk.scene.ask(&other, transaction)?,
+                format!("+OK +QUEUED {refused}{aborted}")
+            );
+            assert_eq!(
+                disk.scene.ask(&other, "STRLEN k\n")?,
+                format!(":{} ", MOST + 1)
+            );
+            let reply = disk.scene.ask(&client, script)?;
+            assert!(!reply.contains(&refused), "{script}: {reply}");
+            disk.until(|| {
+                Ok(disk
+                    .scene
+                    .ask(&other, "INFO persistence\n")?
+                    .contains("status:ok"))
+            })?;
+            disk.until_logged()?;
+            client.send("SET k 1\r\n");
+            disk.until(|| Ok(received(&client).ends_with("+OK ")))?;
+        }
     }
     Ok(())
 }

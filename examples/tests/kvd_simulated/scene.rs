@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use asynchat::sim::{Network, Peer};
 use asynchat::{EventLoop, Result};
@@ -16,13 +16,20 @@ pub const ADDR: &str = "127.0.0.1:6379";
 
 thread_local! {
     static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
+    static SET_FORWARD: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 /// Virtual time.
 pub fn clock() -> i64 {
     let now = asynchat::now();
     let begun = BEGUN.get().unwrap_or(now);
-    1_800_000_000_000_000 + now.saturating_duration_since(begun).as_micros() as i64
+    let since = now.saturating_duration_since(begun) + SET_FORWARD.get();
+    1_800_000_000_000_000 + since.as_micros() as i64
+}
+
+/// Sets the clock forward. Timers do not notice that.
+pub fn set_clock_forward(by: Duration) {
+    SET_FORWARD.set(SET_FORWARD.get() + by);
 }
 
 pub fn options() -> Options {
@@ -47,6 +54,7 @@ impl Scene {
         let network = Network::new(1);
         let event_loop = network.event_loop()?;
         BEGUN.set(Some(event_loop.now()));
+        SET_FORWARD.set(Duration::ZERO);
         let shared = Shared::new(options);
         let outcome = Rc::new(RefCell::new(None));
         let (served, serving) = (Rc::clone(&outcome), Arc::clone(&shared));

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use asynchat::Result;
 
+use crate::allocator::allocated;
+use crate::bounded::request;
 use crate::long::{numbers, turns_until_reply};
-use crate::scene::Scene;
+use crate::scene::{Scene, received};
 
 /// The work for an element is as long as there are patterns.
 #[test]
@@ -102,5 +104,95 @@ fn a_sort_by_other_keys_has_no_snapshot_while_its_client_does_not_read() -> Resu
     let script = "SET w_199 x\nSORT l BY w_* GET v_*\nPING\n";
     let error = "-ERR One or more scores can't be converted into double ";
     assert_eq!(scene.ask(&other, script)?, format!("+OK {error}+PONG "));
+    Ok(())
+}
+
+/// In memory the elements share the strings of the keys. On disk each has its own.
+#[test]
+fn what_sort_stores_of_other_keys_has_a_limit() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let script =
+        "CONFIG SET proto-max-bulk-len 1mb\nSETRANGE k1 299999 x\nRPUSH l 1\nRPUSH l2 1 1\n";
+    assert_eq!(scene.ask(&client, script)?, "+OK :300000 :1 :2 ");
+    let error = "-ERR the result of GET exceeds the maximum allowed size (proto-max-bulk-len) ";
+    for (request, wanted) in [
+        (
+            format!("SORT l BY nosort{} STORE d", " GET k*".repeat(3)),
+            ":3 ",
+        ),
+        (
+            format!("SORT l BY nosort{} STORE e", " GET k*".repeat(4)),
+            error,
+        ),
+        (
+            format!("SORT l2 BY nosort{} STORE e", " GET k*".repeat(2)),
+            error,
+        ),
+        (format!("SORT d ALPHA{} STORE e", " GET #".repeat(2)), error),
+        ("SORT d ALPHA STORE d2".to_owned(), ":3 "),
+        ("EXISTS e d d2".to_owned(), ":2 "),
+    ] {
+        assert_eq!(
+            scene.ask(&client, &format!("{request}\n"))?,
+            wanted,
+            "{request}"
+        );
+    }
+    let request = format!(
+        "MULTI\nSORT l BY nosort{} STORE e\nEXEC\n",
+        " GET k*".repeat(4)
+    );
+    let wanted = format!("+OK +QUEUED *1 {error}");
+    assert_eq!(scene.ask(&client, &request)?, wanted);
+    // A reply has no limit: it is made while it is read.
+    let reply = scene.ask(
+        &client,
+        &format!("SORT l BY nosort{}\n", " GET k*".repeat(4)),
+    )?;
+    assert_eq!(reply.len(), "*4 ".len() + 4 * "$300000  ".len() + 1_200_000);
+    Ok(())
+}
+
+#[test]
+fn no_name_is_made_that_is_longer_than_that_of_any_key() -> Result {
+    const LEN: usize = 16 << 20;
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    // The string becomes an element.
+    let script = format!("SETRANGE v1 {LEN} x\nRPUSH one 1\nSORT one BY nosort GET v* STORE l\n");
+    assert_eq!(scene.ask(&client, &script)?, format!(":{} :1 :1 ", LEN + 1));
+    let before = allocated();
+    let patterns = " GET k_*".repeat(20);
+    let reply = scene.ask(&client, &format!("SORT l BY w_* ALPHA{patterns}\n"))?;
+    assert_eq!(reply, format!("*20 {}", "$-1 ".repeat(20)));
+    let made = allocated() - before;
+    assert!(made < LEN / 4, "{made} bytes");
+    Ok(())
+}
+
+/// Elements that are equal up to their ends are compared a few at a time, when they are sorted and when they are merged.
+#[test]
+fn large_elements_are_sorted_and_merged_in_many_turns() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let beginning = "x".repeat(200_000);
+    for number in (10..60).rev() {
+        let element = format!("{beginning}{number}");
+        client.send(request(&["RPUSH", "l", &element]) + &request(&["SADD", "s", &element]));
+    }
+    scene.ask(&client, "")?;
+    for key in ["l", "s"] {
+        client.send(format!("SORT {key} ALPHA LIMIT 40 1\r\n"));
+        let wanted = format!("*1 $200002 {beginning}50 ");
+        let (mut turns, mut reply) = (0, String::new());
+        while reply.len() < wanted.len() {
+            scene.event_loop.run_once(Duration::ZERO)?;
+            reply += &received(&client);
+            turns += 1;
+        }
+        assert!(reply == wanted, "{reply:.20}");
+        assert!(turns > 60, "{turns} turns");
+    }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Sorts the elements of a snapshot in runs, merges them, and looks up what is returned of them.
 
 use std::collections::BinaryHeap;
+use std::mem;
 use std::sync::Arc;
 use std::vec;
 
@@ -8,7 +9,7 @@ use super::options::{Options, Reference};
 use super::order::{Item, Order, Run, Weight};
 use crate::commands::found::Found;
 use crate::commands::long::{MANY, Snapshot, are_many};
-use crate::commands::{Failure, fail};
+use crate::commands::{Failure, LONGEST_NAME, fail};
 use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::List;
 use crate::store::number;
@@ -17,7 +18,8 @@ use crate::store::table::Table;
 use crate::store::text::Text;
 use crate::store::value::{Set, Value};
 
-/// How many elements of a list are a run. A set has runs of a segment each.
+/// How many elements of a list are a run. A set has runs of a segment each. A run of large elements has fewer: it is sorted
+/// at once.
 const RUN: usize = 500;
 
 /// How many look-ups of other keys, whose values may be large, are not many.
@@ -79,6 +81,8 @@ pub struct Job {
     /// The run that is being made: the elements that are still to be weighed, and the others.
     texts: vec::IntoIter<Text>,
     items: Vec<Item>,
+    /// The bytes that are read if each of them is compared once.
+    compared: usize,
     count: usize,
     /// The bytes of the elements and weights that are copies.
     copied: usize,
@@ -113,6 +117,7 @@ impl Job {
             next_run: 0,
             texts: Vec::new().into_iter(),
             items: Vec::new(),
+            compared: 0,
             count: 0,
             copied: 0,
             runs: Snapshot::default(),
@@ -159,6 +164,11 @@ impl Job {
         self.options.returns_of_keys()
     }
 
+    /// Whether there is a pattern of GET. Otherwise the results are elements of the collection, each once.
+    pub fn returns_of_patterns(&self) -> bool {
+        !self.options.wanted.is_empty()
+    }
+
     /// Does one more part, and gives the results that this makes to `take`. Returns false behind the last one.
     pub fn advance(&mut self, mut take: impl FnMut(Option<Found>)) -> Result<bool, Failure> {
         self.cost = 0;
@@ -198,7 +208,7 @@ impl Job {
             self.cost += text.as_bytes().len();
             let weight = self.weight(&text)?;
             self.copied += text.size_of_clone() + weight.size_of_copy();
-            self.items.push(Item {
+            let item = Item {
                 weight,
                 text,
                 sequence: self.count as u32,
@@ -206,14 +216,20 @@ impl Job {
                     is_sorted: self.options.is_sorted(),
                     is_descending: self.options.descending,
                 },
-            });
+            };
+            self.compared += item.cost_of_comparison();
+            self.items.push(item);
             self.count += 1;
+            if self.compared > PART {
+                self.end_run();
+            }
         }
         Ok(true)
     }
 
     fn end_run(&mut self) {
-        let mut items = std::mem::take(&mut self.items);
+        self.cost += mem::take(&mut self.compared);
+        let mut items = mem::take(&mut self.items);
         items.sort_unstable();
         let mut items = items.into_iter();
         if let Some(first) = items.next() {
@@ -255,6 +271,10 @@ impl Job {
         }
         let reference = Reference::of(pattern)?;
         let key = [reference.start, text.as_bytes(), reference.end];
+        // An element may be much longer than any key.
+        if key.iter().map(|it| it.len()).sum::<usize>() > LONGEST_NAME {
+            return None;
+        }
         let entry = self.keys.find(&key.concat())?;
         if entry.expires != 0 && entry.expires <= self.now {
             return None;
@@ -305,9 +325,10 @@ impl Job {
         let Some((skipped @ 1.., wanted)) = self.left else {
             return false;
         };
-        let number = skipped.min(RUN);
-        for _ in 0..number {
+        let (mut number, before) = (0, self.cost);
+        while number < skipped.min(RUN) && self.cost - before < PART {
             self.take();
+            number += 1;
         }
         self.left = Some((skipped - number, wanted));
         true
@@ -324,6 +345,7 @@ impl Job {
 
     fn take(&mut self) -> Option<Text> {
         let Run(item, mut rest) = self.runs.pop()?;
+        self.cost += item.cost_of_comparison();
         if let Some(next) = rest.next() {
             self.runs.push(Run(next, rest));
         }

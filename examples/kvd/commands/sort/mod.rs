@@ -16,7 +16,7 @@ use job::Job;
 use super::flag::{DANGEROUS, DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::found::Found;
 use super::stored::{self, Making, Sources};
-use super::{Command, Context, Failure, Outcome, command};
+use super::{Command, Context, Failure, Outcome, command, fail};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::database::Database;
@@ -58,6 +58,7 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
         families: options.families(),
     };
     let of_set = Arc::new(options.of_stored_set());
+    let longest = context.data.config.argument as usize;
     stored::store(context, target, sources, move |db| {
         let options = match db.find(key.as_bytes()) {
             Some(Value::Set(_)) => &of_set,
@@ -67,6 +68,8 @@ fn sort(context: &mut Context<'_>, args: Args<'_>, may_store: bool) -> Outcome {
         Ok(Stored {
             job,
             list: List::default(),
+            size: 0,
+            longest,
         })
     })
 }
@@ -84,10 +87,17 @@ fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
     Ok(())
 }
 
+const TOO_LARGE: Failure =
+    fail("ERR the result of GET exceeds the maximum allowed size (proto-max-bulk-len)");
+
 /// The result as a list.
 struct Stored {
     job: Job,
     list: List,
+    /// The bytes of what GET has found. In memory the elements share the strings of the keys, and on disk each has its
+    /// own: without a limit a short request would need more room than there is on any disk.
+    size: usize,
+    longest: usize,
 }
 
 impl Making for Stored {
@@ -100,11 +110,19 @@ impl Making for Stored {
     }
 
     fn advance(&mut self) -> Result<bool, Failure> {
-        let list = &mut self.list;
-        self.job.advance(|result| {
+        let returns_of_patterns = self.job.returns_of_patterns();
+        let (list, size) = (&mut self.list, &mut self.size);
+        let is_open = self.job.advance(|result| {
             let result = result.map_or_else(Text::default, Found::into_text);
+            if returns_of_patterns {
+                *size += result.as_bytes().len();
+            }
             list.push(End::Right, result);
-        })
+        })?;
+        match self.size > self.longest {
+            true => Err(TOO_LARGE),
+            false => Ok(is_open),
+        }
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {

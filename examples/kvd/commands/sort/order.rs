@@ -42,6 +42,18 @@ impl Weight {
     }
 }
 
+impl Item {
+    /// How many bytes are read at most when this is compared with another one.
+    pub fn cost_of_comparison(&self) -> usize {
+        let weight = match &self.weight {
+            _ if !self.order.is_sorted => return 0,
+            Weight::Text(Some(found)) => found.as_bytes().len(),
+            _ => 0,
+        };
+        weight + self.text.as_bytes().len()
+    }
+}
+
 impl Ord for Item {
     fn cmp(&self, other: &Self) -> Ordering {
         let by_weight = match (&self.weight, &other.weight) {
