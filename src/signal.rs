@@ -38,7 +38,7 @@ pub use signal_hook::consts::SIGBREAK;
 #[cfg(not(windows))]
 pub use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2,
-    SIGWINCH,
+    SIGWINCH, SIGXFSZ,
 };
 pub use signal_hook::consts::{SIGINT, SIGTERM};
 

@@ -91,8 +91,7 @@ fn start(level: &str, has_spans: bool) {
 /// the service. Called before the first line.
 #[cfg(unix)]
 fn limit_is_an_error() -> Result {
-    let signal = rustix::process::Signal::XFSZ.as_raw();
-    asynchat::signal::on(signal, || {})?;
+    asynchat::signal::on(asynchat::signal::SIGXFSZ, || {})?;
     Ok(())
 }
 
