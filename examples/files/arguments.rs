@@ -72,7 +72,7 @@ pub struct Arguments {
 
     /// Let users upload, replace and delete files. Every user may change every file. An upload that was
     /// cut leaves nothing, and has to be sent again from its beginning. Only what APPE of FTP has added
-    /// stays, and the same user can continue it with REST and STOR. After a power failure the last
+    /// stays, and what STOR has after REST; the same user can continue it with REST and STOR. After a power failure the last
     /// uploads may be missing or empty.
     #[arg(long, help_heading = "Writing")]
     pub write: bool,
@@ -88,8 +88,8 @@ pub struct Arguments {
 
     /// Also show the status page and the metrics below /-/ to clients with these addresses, such as
     /// 192.0.2.7 or 10.0.0.0/8 (repeatable). They show the addresses of clients and the paths that
-    /// they request. Clients on this host may see them in any case. With --no-anonymous all of them need
-    /// a user, too. Requests with the fields of a reverse proxy do not get them.
+    /// they request. Clients with a loopback address may see them in any case. With --no-anonymous all of
+    /// them need a user, too. Requests with the fields of a reverse proxy do not get them.
     #[arg(long, value_name = "NETWORK")]
     pub status_from: Vec<Network>,
 

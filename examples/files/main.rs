@@ -54,7 +54,7 @@
 //! reads a renewed certificate, and the file of `--passwords` again; elsewhere a change needs a restart. Whoever is logged in
 //! over FTP stays so.
 //!
-//! With a certificate it listens for TLS, too. Make one for tests:
+//! With a certificate and `--tls-listen` it serves HTTP with TLS, and without TLS only where `--listen` says. Make one for tests:
 //!
 //! ```text
 //! cargo run --release --example test_certificate -- --out /tmp/tls
@@ -97,7 +97,7 @@
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
 //! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
-//! `200 ok` until the server shuts down. The first two show who requests what, so only clients on the host of the server
+//! `200 ok` until the server shuts down. The first two show who requests what, so only clients with a loopback address
 //! may see them, and those of `--status-from 192.0.2.7` or `--status-from 10.0.0.0/8`, under an address of the server,
 //! `localhost` or a name of `--host`.
 //!

@@ -60,7 +60,7 @@ impl Version {
 }
 
 impl CutUploads {
-    /// An upload was cut, and this is the file now.
+    /// An upload was cut, or has begun with a new file, and this is the file at its path now.
     pub fn add(&self, names: Names, file: &Metadata, left: Left) {
         self.forget(&names);
         let mut cut = self.0.borrow_mut();
@@ -78,12 +78,6 @@ impl CutUploads {
     /// An upload of this file was completed, or the path leads to another file now, or to none.
     pub fn forget(&self, names: &Names) {
         self.0.borrow_mut().retain(|cut| !cut.is_for(names));
-    }
-
-    /// A new file is being sent. Until it is complete, a client that has lost its connection must not continue the old one.
-    pub fn forget_part(&self, names: &Names) {
-        let is_part = |cut: &CutUpload| cut.left != Left::Nothing && cut.is_for(names);
-        self.0.borrow_mut().retain(|cut| !is_part(cut));
     }
 
     /// Whether the last cut upload of this file has left this, and nobody has changed the file since then.
@@ -121,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_belongs_to_a_user_and_is_forgotten_when_a_file_is_sent() {
+    fn a_part_belongs_to_a_user() {
         let file = tempfile::tempfile().unwrap().metadata().unwrap();
         let [one, two] = ["1", "2"].map(|name| Names::default().join(name));
         let part = |user: &str| Left::Part(user.to_owned());
@@ -132,10 +126,8 @@ mod tests {
         assert!(!cut.have_left(&one, &file, &part("bob")));
         assert!(!cut.have_left(&one, &file, &Left::Nothing));
         assert!(!cut.have_left(&two, &file, &part("ann")));
-        for names in [&one, &two] {
-            cut.forget_part(names);
-        }
-        assert!(!cut.have_left(&one, &file, &part("ann")));
         assert!(cut.have_left(&two, &file, &Left::Nothing));
+        cut.add(one.clone(), &file, Left::Nothing);
+        assert!(!cut.have_left(&one, &file, &part("ann")));
     }
 }

@@ -107,8 +107,15 @@ impl Upload {
 
     pub fn begun(&mut self) {
         self.has_begun = true;
-        if self.replaces() {
-            self.service.cut_uploads.forget_part(&self.names);
+        if !self.replaces() {
+            return;
+        }
+        // Until it is complete, it has left nothing: a client that has lost its connection comes back before the server has
+        // noticed that, and must not continue the old file.
+        let cut = &self.service.cut_uploads;
+        match self.old_file() {
+            Ok(Some(old)) => cut.add(self.names.clone(), &old, Left::Nothing),
+            _ => cut.forget(&self.names),
         }
     }
 
@@ -220,13 +227,18 @@ impl Drop for Upload {
             Target::New(_) if self.appends => return,
             Target::New(_) => (self.old_file(), Left::Nothing),
             Target::Existing(file) => {
-                let now = (self.service.options.clock)();
+                let service = &self.service;
+                let now = (service.options.clock)();
                 let found = file.file().and_then(|file| {
+                    // Another file at this path has an entry of its own.
+                    if !service.tree.leads_to(&self.names, file)? {
+                        return Ok(None);
+                    }
                     tree::set_changed(file, now);
-                    file.metadata()
+                    file.metadata().map(Some)
                 });
                 let user = self.author.user().to_owned();
-                (found.map(Some), Left::Part(user))
+                (found, Left::Part(user))
             }
         };
         match found {

@@ -49,7 +49,7 @@ pub fn own(
     if !is_seen || is_forwarded(request.fields) {
         return Reply::text(
             403,
-            "only clients on the server's host or in --status-from may see its status, and not through a proxy",
+            "only clients with a loopback address or one of --status-from may see the status, and not through a proxy",
         );
     }
     // DNS rebinding, from the browser of a client that may see it: see `host.rs`.
@@ -101,14 +101,12 @@ fn is_navigation(fields: Fields<'_>) -> bool {
         && fields.only("sec-fetch-dest") == Some(b"document")
 }
 
-/// Whether the client is on the host of the server: it has a loopback address, or the one to which it has connected.
+/// Whether the client is on the host of the server: it has a loopback address, or is one of a Unix-domain socket. Another
+/// address of the host says less: in a container all clients may have that of the container (rootless Podman). A proxy that
+/// has named the client may mean its own host.
 fn is_on_host(chat: &Chat, client: &Addr) -> bool {
-    // A Unix-domain socket has no address of IP.
-    let Some(ip) = client.ip().map(|ip| ip.to_canonical()) else {
-        return true;
-    };
-    let own = || chat.local_addr()?.ip();
-    ip.is_loopback() || own().is_some_and(|own| own.to_canonical() == ip)
+    let is_named = chat.proxy_header().is_some();
+    !is_named && client.ip().is_none_or(|ip| ip.to_canonical().is_loopback())
 }
 
 /// A reverse proxy on this host, or in a network of the viewers, sends requests of clients that may be anywhere. Most proxies

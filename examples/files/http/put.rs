@@ -66,7 +66,7 @@ pub fn begin(
         match error.kind() {
             // RFC 4918 section 9.7.1 names the status.
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
-                Reply::text(409, "there is no such folder, and only FTP makes one")
+                Reply::text(409, "there is no such folder: a PUT makes none")
             }
             _ => failed(&names, &error),
         }

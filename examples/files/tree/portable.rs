@@ -79,9 +79,11 @@ impl Root {
         fs::rename(self.checked(from)?, self.checked_parent(to)?)
     }
 
-    /// Whether the path leads to this file. Their numbers are not known here, but hardly two files have the same times.
+    /// Whether the path leads to this file. Their numbers are not known here, but hardly two files have the same times. The
+    /// open file is asked first: Windows may store the time of a write only then.
     pub fn leads_to(&self, path: &Path, file: &File) -> io::Result<bool> {
-        let (found, own) = (self.checked(path)?.metadata()?, file.metadata()?);
+        let own = file.metadata()?;
+        let found = self.checked(path)?.metadata()?;
         let times = |it: &Metadata| (it.created().ok(), it.modified().ok());
         Ok(found.len() == own.len() && times(&found) == times(&own))
     }

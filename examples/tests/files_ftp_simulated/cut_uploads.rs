@@ -197,6 +197,37 @@ fn a_cut_upload_cannot_be_continued() -> Result {
     Ok(())
 }
 
+/// A client that has lost its connection comes back before the server has noticed that.
+#[test]
+fn a_file_that_is_being_replaced_cannot_be_continued() -> Result {
+    let site = Site::ann()?;
+    let data = site.begin_of(&site.control, "STOR a.txt")?;
+    data.send("new");
+    let again = site.session_of("ann")?;
+    for command in ["APPE a.txt".to_owned(), rest(OLD.len())] {
+        site.ask(&again, "EPSV\r\n")?;
+        let replies = site.ask(&again, command + "\r\n")?;
+        assert!(codes_of(&replies).ends_with("550"), "{replies}");
+    }
+    data.finish();
+    assert_eq!(codes_of(&site.replies()?), "226");
+    site.upload("APPE a.txt", "er")?;
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"newer");
+
+    // What is added to a file that is no longer at its path says nothing of the one that is.
+    let bob = site.session_of("bob")?;
+    let of_bob = site.begin_of(&bob, "APPE a.txt")?;
+    of_bob.send("lost");
+    site.upload("STOR a.txt", "another")?;
+    site.cut("STOR a.txt", "a part")?;
+    of_bob.reset();
+    assert_eq!(codes_of(&site.ask(&bob, "")?), "426");
+    site.expect("EPSV", "229")?;
+    site.expect("APPE a.txt", "550")?;
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"another");
+    Ok(())
+}
+
 /// lftp continues by itself when it has lost its connection: it asks for the size of the file, which may be an old one or that
 /// of another client, and sends the rest with REST and STOR.
 #[test]

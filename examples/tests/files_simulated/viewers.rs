@@ -46,10 +46,10 @@ fn only_clients_on_the_host_may_see_them() -> Result {
             assert_eq!(status("198.51.100.7:0", path, &fields)?, 403, "{field}");
         }
     }
-    // A client on the host may connect to any of its addresses.
+    // All clients of a container may have its address.
     let own = ADDR.parse::<SocketAddr>()?.ip();
     assert!(!own.is_loopback());
-    assert_eq!(status(&format!("{own}:0"), "/-/", "")?, 200);
+    assert_eq!(status(&format!("{own}:0"), "/-/", "")?, 403);
     assert_eq!(status("192.0.2.9:0", "/-/health", "")?, 200);
     assert_eq!(status("192.0.2.9:0", "/-/files.js", "")?, 200);
     // Without anonymous clients, all but the health needs a user.
@@ -175,7 +175,8 @@ fn a_proxy_can_name_the_client() -> Result {
         status("PROXY TCP4 198.51.100.7 192.0.2.1 5000 80\r\n")?,
         403
     );
-    assert_eq!(status("PROXY TCP4 127.0.0.1 192.0.2.1 5000 80\r\n")?, 200);
+    // On whose host is it?
+    assert_eq!(status("PROXY TCP4 127.0.0.1 192.0.2.1 5000 80\r\n")?, 403);
     // Somebody whom the proxy does not name.
     assert_eq!(status("PROXY UNKNOWN\r\n")?, 403);
     Ok(())
