@@ -107,9 +107,10 @@
 //! * A client that waits for a key is served also if its new elements replace an old value: SORT with STORE, ZRANGESTORE.
 //! * All that is read of a request counts for `client-query-buffer-limit`, also what is parsed already.
 //! * `maxmemory-clients` is 1 GB unless it is set, and not a percent value: `maxmemory`, of which that is a part, is not
-//!   limited. It limits results, and as much again of what clients watch, have subscribed to and are named. Of
-//!   these, unlike in Redis, those of a client that has sent CLIENT NO-EVICT do not count. What is read of requests does not
-//!   count either: that is the input of a client, as are the keys of a command that waits.
+//!   limited. It limits results, and as much again of what clients watch, have subscribed to and are named, with the
+//!   arguments of their commands that take several turns. Of these, unlike in Redis, those of a client that has sent CLIENT
+//!   NO-EVICT do not count. What is read of other requests does not count either: that is the input of a client, as are the
+//!   keys of a command that waits for an element.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
 //!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option

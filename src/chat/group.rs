@@ -179,7 +179,7 @@ impl Group {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sim"))]
     pub(crate) fn has_policy(&self) -> bool {
         self.0.borrow().slow.is_some()
     }

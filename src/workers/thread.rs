@@ -114,6 +114,8 @@ fn run(
     // Its sessions end before it is reported as ended.
     let ended = Arc::clone(&end.crew.ended);
     let dropped = enter(|| {
+        // Who asks meanwhile gets these figures.
+        ended.add(number, event_loop.stats());
         event_loop.0.end_all();
         ended.add(number, event_loop.stats());
         drop(event_loop);

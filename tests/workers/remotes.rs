@@ -164,8 +164,9 @@ fn each_worker_is_asked_and_the_answers_are_in_their_order() {
 #[test]
 fn the_figures_of_a_worker_that_has_ended_stay() {
     let running = start_serving(2, any_port);
-    for _ in 0..4 {
-        running.connect().ask("hello");
+    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
     }
     running.shutdown().unwrap();
     let stats = answers(|call| running.remotes.stats(call).unwrap());

@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{DatabaseError, StorageBackend};
@@ -26,29 +26,41 @@ pub struct DatabaseFile {
     unsynced: Arc<Unsynced>,
 }
 
-/// Whether a sync has failed, and the file was not written again since. A file beside it says so, for a process that is
+/// Whether a sync has failed, and the file was not written again since. A file beside it says so to a process that is
 /// started later. After a crash of the system it may be missing: then only what is on disk can be read.
 #[derive(Debug)]
-pub struct Unsynced(PathBuf);
+pub struct Unsynced {
+    /// For this process: the disk may have no room for the file.
+    is_set: AtomicBool,
+    path: PathBuf,
+}
 
 impl Unsynced {
     pub fn new(database: &Path) -> Arc<Unsynced> {
-        Arc::new(Unsynced(database.with_extension("unsynced")))
+        Arc::new(Unsynced {
+            is_set: AtomicBool::new(false),
+            path: database.with_extension("unsynced"),
+        })
     }
 
     fn is_set(&self) -> io::Result<bool> {
-        self.0.try_exists()
+        Ok(self.is_set.load(Ordering::Acquire) || self.path.try_exists()?)
     }
 
     fn set(&self) {
-        if let Err(error) = File::create(&self.0) {
-            let path = self.0.display();
+        self.is_set.store(true, Ordering::Release);
+        if let Err(error) = File::create(&self.path) {
+            let path = self.path.display();
             tracing::error!(%path, %error, "the file cannot be made: do not restart the server before kvd.redb can be written");
         }
     }
 
     fn clear(&self) -> io::Result<()> {
-        fs::remove_file(&self.0)
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => self.is_set.store(false, Ordering::Release),
+        }
+        Ok(())
     }
 }
 
@@ -187,6 +199,12 @@ mod tests {
         drop(file);
         // Also by another process.
         let unsynced = Unsynced::new(&path);
+        assert!(unsynced.is_set().unwrap());
+        drop(DatabaseFile::open(&path, &unsynced).unwrap());
+        assert!(!unsynced.is_set().unwrap());
+        // Also without the file that says so.
+        unsynced.set();
+        fs::remove_file(path.with_extension("unsynced")).unwrap();
         assert!(unsynced.is_set().unwrap());
         let file = DatabaseFile::open(&path, &unsynced).unwrap();
         assert!(!unsynced.is_set().unwrap());

@@ -111,7 +111,7 @@ impl Health {
         let was = self.has_failed.swap(outcome.is_err(), Ordering::Release);
         match outcome {
             Err(error) if !was => {
-                tracing::error!(%error, "cannot write to the {what}: commands that write are refused");
+                tracing::error!(%error, "cannot write to the {what}: commands that write are refused, but for those that only remove keys");
             }
             Ok(_) if was => tracing::info!("the {what} can be written again"),
             _ => {}

@@ -149,8 +149,10 @@ impl Writer {
         }
         let mut saved = Saved::open(path)?;
         let mut log = Log::open(dir, false, saved.number, saved.marker)?;
-        let (mut keyspace, _) = saved.load(&mut log)?;
+        let (mut keyspace, number) = saved.load(&mut log)?;
         if compacts {
+            // The rows of large values that were removed go a part at a time.
+            while saved.save(number, &Unsaved::default())? {}
             saved.compact()?;
         }
         Ok(keyspace.databases().map(|it| it.len()).sum())
@@ -342,6 +344,10 @@ mod tests {
     use std::cell::{Cell, RefCell};
 
     use super::*;
+    use crate::disk::changes::take_changes;
+    use crate::disk::loader::Loader;
+    use crate::store::list::{End, List};
+    use crate::store::value::Value;
 
     fn send_op(batches: &Sender<Batch>, op: Op) {
         let batch = Batch {
@@ -383,6 +389,40 @@ mod tests {
         log_batches(&mut append, 0, &waiting, &logged, &status, Instant::now).unwrap();
         drop(append);
         assert_eq!(written.iter().collect::<Vec<_>>(), [2, 1, 2]);
+    }
+
+    /// The rows of a large value that was removed are not removed at once.
+    #[test]
+    fn a_database_is_compacted_without_the_rows_of_removed_values() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kvd.redb");
+        let mut saved = Saved::open(path.clone()).unwrap();
+        Log::open(dir.path(), false, 0, saved.marker).unwrap();
+        let mut keyspace = Loader::default().finish().unwrap();
+        for (key, len) in [(b"other", 10), (b"large", 30_000)] {
+            let mut list = List::default();
+            for _ in 0..len {
+                list.push(End::Right, vec![b'x'; 500].into());
+            }
+            let value = Value::List(Arc::new(list));
+            keyspace.database(0).set(key, value, 0);
+        }
+        let mut save = |number, keyspace: &mut Keyspace| {
+            let mut unsaved = Unsaved::default();
+            take_changes(keyspace)
+                .into_iter()
+                .for_each(|op| unsaved.add(op));
+            saved.save(number, &unsaved).unwrap()
+        };
+        save(1, &mut keyspace);
+        keyspace.database(0).delete(b"large");
+        let has_more = save(2, &mut keyspace);
+        assert!(has_more);
+        drop(saved);
+        let len = || std::fs::metadata(&path).unwrap().len();
+        let before = len();
+        assert_eq!(Writer::check(dir.path(), true).unwrap(), 1);
+        assert!(len() < before / 4, "{before} {}", len());
     }
 
     /// Each expired key is a batch.

@@ -42,7 +42,8 @@ pub enum Blocking {
     /// not take an element with it.
     OnKeys,
     /// Its command takes several turns. Its input is not read meanwhile: what it has sent behind the command is executed
-    /// and answered, also if it has ended its input. Only a reset ends the wait.
+    /// and answered, also if it has ended its input. Only a reset ends the wait, where the system
+    /// reports one meanwhile (Linux).
     OnCommand,
 }
 

@@ -4,7 +4,7 @@
 //! together they would need a multiple of the memory.
 //!
 //! A command that waits has its arguments, which count for `maxmemory-clients`, and its client is not read. When the client
-//! has left, its command is dropped, and one that is executed ends without a value. Otherwise clients that come and leave
+//! is known to have left (on Linux also by a reset meanwhile), its command is dropped, and one that is executed ends without a value. Otherwise clients that come and leave
 //! again could make the server keep any number of commands, and execute them. Nobody was promised that such a command is
 //! executed: Redis does not execute what it has not read when the connection is reset, either. A client that has only
 //! finished sending, or has closed its socket before the server has sent it something, has not left: it may wait for its

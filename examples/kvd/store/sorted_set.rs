@@ -39,7 +39,7 @@ struct Scores {
     /// How many of its entries were found not to be stale, if it has not had its turn yet: those of long members take some.
     /// They may get another order meanwhile. An entry that is left out so is removed the next time.
     checked: usize,
-    /// How many members were inserted since some were removed.
+    /// How many members were inserted since some entries were checked. Long ones count more: of these a part has fewer.
     inserted: usize,
 }
 
@@ -205,8 +205,9 @@ impl Scores {
         if self.stale == 0 {
             return self.table.insert_new(entry);
         }
+        // At least four entries of its length are checked for each that comes.
+        self.inserted += 1 + entry.key().len() * 4 * INSERTED / PART;
         self.stale -= usize::from(self.table.insert(entry).is_some());
-        self.inserted += 1;
         if self.inserted >= INSERTED {
             self.inserted = 0;
             self.remove_stale(ranked);
