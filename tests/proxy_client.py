@@ -269,7 +269,7 @@ def wait_for_log(process, pattern):
 
 
 # A request that was forwarded with success, and a tunnel that has ended.
-CARRIED = r"GET http://[^ ]+: 200 |CONNECT: (client|server): .* received=[1-9]"
+CARRIED = r"GET http://[^ ]+: 200\b|CONNECT: (client|server): .* received=[1-9]"
 
 
 def rss(process):
@@ -436,7 +436,7 @@ def pip():
         run([*command, "install", *through, "--index-url", f"http://127.0.0.1:{server}/simple/", "--target", target, "tiny"], env=environment)
         assert os.path.exists(os.path.join(target, "tiny.py"))
         # Without the proxy it would work, too.
-        wait_for_log(process, f"GET http://127.0.0.1:{server}: 200 ")
+        wait_for_log(process, f"GET http://127.0.0.1:{server}: 200\\b")
     # The registry may have a private address here.
     with tempfile.TemporaryDirectory() as folder, proxy("--allow", "0.0.0.0/0", "--allow", "::/0", log="info") as (port, process):
         download = [*command, "download", "-q", "--no-deps", "--no-cache-dir", "-d", folder, "six==1.16.0"]
