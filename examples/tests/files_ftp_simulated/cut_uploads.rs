@@ -213,8 +213,15 @@ fn a_file_that_is_being_replaced_cannot_be_continued() -> Result {
     assert_eq!(codes_of(&site.replies()?), "226");
     site.upload("APPE a.txt", "er")?;
     assert_eq!(site.dir.read("a.txt").unwrap(), b"newer");
+    Ok(())
+}
 
-    // What is added to a file that is no longer at its path says nothing of the one that is.
+/// What is added to a file that is no longer at its path says nothing of the one that is. Windows does not replace a file that
+/// is open.
+#[cfg(unix)]
+#[test]
+fn the_end_of_an_upload_to_a_file_that_was_replaced_changes_nothing() -> Result {
+    let site = Site::ann()?;
     let bob = site.session_of("bob")?;
     let of_bob = site.begin_of(&bob, "APPE a.txt")?;
     of_bob.send("lost");
