@@ -2,7 +2,7 @@
 
 use asynchat::Chat;
 
-use super::client::Client;
+use super::client::{Client, ReplyMode};
 use super::session::Session;
 use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
@@ -14,19 +14,21 @@ pub type Part = Box<dyn FnMut(&mut Context<'_>) -> bool>;
 /// Executes the parts of a command in the next turns. The client's next request waits for the last one.
 pub fn execute_later(client: &Client, chat: &Chat, part: Part) {
     client.waits.store(true);
-    post(chat, part);
+    // CLIENT REPLY SKIP is over when the first part has returned.
+    let is_wanted = client.reply_mode.load() == ReplyMode::On;
+    post(chat, part, is_wanted);
 }
 
-fn post(chat: &Chat, part: Part) {
+fn post(chat: &Chat, part: Part, is_wanted: bool) {
     // An error means that the client has left.
     let _ = chat.post::<Session>(move |session| {
-        session.execute_part(part);
+        session.execute_part(part, is_wanted);
         Ok(())
     });
 }
 
 impl Session {
-    fn execute_part(&mut self, mut part: Part) {
+    fn execute_part(&mut self, mut part: Part, is_wanted: bool) {
         let mut reply = Reply {
             resp3: self.client.resp3.load(),
             ..Reply::default()
@@ -47,15 +49,18 @@ impl Session {
         if is_last {
             self.client.waits.store(false);
         }
+        if !is_wanted {
+            reply.drop_unwanted();
+        }
         self.send(&mut reply);
         match is_last {
             true if !self.client.has_to_wait() => self.resume(),
             true => {}
             false if self.has_much_output() => {
                 let chat = self.chat.clone();
-                self.chat.push_hook(move || post(&chat, part));
+                self.chat.push_hook(move || post(&chat, part, is_wanted));
             }
-            false => post(&self.chat, part),
+            false => post(&self.chat, part, is_wanted),
         }
     }
 }

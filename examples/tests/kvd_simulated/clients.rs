@@ -324,6 +324,25 @@ fn a_reply_that_is_switched_off_is_not_sent_after_a_wait_either() -> Result {
 }
 
 #[test]
+fn a_reply_that_is_not_wanted_is_not_sent_in_a_later_turn_either() -> Result {
+    let scene = Scene::new()?;
+    let [subscriber, client] = [scene.client()?, scene.client()?];
+    // More names than are compared at a time.
+    let names: Vec<String> = (0..3_000).map(|n| format!("{n:0100}")).collect();
+    for names in names.chunks(100) {
+        scene.ask(&subscriber, &format!("SUBSCRIBE {}\n", names.join(" ")))?;
+    }
+    for mode in ["OFF", "SKIP"] {
+        let script = format!("CLIENT REPLY {mode}\nPUBSUB CHANNELS\nCLIENT REPLY ON\nPING\n");
+        let replies = scene.ask(&client, &script)?;
+        assert!(replies == "+OK +PONG ", "{mode}: {} bytes", replies.len());
+    }
+    let wanted = scene.ask(&client, "PUBSUB CHANNELS\n")?;
+    assert!(wanted.starts_with("*3000 "), "{}", wanted.len());
+    Ok(())
+}
+
+#[test]
 fn replies_that_are_off_stay_off_until_they_are_wanted() -> Result {
     for (script, wanted) in [
         (
