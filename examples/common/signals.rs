@@ -78,15 +78,13 @@ pub(crate) fn shutdown_with_report(
         let (received, count) = (Rc::clone(&received), Rc::clone(&count));
         // This call is registered before the shutdown, so it counts before anything is cut.
         signal::on(number, move || {
-            HAS_ENDED.store(true, Ordering::Relaxed);
             received.set(received.get() + 1);
             if let Some(text) = report(name, count(), grace, received.get()) {
                 say(text);
             }
         })?;
     }
-    signal::shutdown_on_ctrl_c(grace)?;
-    Ok(())
+    shutdown_but_not_at_sighup(grace)
 }
 
 /// What a program says at the first signal, and at the second one, which cuts what is left.

@@ -111,6 +111,14 @@ impl Disk {
         Ok(())
     }
 
+    /// Lets the loop run until INFO, which this client asks for, says that the disk can be written.
+    pub fn until_written(&self, client: &Peer) -> Result {
+        self.until(|| {
+            let info = self.scene.ask(client, "INFO persistence\n")?;
+            Ok(info.contains("status:ok"))
+        })
+    }
+
     /// Lets the loop run until all changes are in the log.
     pub fn until_logged(&self) -> Result {
         let disk = self.scene.shared.disk.as_ref();

@@ -51,12 +51,7 @@ fn with_always_commands_executed_before_the_disk_was_full_are_answered_with_an_e
         REFUSAL.replace("-", "-EXECABORT Transaction discarded because of: ") + " $1 6 "
     );
     let disk = disk.works();
-    disk.until(|| {
-        Ok(disk
-            .scene
-            .ask(&other, "INFO persistence\n")?
-            .contains("status:ok"))
-    })?;
+    disk.until_written(&other)?;
     other.send("INCR n\r\n");
     disk.expect(&other, ":7 ")?;
     for client in &clients {
@@ -288,12 +283,7 @@ fn what_only_removes_keys_is_executed_while_the_disk_is_full() -> Result {
             );
             let reply = disk.scene.ask(&client, script)?;
             assert!(!reply.contains(&refused), "{script}: {reply}");
-            disk.until(|| {
-                Ok(disk
-                    .scene
-                    .ask(&other, "INFO persistence\n")?
-                    .contains("status:ok"))
-            })?;
+            disk.until_written(&other)?;
             disk.until_logged()?;
             client.send("SET k 1\r\n");
             disk.until(|| Ok(received(&client).ends_with("+OK ")))?;

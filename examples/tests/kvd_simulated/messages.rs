@@ -11,6 +11,16 @@ use crate::server::Options;
 use crate::server::config::Config;
 use crate::server::shared::lock;
 
+/// With this `client-output-buffer-limit`.
+fn scene_with_limit(limit: &str) -> Result<Scene> {
+    let mut config = Config::default();
+    config.set("client-output-buffer-limit", limit)?;
+    Scene::with(Options {
+        config,
+        ..options()
+    })
+}
+
 #[test]
 fn a_message_to_oneself_follows_the_reply_of_a_transaction() -> Result {
     let scene = Scene::new()?;
@@ -32,12 +42,7 @@ fn messages_to_oneself_have_the_limit_of_subscribers_in_a_transaction() -> Resul
     for limit in ["0", "100kb", "1mb"] {
         let mut outcomes = Vec::new();
         for in_transaction in [false, true] {
-            let mut config = Config::default();
-            config.set("client-output-buffer-limit", format!("pubsub {limit} 0 0"))?;
-            let scene = Scene::with(Options {
-                config,
-                ..options()
-            })?;
+            let scene = scene_with_limit(&format!("pubsub {limit} 0 0"))?;
             let (client, other) = (scene.client()?, scene.client()?);
             scene.ask(&client, &format!("HELLO 3\nPSUBSCRIBE{patterns}\n"))?;
             client.stop_reading();
@@ -73,12 +78,7 @@ fn messages_to_oneself_have_the_limit_of_subscribers_in_a_transaction() -> Resul
 /// They do not wait for the limit to be exceeded by one message: many messages count together.
 #[test]
 fn the_messages_of_one_transaction_count_together() -> Result {
-    let mut config = Config::default();
-    config.set("client-output-buffer-limit", "pubsub 100kb 0 0")?;
-    let scene = Scene::with(Options {
-        config,
-        ..options()
-    })?;
+    let scene = scene_with_limit("pubsub 100kb 0 0")?;
     for (number, is_ended) in [(2, false), (9, true)] {
         let client = scene.client()?;
         scene.ask(&client, "HELLO 3\nSUBSCRIBE c\n")?;
@@ -151,12 +151,7 @@ fn a_turn_ends_behind_a_message_that_is_compared_with_many_patterns() -> Result 
 
 #[test]
 fn messages_are_delivered_at_once_when_they_use_much_memory() -> Result {
-    let mut config = Config::default();
-    config.set("client-output-buffer-limit", "pubsub 100kb 0 0")?;
-    let scene = Scene::with(Options {
-        config,
-        ..options()
-    })?;
+    let scene = scene_with_limit("pubsub 100kb 0 0")?;
     let (publisher, first, second) = (scene.client()?, scene.client()?, scene.client()?);
     scene.ask(&first, "SUBSCRIBE a\n")?;
     scene.ask(&second, "SUBSCRIBE b\n")?;
