@@ -182,9 +182,10 @@ impl From<String> for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
-        match error.0.context.is_empty() {
-            true => into_io(error.0.original, kind),
-            false => io::Error::new(kind, error),
+        if error.0.context.is_empty() {
+            into_io(error.0.original, kind)
+        } else {
+            io::Error::new(kind, error)
         }
     }
 }

@@ -88,9 +88,10 @@ impl Write for Escaping<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // Printable ASCII needs no escape. `fmt` writes an address in a dozen pieces, so one check for each piece is faster
         // than one for each character.
-        match text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            true => self.0.write_str(text),
-            false => text.chars().try_for_each(|char| self.write_char(char)),
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.write_str(text)
+        } else {
+            text.chars().try_for_each(|char| self.write_char(char))
         }
     }
 

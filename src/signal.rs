@@ -128,9 +128,10 @@ impl EventLoop {
         let shut_down = move || {
             // The current loop is the one that runs the call.
             if let Ok(event_loop) = EventLoop::current() {
-                let grace = match event_loop.0.agenda.is_shutting_down() {
-                    true => Duration::ZERO,
-                    false => grace,
+                let grace = if event_loop.0.agenda.is_shutting_down() {
+                    Duration::ZERO
+                } else {
+                    grace
                 };
                 event_loop.shutdown(grace);
             }

@@ -95,9 +95,10 @@ impl Target {
     }
 
     fn from_abstract_name(name: String) -> Self {
-        Target(match name.is_empty() {
-            true => Kind::Empty("unix:@"),
-            false => Kind::Unix(UnixName::Abstract(name)),
+        Target(if name.is_empty() {
+            Kind::Empty("unix:@")
+        } else {
+            Kind::Unix(UnixName::Abstract(name))
         })
     }
 
@@ -162,9 +163,10 @@ impl Target {
             // server.
             Kind::Host(host, port) => {
                 let addrs = (&**host, *port).to_socket_addrs().map(Iterator::collect);
-                match is_scoped(host) {
-                    true => addrs.map_err(|_| no_such_scope(host)),
-                    false => addrs,
+                if is_scoped(host) {
+                    addrs.map_err(|_| no_such_scope(host))
+                } else {
+                    addrs
                 }
             }
             Kind::Unix(_) => Err(io::Error::new(
@@ -323,9 +325,10 @@ impl From<&PathBuf> for Target {
 
 impl From<PathBuf> for Target {
     fn from(path: PathBuf) -> Self {
-        Target(match path.as_os_str().is_empty() {
-            true => Kind::Empty("unix:"),
-            false => Kind::Unix(UnixName::Path(path)),
+        Target(if path.as_os_str().is_empty() {
+            Kind::Empty("unix:")
+        } else {
+            Kind::Unix(UnixName::Path(path))
         })
     }
 }

@@ -263,9 +263,10 @@ fn the_errors_of_configure_are_dropped_one_at_a_time_within_the_loop() {
         Connector::new(addrs.to_vec())
             .configure(move |_| {
                 tries.set(tries.get() + 1);
-                match tries.get() > fails {
-                    true => Ok(()),
-                    false => Err(error(&of_error)),
+                if tries.get() > fails {
+                    Ok(())
+                } else {
+                    Err(error(&of_error))
                 }
             })
             .connect_on(&event_loop, |_| ending)

@@ -97,9 +97,10 @@ struct FailsIn {
 impl FailsIn {
     fn enter(&self, callback: &str) -> Result {
         self.chat.push(format!("{callback}\r\n"));
-        match callback == self.callback {
-            true => Err(failure()),
-            false => Ok(()),
+        if callback == self.callback {
+            Err(failure())
+        } else {
+            Ok(())
         }
     }
 }

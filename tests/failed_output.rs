@@ -528,13 +528,12 @@ fn a_reset_ends_a_paused_connection_with_unread_input() -> Result {
             }
             Ok(())
         }))?;
-        match in_kernel {
-            true => {
-                peer.send("pause\r\n");
-                scene.settle()?;
-                peer.send("one\r\ntwo\r\n");
-            }
-            false => peer.send("pause\r\none\r\ntwo\r\n"),
+        if in_kernel {
+            peer.send("pause\r\n");
+            scene.settle()?;
+            peer.send("one\r\ntwo\r\n");
+        } else {
+            peer.send("pause\r\none\r\ntwo\r\n");
         }
         scene.settle()?;
         peer.reset();

@@ -401,9 +401,10 @@ fn a_turn_that_was_cut_is_continued_by_run_once_and_by_run() -> Result {
         }
         scene.event_loop.run_for(2 * MILLI)?;
         assert_eq!(calls.get(), 2);
-        match runs {
-            true => scene.event_loop.run()?,
-            false => assert!(!scene.event_loop.run_once(Duration::ZERO)?),
+        if runs {
+            scene.event_loop.run()?;
+        } else {
+            assert!(!scene.event_loop.run_once(Duration::ZERO)?);
         }
         assert_eq!(calls.get(), 10);
     }
@@ -439,14 +440,13 @@ fn posts_that_a_cut_turn_has_left_run_before_the_loop_ends_or_are_dropped_with_i
         }
         assert!(scene.event_loop.run_for(Duration::ZERO)?);
         assert_eq!(posts.load(Ordering::Relaxed), 1);
-        match ends {
-            true => {
-                scene.event_loop.shutdown(Duration::ZERO);
-                assert!(!scene.event_loop.run_for(Duration::ZERO)?);
-                assert_eq!(posts.load(Ordering::Relaxed), 3);
-                assert_eq!(scene.event_loop.next_timeout(), None);
-            }
-            false => drop(scene),
+        if ends {
+            scene.event_loop.shutdown(Duration::ZERO);
+            assert!(!scene.event_loop.run_for(Duration::ZERO)?);
+            assert_eq!(posts.load(Ordering::Relaxed), 3);
+            assert_eq!(scene.event_loop.next_timeout(), None);
+        } else {
+            drop(scene);
         }
         assert_eq!(Arc::strong_count(&posts), 1);
     }

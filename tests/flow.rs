@@ -85,9 +85,10 @@ fn handle_low_water_is_not_called_once_the_close_is_reached() {
         let chat = slot.chat();
         chat.push(vec![b'x'; 5000]);
         let closing = chat.clone();
-        match when_done {
-            true => chat.close_when_done(),
-            false => chat.push_hook(move || closing.close()),
+        if when_done {
+            chat.close_when_done();
+        } else {
+            chat.push_hook(move || closing.close());
         }
         assert_eq!(peer.receive_all(&event_loop).len(), 5000);
         run_to_end(&event_loop);

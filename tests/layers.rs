@@ -316,12 +316,11 @@ fn constants() -> (BTreeSet<String>, BTreeMap<String, Vec<String>>) {
         let (name, value) = item.split_once(": ").expect("a type follows");
         let value = value.split(';').next().expect("a value");
         let parts: Vec<_> = value.split("Request::").skip(1).collect();
-        match parts.is_empty() {
-            true => drop(constants.insert(name.to_owned())),
-            false => {
-                let parts = parts.into_iter().filter_map(first_name).collect();
-                combined.insert(name.to_owned(), parts);
-            }
+        if parts.is_empty() {
+            constants.insert(name.to_owned());
+        } else {
+            let parts = parts.into_iter().filter_map(first_name).collect();
+            combined.insert(name.to_owned(), parts);
         }
     }
     (constants, combined)

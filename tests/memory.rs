@@ -17,9 +17,10 @@ use common::{Log, Peer, addr_of, idle, new_loop, run_until, run_until_blocked, s
 
 /// A simulated network has more state for each connection, and poll(2) has a table of all. On Windows `polling`
 /// has an entry of its own for each socket.
-const MOST: isize = match cfg!(any(feature = "sim", polling_test_poll_backend)) {
-    true => 576 + IOCP,
-    false => 512 + IOCP,
+const MOST: isize = if cfg!(any(feature = "sim", polling_test_poll_backend)) {
+    576 + IOCP
+} else {
+    512 + IOCP
 };
 const IOCP: isize = if cfg!(windows) { 128 } else { 0 };
 

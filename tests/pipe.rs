@@ -617,10 +617,7 @@ fn an_abort_of_one_end_resets_the_other() -> Result {
             client.send(vec![b'x'; 200_000]);
             server.send("cut sho");
             scene.settle()?;
-            let aborted = match far_aborts {
-                true => &scene.far,
-                false => &scene.near,
-            };
+            let aborted = if far_aborts { &scene.far } else { &scene.near };
             aborted.chat().abort();
             scene.settle()?;
             assert_eq!(client.ended(), Some(Ended::Reset));
@@ -938,9 +935,10 @@ fn an_abort_passes_through_real_sockets_and_a_close_does_not() {
         let ends = [(); 2].map(|()| served(&event_loop, Log::default().session()));
         let [(near, _client), (far, mut server)] = ends;
         asynchat::pipe(&near, &far).expect("both are new");
-        match aborts {
-            true => near.abort(),
-            false => near.close(),
+        if aborts {
+            near.abort();
+        } else {
+            near.close();
         }
         let mut ended = None;
         run_until(&event_loop, || {
@@ -951,9 +949,10 @@ fn an_abort_passes_through_real_sockets_and_a_close_does_not() {
             };
             ended.is_some()
         });
-        let expected = match aborts {
-            true => Err(io::ErrorKind::ConnectionReset),
-            false => Ok(0),
+        let expected = if aborts {
+            Err(io::ErrorKind::ConnectionReset)
+        } else {
+            Ok(0)
         };
         assert_eq!(ended, Some(expected));
     }

@@ -318,9 +318,10 @@ fn a_session_that_closes_the_connection_when_it_is_dropped_ends_it_for_the_new_o
     }
     impl Drop for Closes {
         fn drop(&mut self) {
-            match self.fails {
-                true => self.chat.close_with("dropped"),
-                false => self.chat.close(),
+            if self.fails {
+                self.chat.close_with("dropped");
+            } else {
+                self.chat.close();
             }
         }
     }

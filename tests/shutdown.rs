@@ -591,9 +591,12 @@ fn handle_connect_precedes_handle_shutdown_in_a_new_session() {
 fn an_error_or_panic_in_handle_shutdown_ends_that_connection_only() {
     for (fails, reason) in [(true, "close Handler"), (false, "close Panic")] {
         let log = Log::default();
-        let (event_loop, _, _peer) = connected(&log, move |_| match fails {
-            true => Err(failure()),
-            false => panic!("it was to panic"),
+        let (event_loop, _, _peer) = connected(&log, move |_| {
+            if fails {
+                Err(failure())
+            } else {
+                panic!("it was to panic")
+            }
         });
         event_loop.shutdown(LONG);
         run_to_end(&event_loop);

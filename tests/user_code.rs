@@ -591,9 +591,10 @@ fn a_factory_and_a_refusal_may_panic_when_a_server_drops_them_together() {
 fn all_closures_of_a_server_may_panic_when_they_are_dropped_together() {
     for listens in [false, true] {
         let (event_loop, bombs) = (new_loop(), Bombs::default());
-        let socket = match listens {
-            true => Socket::from(TcpListener::bind("127.0.0.1:0").unwrap()),
-            false => tcp_pair().0.into(),
+        let socket = if listens {
+            Socket::from(TcpListener::bind("127.0.0.1:0").unwrap())
+        } else {
+            tcp_pair().0.into()
         };
         let (accept_if, configure) = (bombs.next(), bombs.next());
         let (on_close, factory) = (bombs.next(), bombs.next());

@@ -32,9 +32,10 @@ rect { fill: #8c959f }
 /// does not provide the CPU time. Each workload has its own scale.
 pub fn svg(runs: &[Run], workloads: &[Workload], machine: &str) -> String {
     let by_cpu = runs.iter().all(|run| run.cpu_seconds.is_some());
-    let unit = match by_cpu {
-        true => "Lines echoed per second of the server's CPU time (longer is better)",
-        false => "Lines echoed per second (longer is better)",
+    let unit = if by_cpu {
+        "Lines echoed per second of the server's CPU time (longer is better)"
+    } else {
+        "Lines echoed per second (longer is better)"
     };
     let mut body = String::new();
     let mut y = 24.0;

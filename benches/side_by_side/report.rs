@@ -29,9 +29,10 @@ pub fn markdown(runs: &[Run], workloads: &[Workload], machine: &str, missing: &[
          machine affects it less than the rate. Unless noted, a line has 32 bytes.\n\n"
     );
     for server in servers::ALL {
-        let absent = match missing.contains(&server.name) {
-            true => " (not measured: no Python on the path has it)",
-            false => "",
+        let absent = if missing.contains(&server.name) {
+            " (not measured: no Python on the path has it)"
+        } else {
+            ""
         };
         let _ = writeln!(text, "* `{}`: {}{absent}", server.name, server.about);
     }

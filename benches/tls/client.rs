@@ -52,9 +52,10 @@ impl Client {
         self.stream.write_all(bytes)?;
         let mut echo = vec![0; bytes.len()];
         self.stream.read_exact(&mut echo)?;
-        match echo == bytes {
-            true => Ok(()),
-            false => Err("the echo differs".into()),
+        if echo == bytes {
+            Ok(())
+        } else {
+            Err("the echo differs".into())
         }
     }
 
@@ -62,9 +63,10 @@ impl Client {
     pub fn download(&mut self, command: &[u8], length: usize) -> Result {
         self.stream.write_all(command)?;
         let received = io::copy(&mut (&mut self.stream).take(length as u64), &mut io::sink())?;
-        match received == length as u64 {
-            true => Ok(()),
-            false => Err("the download is too short".into()),
+        if received == length as u64 {
+            Ok(())
+        } else {
+            Err("the download is too short".into())
         }
     }
 

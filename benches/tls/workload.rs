@@ -84,9 +84,10 @@ impl Workload {
             Workload::Full | Workload::Resumed => {
                 let mut client = Client::connect(running.addr, config)?;
                 client.echo(b"hello\r\n")?;
-                match client.is_resumed() == (self == Workload::Resumed) {
-                    true => return Ok(Some(client)),
-                    false => return Err("another kind of handshake was expected".into()),
+                if client.is_resumed() == (self == Workload::Resumed) {
+                    return Ok(Some(client));
+                } else {
+                    return Err("another kind of handshake was expected".into());
                 }
             }
             Workload::Lines => client.echo(&b"a line of 20 bytes\r\n".repeat(1_000))?,

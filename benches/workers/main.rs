@@ -32,9 +32,10 @@ const SHORT_CONNECTIONS: usize = 3000;
 fn main() -> Result {
     // `cargo test --all-targets` starts benches too.
     let is_bench = std::env::args().any(|argument| argument == "--bench");
-    let (rounds, round, connections) = match is_bench {
-        true => (ROUNDS, ROUND, SHORT_CONNECTIONS),
-        false => (1, Duration::from_millis(50), 50),
+    let (rounds, round, connections) = if is_bench {
+        (ROUNDS, ROUND, SHORT_CONNECTIONS)
+    } else {
+        (1, Duration::from_millis(50), 50)
     };
     let mut rates = [const { Vec::new() }; 2];
     let mut costs = [const { Vec::new() }; 3];

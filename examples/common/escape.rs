@@ -23,9 +23,10 @@ impl Write for Escaping<'_, '_> {
             return self.0.write_str(text);
         }
         for c in text.chars() {
-            match is_harmful(c) {
-                true => write!(self.0, "{}", c.escape_default())?,
-                false => self.0.write_char(c)?,
+            if is_harmful(c) {
+                write!(self.0, "{}", c.escape_default())?;
+            } else {
+                self.0.write_char(c)?;
             }
         }
         Ok(())

@@ -176,9 +176,10 @@ impl Set {
 
     /// All other bytes if this is true.
     fn toggled_if(self, is_toggled: bool) -> Set {
-        match is_toggled {
-            true => Set(self.0.map(|bits| !bits)),
-            false => self,
+        if is_toggled {
+            Set(self.0.map(|bits| !bits))
+        } else {
+            self
         }
     }
 
@@ -246,10 +247,7 @@ mod tests {
             let wanted = retry_last_star(pattern.as_bytes(), &text, usize::MAX);
             let found = follow_all(pattern.as_bytes(), &text);
             assert_eq!(Some(found), wanted, "{pattern} {}", text.escape_ascii());
-            match found {
-                true => matching += 1,
-                false => others += 1,
-            }
+            if found { matching += 1 } else { others += 1 }
         }
         assert!(matching > 1_000 && others > 1_000, "{matching} {others}");
     }

@@ -32,9 +32,10 @@ static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 /// has closed, is an error: a supervisor starts the program again.
 pub(crate) fn run_until_signal() -> Result {
     asynchat::run()?;
-    match HAS_ENDED.load(Ordering::Relaxed) {
-        true => Ok(()),
-        false => Err("the server has ended by itself: its log has the reason".into()),
+    if HAS_ENDED.load(Ordering::Relaxed) {
+        Ok(())
+    } else {
+        Err("the server has ended by itself: its log has the reason".into())
     }
 }
 
@@ -108,9 +109,10 @@ fn report(name: &str, count: usize, grace: Duration, received: u32) -> Option<St
 
 /// If the program has no call for SIGHUP, makes it do nothing on this thread's loop.
 pub(crate) fn ignore_sighup_unless(has_call: bool) -> Result {
-    match has_call {
-        true => Ok(()),
-        false => ignore_sighup(&EventLoop::current()?),
+    if has_call {
+        Ok(())
+    } else {
+        ignore_sighup(&EventLoop::current()?)
     }
 }
 

@@ -49,8 +49,9 @@ fn system_roots() -> Result<RootCertStore, Error> {
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
-    match roots.is_empty() {
-        true => Err("the system has no certificates to trust: --tls-ca names a file".into()),
-        false => Ok(roots),
+    if roots.is_empty() {
+        Err("the system has no certificates to trust: --tls-ca names a file".into())
+    } else {
+        Ok(roots)
     }
 }

@@ -43,20 +43,21 @@ impl Capacity {
         let free = descriptors.saturating_sub(RESERVED);
         let possible = (free - free / 4) / sockets as u64;
         let connections = (wanted as u64).min(possible).max(1);
-        match connections < wanted as u64 {
-            true if asked.is_some() => warn!(
+        let is_lowered = connections < wanted as u64;
+        if is_lowered && asked.is_some() {
+            warn!(
                 wanted,
                 possible = connections,
                 descriptors,
                 "the limit on descriptors is too low for --max-connections, which is lowered"
-            ),
-            true => info!(
+            );
+        } else if is_lowered {
+            info!(
                 wanted,
                 possible = connections,
                 descriptors,
                 "the limit on descriptors is too low for the default of --max-connections, which is lowered for each listener"
-            ),
-            false => {}
+            );
         }
         let left = free.saturating_sub(connections * sockets as u64);
         Capacity {

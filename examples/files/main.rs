@@ -187,11 +187,10 @@ fn run(arguments: &Arguments) -> Result {
     arguments.check_addresses()?;
     let users = arguments.users.read()?;
     if users.is_empty() == (arguments.write || arguments.no_anonymous) {
-        return Err(match users.is_empty() {
-            true => "--write and --no-anonymous need --user or --passwords".into(),
-            false => {
-                "--user and --passwords have no effect without --write or --no-anonymous".into()
-            }
+        return Err(if users.is_empty() {
+            "--write and --no-anonymous need --user or --passwords".into()
+        } else {
+            "--user and --passwords have no effect without --write or --no-anonymous".into()
         });
     }
     let has_users = !users.is_empty();
@@ -369,13 +368,14 @@ fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
             .input(input),
         grace: Duration::from_secs(arguments.grace),
         // Control connections, and data connections: some clients offer one name or the other.
-        tls: match arguments.has_ftp() {
-            true => arguments.certificate.replaceable(
+        tls: if arguments.has_ftp() {
+            arguments.certificate.replaceable(
                 &["ftp", "ftp-data"],
                 ftp::Security::from,
                 ftp::Security::replace,
-            )?,
-            false => None,
+            )?
+        } else {
+            None
         },
         require_reuse: arguments.ftp.ftps_require_reuse,
         ..defaults

@@ -68,9 +68,10 @@ impl Names {
         for name in rest.split('/') {
             let decoded = Cow::from(percent_decode_str(name));
             let name = checked(decoded.into_owned()).ok_or(Invalid::Name)?;
-            match names.path.as_os_str().is_empty() {
-                true => names.path = name.into(),
-                false => names.path.push(name),
+            if names.path.as_os_str().is_empty() {
+                names.path = name.into();
+            } else {
+                names.path.push(name);
             }
         }
         names.not_too_deep()
@@ -98,18 +99,20 @@ impl Names {
         let last = path.rsplit(|byte| *byte == b'/').next();
         let is_name = path.is_empty() || !matches!(last, Some(b"" | b"." | b".."));
         names.is_folder = !is_name || names.path.as_os_str().is_empty();
-        match names.path.as_os_str().len() <= LONGEST {
-            true => names.not_too_deep(),
-            false => Err(Invalid::Name),
+        if names.path.as_os_str().len() <= LONGEST {
+            names.not_too_deep()
+        } else {
+            Err(Invalid::Name)
         }
     }
 
     fn not_too_deep(self) -> Result<Names, Invalid> {
         // A name and its separator take two bytes at least.
         let has_few = || self.path.iter().count() <= MOST_NAMES;
-        match self.path.as_os_str().len() < 2 * MOST_NAMES || has_few() {
-            true => Ok(self),
-            false => Err(Invalid::TooDeep),
+        if self.path.as_os_str().len() < 2 * MOST_NAMES || has_few() {
+            Ok(self)
+        } else {
+            Err(Invalid::TooDeep)
         }
     }
 
@@ -176,9 +179,10 @@ impl Display for Names {
             let slash = if n > 0 { "/" } else { "" };
             write!(f, "{slash}{}", encoded(name))?;
         }
-        match self.is_folder && !self.path.as_os_str().is_empty() {
-            true => f.write_str("/"),
-            false => Ok(()),
+        if self.is_folder && !self.path.as_os_str().is_empty() {
+            f.write_str("/")
+        } else {
+            Ok(())
         }
     }
 }

@@ -158,9 +158,10 @@ impl Args {
     fn acceptor(&self) -> Result<Option<tls::Acceptor>, Error> {
         // The protocol is that of the target, so its name (ALPN) is not known.
         let acceptor = self.certificate.acceptor(&[])?;
-        match acceptor.is_some() && !self.tls_in {
-            true => Err("--tls-cert is the certificate for --tls-in".into()),
-            false => Ok(acceptor),
+        if acceptor.is_some() && !self.tls_in {
+            Err("--tls-cert is the certificate for --tls-in".into())
+        } else {
+            Ok(acceptor)
         }
     }
 }

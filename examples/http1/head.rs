@@ -82,12 +82,13 @@ impl<'a> Request<'a> {
         if self.version == Version::Http10 || expectations.peek().is_none() {
             return Ok(false);
         }
-        match expectations.all(|it| it.eq_ignore_ascii_case(b"100-continue")) {
-            true => Ok(self.framing != Framing::Empty),
-            false => Err(Rejected {
+        if expectations.all(|it| it.eq_ignore_ascii_case(b"100-continue")) {
+            Ok(self.framing != Framing::Empty)
+        } else {
+            Err(Rejected {
                 status: 417,
                 why: "the expectation is not known",
-            }),
+            })
         }
     }
 }
@@ -167,9 +168,10 @@ fn check_line_ends(head: &[u8]) -> Result<(), Rejected> {
         b'\r' => head.get(at + 1) == Some(&b'\n'),
         _ => at > 0 && head[at - 1] == b'\r',
     };
-    match memchr::memchr2_iter(b'\r', b'\n', head).all(is_crlf) {
-        true => Ok(()),
-        false => Err(Rejected::bad("a line ends with CR LF")),
+    if memchr::memchr2_iter(b'\r', b'\n', head).all(is_crlf) {
+        Ok(())
+    } else {
+        Err(Rejected::bad("a line ends with CR LF"))
     }
 }
 

@@ -143,9 +143,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             common::print_to_stderr(format_args!("impatient: {error}"));
-            match interrupted.get() {
-                true => ExitCode::from(130),
-                false => ExitCode::FAILURE,
+            if interrupted.get() {
+                ExitCode::from(130)
+            } else {
+                ExitCode::FAILURE
             }
         }
     }
@@ -164,9 +165,10 @@ fn run(args: &Args, interrupted: &Cell<bool>) -> Result {
     };
     let run_loop = || {
         asynchat::run()?;
-        match interrupted.get() {
-            true => Err("interrupted".into()),
-            false => tally.result(),
+        if interrupted.get() {
+            Err("interrupted".into())
+        } else {
+            tally.result()
         }
     };
 
@@ -224,13 +226,14 @@ fn endpoint(args: &Args) -> Result<Endpoint> {
 
 #[cfg(not(feature = "tls"))]
 fn endpoint(args: &Args) -> Result<Endpoint> {
-    match args.tls {
-        true => Err(
+    if args.tls {
+        Err(
             "this program is built without TLS, which needs `--features tls`: \
                      cargo run --release -p impatient --example impatient --features tls -- --tls"
                 .into(),
-        ),
-        false => plaintext(args),
+        )
+    } else {
+        plaintext(args)
     }
 }
 

@@ -40,9 +40,10 @@ impl Plan {
         let ask = |command: &str, codes: &[&str]| {
             let exchange = dialogue.ask(command)?;
             let is = |code: &&str| exchange.line.starts_with(code.as_bytes());
-            match codes.iter().any(is) {
-                true => Ok(exchange),
-                false => Err(exchange.unexpected(codes)),
+            if codes.iter().any(is) {
+                Ok(exchange)
+            } else {
+                Err(exchange.unexpected(codes))
             }
         };
         let mode = ask("MODE READER", &["200", "201", "500"])?;

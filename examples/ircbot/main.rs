@@ -128,15 +128,17 @@ fn run(args: Args) -> Result {
 
 fn word(text: &str) -> Result<String, String> {
     let is_valid = |c: char| !c.is_whitespace() && !c.is_control() && !",:*?!@".contains(c);
-    match !text.is_empty() && text.chars().all(is_valid) {
-        true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} is not one word")),
+    if !text.is_empty() && text.chars().all(is_valid) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is not one word"))
     }
 }
 
 fn channel(text: &str) -> Result<String, String> {
-    match bot::is_channel(text) {
-        true => word(text),
-        false => Err("a channel begins with one of # & + !".to_owned()),
+    if bot::is_channel(text) {
+        word(text)
+    } else {
+        Err("a channel begins with one of # & + !".to_owned())
     }
 }

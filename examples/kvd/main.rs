@@ -374,9 +374,10 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
     config.change("requirepass", &password(arguments)?)?;
     let timeout = arguments.timeout.to_string();
     let output = &arguments.client_output_buffer_limit;
-    let output = match output.contains(' ') {
-        true => output.clone(),
-        false => format!("pubsub {output} 0 0"),
+    let output = if output.contains(' ') {
+        output.clone()
+    } else {
+        format!("pubsub {output} 0 0")
     };
     for (name, value) in [
         ("protected-mode", &arguments.protected_mode),

@@ -113,9 +113,10 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result {
     let failure = Failure::default();
-    match args.listen {
-        true => listen(args, &failure)?,
-        false => connect(args, &failure)?,
+    if args.listen {
+        listen(args, &failure)?;
+    } else {
+        connect(args, &failure)?;
     }
     asynchat::signal::shutdown_on_ctrl_c(Duration::ZERO)?;
     asynchat::run()?;

@@ -203,11 +203,10 @@ fn run(args: Args) -> Result {
         .map_err(|error| error.context(format_args!("--listen {}", args.listen)))?;
     let addr = listener.local_addr().ok_or("the listener has no address")?;
     if addr.ip().is_some_and(|ip| !ip.is_loopback()) {
-        match is_open {
-            true => {
-                warn!("everybody who reaches {addr} may use this proxy: --passwords restricts it");
-            }
-            false => warn!("everybody on the way of a request can read its password"),
+        if is_open {
+            warn!("everybody who reaches {addr} may use this proxy: --passwords restricts it");
+        } else {
+            warn!("everybody on the way of a request can read its password");
         }
     }
     let grace = Duration::from_secs(args.grace);
@@ -240,8 +239,9 @@ fn port(text: &str) -> Result<u16, &'static str> {
 
 /// The pseudonym of a Via field is a token: RFC 9110 section 7.6.3.
 fn name(text: &str) -> Result<String, &'static str> {
-    match http1::fields::is_token(text.as_bytes()) {
-        true => Ok(text.to_owned()),
-        false => Err("it has other characters than those of a token"),
+    if http1::fields::is_token(text.as_bytes()) {
+        Ok(text.to_owned())
+    } else {
+        Err("it has other characters than those of a token")
     }
 }

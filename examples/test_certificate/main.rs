@@ -203,9 +203,10 @@ fn certify(arguments: &Arguments, authority: &Authority) -> Result<(String, Stri
             CertificateParams::new(arguments.names.as_slice())?,
         ),
     };
-    match arguments.expired {
-        true => set_validity(&mut params, -1 - days, -1),
-        false => set_validity(&mut params, -1, days),
+    if arguments.expired {
+        set_validity(&mut params, -1 - days, -1);
+    } else {
+        set_validity(&mut params, -1, days);
     }
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![purpose];
@@ -228,10 +229,7 @@ fn set_validity(params: &mut CertificateParams, from: i64, to: i64) {
     let now = rcgen::date_time_ymd(1970, 1, 1) + now.unwrap_or_default();
     let after = |days: i64| {
         let span = Duration::from_secs(86_400 * days.unsigned_abs());
-        match days < 0 {
-            true => now - span,
-            false => now + span,
-        }
+        if days < 0 { now - span } else { now + span }
     };
     (params.not_before, params.not_after) = (after(from), after(to));
 }

@@ -194,9 +194,10 @@ enum Side {
 
 impl Side {
     fn client(peer: Peer, has_tls: bool) -> Side {
-        match has_tls {
-            true => Side::Tls(Box::new(TlsPeer::client(peer, client_config()))),
-            false => Side::Plain(peer, Vec::new()),
+        if has_tls {
+            Side::Tls(Box::new(TlsPeer::client(peer, client_config())))
+        } else {
+            Side::Plain(peer, Vec::new())
         }
     }
 
@@ -271,9 +272,10 @@ impl Secured {
         let client = scene.network.connect(LISTEN)?;
         let mut client = Side::client(client, tls_in);
         let target = scene.target_of(&mut client)?;
-        let target = match tls_out {
-            true => Side::Tls(Box::new(TlsPeer::server(target))),
-            false => Side::Plain(target, Vec::new()),
+        let target = if tls_out {
+            Side::Tls(Box::new(TlsPeer::server(target)))
+        } else {
+            Side::Plain(target, Vec::new())
         };
         let mut secured = Secured {
             scene,
@@ -355,15 +357,14 @@ fn the_target_learns_the_address_of_the_client_before_everything_else() -> Resul
             let expected = ("TLSv1.3".to_owned(), "TLS_AES_256_GCM_SHA384".to_owned());
             assert_eq!(announced, tells.then_some(expected));
             assert_eq!(header.authority(), tells.then_some("localhost"));
-            let forwarded = match tls_out {
-                false => rest.to_vec(),
-                true => {
-                    let mut target = TlsPeer::server(target);
-                    target.tls.read_tls(&mut rest)?;
-                    target.tls.process_new_packets()?;
-                    target.exchange(|| scene.settle().expect("the loop runs"));
-                    target.plaintext
-                }
+            let forwarded = if tls_out {
+                let mut target = TlsPeer::server(target);
+                target.tls.read_tls(&mut rest)?;
+                target.tls.process_new_packets()?;
+                target.exchange(|| scene.settle().expect("the loop runs"));
+                target.plaintext
+            } else {
+                rest.to_vec()
             };
             assert_eq!(forwarded, CLAIM, "{version:?} {tls_in} {tls_out}");
         }
@@ -427,9 +428,10 @@ fn a_stream_of_tls_that_was_cut_resets_the_other_end() -> Result {
     for way in WAYS {
         for client_is_cut in [false, true] {
             let mut ends = Secured::new(way)?;
-            let (cut, other, is_cut) = match client_is_cut {
-                true => (&mut ends.client, &mut ends.target, way.0),
-                false => (&mut ends.target, &mut ends.client, way.1),
+            let (cut, other, is_cut) = if client_is_cut {
+                (&mut ends.client, &mut ends.target, way.0)
+            } else {
+                (&mut ends.target, &mut ends.client, way.1)
             };
             cut.send(b"cut sho");
             cut.peer().finish();
@@ -453,9 +455,10 @@ fn a_reset_passes_through_tls_as_a_reset() -> Result {
     for way in WAYS {
         for client_resets in [false, true] {
             let mut ends = Secured::new(way)?;
-            let (from, to) = match client_resets {
-                true => (&mut ends.client, &mut ends.target),
-                false => (&mut ends.target, &mut ends.client),
+            let (from, to) = if client_resets {
+                (&mut ends.client, &mut ends.target)
+            } else {
+                (&mut ends.target, &mut ends.client)
             };
             from.send(b"cut sho");
             from.peer().reset();

@@ -378,9 +378,10 @@ fn the_fields_of_scanners_are_not_ambiguous() {
             // It ends the line, as it should.
             let is_crlf = memchr::memmem::find(&lines, b"\r\n").is_some();
             let got = framing_of(&lines);
-            match is_crlf {
-                true => assert!(matches!(got, Err(400) | Ok(Framing::Chunked)), "{got:?}"),
-                false => assert_eq!(got, expected, "{}", lines.escape_ascii()),
+            if is_crlf {
+                assert!(matches!(got, Err(400) | Ok(Framing::Chunked)), "{got:?}");
+            } else {
+                assert_eq!(got, expected, "{}", lines.escape_ascii());
             }
         }
         // All of this is the value of X.

@@ -670,9 +670,12 @@ fn a_task_that_panics_gets_a_reply_and_ends_no_worker() -> Result {
             move |line: &[u8]| {
                 let panics = line == b"panic";
                 if let Some(workers) = &*shared.borrow() {
-                    workers.run(&chat, move || match panics {
-                        true => panic!("as the test wants it"),
-                        false => "done\r\n".to_owned(),
+                    workers.run(&chat, move || {
+                        if panics {
+                            panic!("as the test wants it")
+                        } else {
+                            "done\r\n".to_owned()
+                        }
                     });
                 }
                 Ok(())

@@ -238,17 +238,16 @@ fn unix(path: &[u8]) -> Addr {
             .unwrap_or_default()
             .to_vec()
     };
-    let is_abstract = path[0] == 0 && path[1] != 0;
-    match is_abstract {
-        true => Addr::Abstract(text(&path[1..]).into()),
-        false if path[0] == 0 => Addr::Unix(None),
+    match path {
+        [0, 0, ..] => Addr::Unix(None),
+        [0, name @ ..] => Addr::Abstract(text(name).into()),
         #[cfg(unix)]
-        false => {
+        _ => {
             use std::os::unix::ffi::OsStringExt;
             Addr::Unix(Some(std::ffi::OsString::from_vec(text(path)).into()))
         }
         #[cfg(not(unix))]
-        false => Addr::Unix(Some(
+        _ => Addr::Unix(Some(
             String::from_utf8_lossy(&text(path)).into_owned().into(),
         )),
     }

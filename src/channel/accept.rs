@@ -31,9 +31,10 @@ pub(crate) fn accept<L>(
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::STARVED);
         !waits && !state.has_ended() && accepts(listener)
     };
-    let mut left = match turn.ready.has(Ready::READ) && !turn.has_received {
-        true => state.limit(|limits| limits.turn_accepts).max(1),
-        false => 0,
+    let mut left = if turn.ready.has(Ready::READ) && !turn.has_received {
+        state.limit(|limits| limits.turn_accepts).max(1)
+    } else {
+        0
     };
     let mut gone = 0;
     while left > 0 && may_accept(listener) {

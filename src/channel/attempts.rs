@@ -241,9 +241,10 @@ impl Race {
             };
             // Events of the other attempts may still come in this batch, under the same key. A
             // winner that had company is therefore watched under another key from now on.
-            let source = match is_only {
-                true => source,
-                false => source.into_unwatched(),
+            let source = if is_only {
+                source
+            } else {
+                source.into_unwatched()
             };
             return Some(Connected {
                 source,

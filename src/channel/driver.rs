@@ -120,9 +120,10 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         turn.has_more = writable && !is_blocked;
         let reads = readable && !state.flags.has(Flag::EOF);
         let interest = Interest::new(reads, writable && is_blocked);
-        match interest.is_none() && state.can_hang_up() {
-            true => Interest::HANG_UP,
-            false => interest,
+        if interest.is_none() && state.can_hang_up() {
+            Interest::HANG_UP
+        } else {
+            interest
         }
     }
 

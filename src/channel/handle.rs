@@ -242,9 +242,10 @@ impl Channel {
     pub(crate) fn adopt_accepted(mut socket: Socket) -> Self {
         let file = socket.take_file();
         let (fd, output) = socket.into_halves();
-        let phase = match fd.is_listening() {
-            true => Phase::Listening,
-            false => Phase::Open,
+        let phase = if fd.is_listening() {
+            Phase::Listening
+        } else {
+            Phase::Open
         };
         let channel = Channel::with_fd(fd, phase);
         if let Some(output) = output {
@@ -315,12 +316,11 @@ impl Channel {
             self.0.note(&outcome, Side::Sending);
             return outcome;
         }
-        let outcome = match self.0.flags.has(Flag::STAGED) {
-            true => self.0.send_secured(&[IoSlice::new(data)]),
-            false => {
-                let outcome = self.0.on_output(|output| send(output, data));
-                self.0.sent(outcome, data.len())
-            }
+        let outcome = if self.0.flags.has(Flag::STAGED) {
+            self.0.send_secured(&[IoSlice::new(data)])
+        } else {
+            let outcome = self.0.on_output(|output| send(output, data));
+            self.0.sent(outcome, data.len())
         };
         self.0.note(&outcome, Side::Sending);
         outcome
@@ -452,9 +452,10 @@ impl Channel {
     #[cfg(unix)]
     #[cfg_attr(docsrs, doc(cfg(unix)))]
     pub fn peer_credentials(&self) -> io::Result<Credentials> {
-        match self.0.is_upgrading() {
-            true => self.0.on_socket(Fd::peer_credentials),
-            false => self.0.on_connected(Fd::peer_credentials),
+        if self.0.is_upgrading() {
+            self.0.on_socket(Fd::peer_credentials)
+        } else {
+            self.0.on_connected(Fd::peer_credentials)
         }
     }
 
@@ -628,9 +629,10 @@ impl Channel {
     ) -> Result<(), Error> {
         let state = &self.0;
         let Some(agenda) = state.agenda().filter(|_| self.is_open()) else {
-            let reason = match self.is_open() && !state.is_registered() {
-                true => "the channel is not registered",
-                false => "the connection has ended",
+            let reason = if self.is_open() && !state.is_registered() {
+                "the channel is not registered"
+            } else {
+                "the connection has ended"
             };
             return Err(Error::new(reason).context(self.id()));
         };

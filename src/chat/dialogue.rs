@@ -390,9 +390,10 @@ impl Unsent {
     /// Takes the first command if it has fewer bytes than this.
     fn pop_shorter(&self, len: usize) -> Option<Bytes> {
         let commands = &mut self.commands.borrow_mut().0;
-        match commands.front()?.len() < len {
-            true => commands.pop_front(),
-            false => None,
+        if commands.front()?.len() < len {
+            commands.pop_front()
+        } else {
+            None
         }
     }
 }

@@ -195,9 +195,10 @@ impl<S: AsyncChat> ChatDriver<S> {
             state.time_wait(receives && !has_input(state), writes);
         }
         let interest = Interest::new(receives, writes && is_blocked);
-        match interest.is_none() && state.can_hang_up() {
-            true => Interest::HANG_UP,
-            false => interest,
+        if interest.is_none() && state.can_hang_up() {
+            Interest::HANG_UP
+        } else {
+            interest
         }
     }
 

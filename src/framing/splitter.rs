@@ -284,9 +284,10 @@ impl Splitter {
                 Kind::Count(n) => Some(n),
                 _ => None,
             },
-            source: match self.terminator.has_limit() {
-                true => LimitSource::Terminator,
-                false => LimitSource::Limits,
+            source: if self.terminator.has_limit() {
+                LimitSource::Terminator
+            } else {
+                LimitSource::Limits
             },
         }
     }
@@ -543,9 +544,10 @@ impl Splitter {
 
 /// Returns the bytes that have been consumed, are not in the buffer, and have not been delivered.
 fn pending(cursor: Cursor, terminator: &Terminator) -> &[u8] {
-    match terminator.is_inclusive() {
-        true => &[],
-        false => cursor.pending(terminator.kind()),
+    if terminator.is_inclusive() {
+        &[]
+    } else {
+        cursor.pending(terminator.kind())
     }
 }
 

@@ -235,9 +235,10 @@ impl Retrier {
 
     fn begin(self: &Rc<Self>, runtime: &Rc<Runtime>) -> Result<(), Error> {
         let chat = (self.connect)(runtime)?;
-        self.stage.set(match self.is_stopped() {
-            true => Stage::Stopped(Some(chat.id())),
-            false => Stage::Connecting(chat.id()),
+        self.stage.set(if self.is_stopped() {
+            Stage::Stopped(Some(chat.id()))
+        } else {
+            Stage::Connecting(chat.id())
         });
         chat.state().set_retry(Rc::clone(self) as Rc<dyn Retry>);
         let (retrier, begun) = (Rc::clone(self), Begun(chat));

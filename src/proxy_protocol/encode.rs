@@ -90,9 +90,10 @@ fn in_one_family(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, So
         IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), addr.port()),
         IpAddr::V6(_) => addr,
     };
-    match source.is_ipv4() == destination.is_ipv4() {
-        true => (source, destination),
-        false => (as_v6(source), as_v6(destination)),
+    if source.is_ipv4() == destination.is_ipv4() {
+        (source, destination)
+    } else {
+        (as_v6(source), as_v6(destination))
     }
 }
 
@@ -108,10 +109,13 @@ pub(super) fn addresses_len(command: &Command) -> usize {
         Command::Proxied {
             source: Addr::Inet(source),
             destination: Addr::Inet(destination),
-        } => match source.is_ipv4() && destination.is_ipv4() {
-            true => 12,
-            false => 36,
-        },
+        } => {
+            if source.is_ipv4() && destination.is_ipv4() {
+                12
+            } else {
+                36
+            }
+        }
         Command::Proxied { .. } => 2 * UNIX_PATH,
         Command::Local | Command::Unknown => 0,
     }

@@ -59,11 +59,12 @@ impl Network {
                 _ => Network(Kind::V6(masked_v6(v6, prefix), prefix)),
             },
         };
-        match network.contains_ip(addr) && network.first() == Some(addr.to_canonical()) {
-            true => Ok(network),
-            false => Err(Error::new(format!(
+        if network.contains_ip(addr) && network.first() == Some(addr.to_canonical()) {
+            Ok(network)
+        } else {
+            Err(Error::new(format!(
                 "{addr}/{prefix} is no network: /{prefix} of that address is {network}"
-            ))),
+            )))
         }
     }
 

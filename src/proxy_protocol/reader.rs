@@ -148,9 +148,10 @@ impl Reader {
                 "the PROXY header announces {length} bytes, and the limit is {LONGEST_V2}"
             )));
         }
-        match received < length {
-            true => Ok(None),
-            false => decode::version_2(&self.received).map(Some),
+        if received < length {
+            Ok(None)
+        } else {
+            decode::version_2(&self.received).map(Some)
         }
     }
 

@@ -96,9 +96,10 @@ impl Runtime {
         if state.phase.get() == Phase::Arrived || state.is_begin_due() {
             self.call(state, |driver| driver.begin(state));
         }
-        match state.has_ended() || state.flags.has(Flag::FAILED) {
-            true => discard(callback),
-            false => _ = self.call(state, callback),
+        if state.has_ended() || state.flags.has(Flag::FAILED) {
+            discard(callback);
+        } else {
+            _ = self.call(state, callback);
         }
         state.flags.set(Flag::IN_TURN, false);
         state.schedule();
@@ -130,9 +131,10 @@ impl Runtime {
             return;
         };
         let driver = driver.map(|driver| current(state, driver));
-        let handshake = match state.flags.have_tls() {
-            true => state.failed_handshake(),
-            false => None,
+        let handshake = if state.flags.have_tls() {
+            state.failed_handshake()
+        } else {
+            None
         };
         self.linger_for(state);
         let retry = state.take_retry();
@@ -189,9 +191,10 @@ fn report_panic(state: &ChannelState, panic: String) -> Close {
 /// The driver of the handler that replaces the present one, if that was requested.
 #[inline]
 pub(super) fn current(state: &Rc<ChannelState>, driver: Box<dyn Driver>) -> Box<dyn Driver> {
-    match state.is_replacement_due() {
-        true => in_span(state.span(), || driver.replaced(state)),
-        false => driver,
+    if state.is_replacement_due() {
+        in_span(state.span(), || driver.replaced(state))
+    } else {
+        driver
     }
 }
 

@@ -101,10 +101,11 @@ impl Buffers {
     #[inline]
     pub(crate) fn take_read(&mut self) -> Box<[u8]> {
         let buffer = mem::take(&mut self.read);
-        match buffer.is_empty() {
+        if buffer.is_empty() {
             // At the first use, and after a panic, which drops it.
-            true => vec![0; READ_BUFFER].into(),
-            false => buffer,
+            vec![0; READ_BUFFER].into()
+        } else {
+            buffer
         }
     }
 
@@ -127,9 +128,10 @@ impl Buffers {
 
     /// Keeps the buffer of a long record for the next one: now if no queue refers to it, or else when its turn is over.
     pub(crate) fn keep_delivered(&mut self, record: Bytes) {
-        match record.is_unique() {
-            true => self.reuse_record(unused_buffer(record).unwrap_or_default()),
-            false => self.delivered = Some(record),
+        if record.is_unique() {
+            self.reuse_record(unused_buffer(record).unwrap_or_default());
+        } else {
+            self.delivered = Some(record);
         }
     }
 

@@ -18,9 +18,10 @@ impl Runtime {
         }
         // If there are none now, those that come are new ones.
         self.may_have_events.set(self.poller.has_events());
-        match self.may_have_events.get() {
-            true => Some(Duration::ZERO),
-            false => timeout,
+        if self.may_have_events.get() {
+            Some(Duration::ZERO)
+        } else {
+            timeout
         }
     }
 

@@ -97,9 +97,10 @@ impl Runtime {
         {
             let class = class_of(state);
             let delivery = Delivery::new(deadlines, state.end_of_life(), is_cut, self.now());
-            let delivery = match state.flags.has(Flag::PIPED) {
-                true => delivery.piped(),
-                false => delivery,
+            let delivery = if state.flags.has(Flag::PIPED) {
+                delivery.piped()
+            } else {
+                delivery
             };
             let span = state.span().cloned().map(Box::new);
             self.linger(source, Rest::none(), delivery, span, class);
@@ -342,9 +343,10 @@ fn reset_if_overdue(socket: &Fd, delivery: &Delivery, now: Instant, unsent: usiz
 
 /// The class of an ending channel. An alert is to reach the peer of a handshake that has failed.
 fn class_of(state: &ChannelState) -> Class {
-    match state.has_sent_alert() && state.is_unsecured() {
-        true => Class::Refused,
-        false => Class::Ended,
+    if state.has_sent_alert() && state.is_unsecured() {
+        Class::Refused
+    } else {
+        Class::Ended
     }
 }
 

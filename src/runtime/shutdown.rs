@@ -208,9 +208,10 @@ impl Runtime {
     /// Drops a channel. In a thread that is ending it is leaked instead, because its span would notify the
     /// subscriber.
     fn release(&self, state: Rc<ChannelState>) {
-        match self.torn_down.get() {
-            true => mem::forget(state),
-            false => drop(state),
+        if self.torn_down.get() {
+            mem::forget(state);
+        } else {
+            drop(state);
         }
     }
 }

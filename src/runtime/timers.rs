@@ -161,9 +161,10 @@ impl Runtime {
             self.take_turn(state, Ready::WRITE.union(Ready::READ.when(reads)));
         }
         // A peer is not late while its bytes wait for this side: for the rest of a budget, or for the next turn.
-        match state.overdue(now).is_some_and(is_of_input) && state.has_unread() {
-            true => Some(state.look_at_clocks_later(now + A_TURN)),
-            false => state.look_at_clocks(now),
+        if state.overdue(now).is_some_and(is_of_input) && state.has_unread() {
+            Some(state.look_at_clocks_later(now + A_TURN))
+        } else {
+            state.look_at_clocks(now)
         }
     }
 }

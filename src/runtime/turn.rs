@@ -113,9 +113,12 @@ impl Runtime {
                     self.advance_next_handshake()
                 })?;
                 self.make_earlier_calls();
-                let posts = || match self.agenda.inbox.is_filled() {
-                    true => self.fetch_posts(share_of),
-                    false => 0,
+                let posts = || {
+                    if self.agenda.inbox.is_filled() {
+                        self.fetch_posts(share_of)
+                    } else {
+                        0
+                    }
                 };
                 self.step(Step::Posts, posts, |_| self.run_next_post())?;
                 self.make_earlier_calls();
@@ -381,9 +384,10 @@ impl Runtime {
     fn fetch_posts(&self, share: impl FnOnce(usize) -> usize) -> usize {
         let mut fetched = self.agenda.inbox.fetch(share);
         let mut posts = self.posts.borrow_mut();
-        match posts.is_empty() {
-            true => *posts = fetched,
-            false => posts.append(&mut fetched),
+        if posts.is_empty() {
+            *posts = fetched;
+        } else {
+            posts.append(&mut fetched);
         }
         posts.len()
     }

@@ -19,9 +19,10 @@ pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> 
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     read(path, "certificate", |text| {
         let read = CertificateDer::pem_slice_iter(text).collect::<Result<Vec<_>, _>>()?;
-        match read.is_empty() {
-            true => Err(pem::Error::NoItemsFound),
-            false => Ok(read),
+        if read.is_empty() {
+            Err(pem::Error::NoItemsFound)
+        } else {
+            Ok(read)
         }
     })
 }

@@ -209,9 +209,10 @@ impl TlsStage {
 
 impl Stage for TlsStage {
     fn headroom(&self) -> usize {
-        match self.keeps_in_place() {
-            true => 0,
-            false => self.kept.len(),
+        if self.keeps_in_place() {
+            0
+        } else {
+            self.kept.len()
         }
     }
 

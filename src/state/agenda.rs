@@ -206,13 +206,14 @@ impl Agenda {
             _ => now,
         };
         self.polled.set(Some(now));
-        self.absence.set(match self.is_embedded() {
+        self.absence.set(if self.is_embedded() {
             // An outer loop polls for this one, and nobody knows since when it has not. It has been away for as
             // long as it is late, or longer. Twice that time leaves the peer at least as much as the loop is late.
-            true => before
+            before
                 .saturating_duration_since(next_timer)
-                .saturating_mul(2),
-            false => before.saturating_duration_since(polled),
+                .saturating_mul(2)
+        } else {
+            before.saturating_duration_since(polled)
         });
     }
 

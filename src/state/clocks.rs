@@ -130,9 +130,12 @@ impl ChannelState {
             clocks.is_changed_by_turn(awaits_input, has_output)
         };
         if self.timing.get().is_some_and(|timing| is_changed(timing)) {
-            self.time_it(|clocks, now| match awaits_input {
-                true => clocks.turn_is_over(now, true, has_output),
-                false => clocks.turn_is_over(self.polled_until(now), false, has_output),
+            self.time_it(|clocks, now| {
+                if awaits_input {
+                    clocks.turn_is_over(now, true, has_output);
+                } else {
+                    clocks.turn_is_over(self.polled_until(now), false, has_output);
+                }
             });
         }
     }

@@ -169,9 +169,10 @@ impl ChannelState {
     /// Looks at the cold state, or changes it. `None` if there is none.
     #[inline]
     pub(super) fn cold<T>(&self, look: impl FnOnce(&mut Cold) -> T) -> Option<T> {
-        match self.has_cold.get() {
-            true => self.present_cold(look),
-            false => None,
+        if self.has_cold.get() {
+            self.present_cold(look)
+        } else {
+            None
         }
     }
 
@@ -269,14 +270,13 @@ impl ChannelState {
         replacement: Box<dyn Any>,
     ) {
         // After a failed callback, the handler that failed gets `handle_close`.
-        let unused = match self.has_ended() || self.flags.has(Flag::FAILED) {
-            true => Some(replacement),
-            false => {
-                self.handler.set(handler);
-                self.requests.add(Request::REPLACE);
-                self.schedule();
-                self.with_cold(|cold| cold.replacement.replace(replacement))
-            }
+        let unused = if self.has_ended() || self.flags.has(Flag::FAILED) {
+            Some(replacement)
+        } else {
+            self.handler.set(handler);
+            self.requests.add(Request::REPLACE);
+            self.schedule();
+            self.with_cold(|cold| cold.replacement.replace(replacement))
         };
         match (unused, self.agenda()) {
             (Some(unused), Some(agenda)) => agenda.drop_later(unused),

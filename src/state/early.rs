@@ -31,13 +31,15 @@ impl ChannelState {
         Early {
             output: is_filled.then(|| self.out.replace(Fifo::new(self.output_mark()))),
             terminator: terminator.then(|| self.terminator()),
-            limits: match self.flags.has(Flag::LIMITS_SET) {
-                true => self.shared_limits(),
-                false => None,
+            limits: if self.flags.has(Flag::LIMITS_SET) {
+                self.shared_limits()
+            } else {
+                None
             },
-            deadlines: match self.flags.has(Flag::DEADLINES_SET) {
-                true => Some(self.deadlines()),
-                false => None,
+            deadlines: if self.flags.has(Flag::DEADLINES_SET) {
+                Some(self.deadlines())
+            } else {
+                None
             },
         }
     }

@@ -119,9 +119,10 @@ impl ChannelState {
 
     /// The reason of the first failure of the handler, if it has failed before; else `why`.
     pub(super) fn first_reason(&self, why: Close) -> Close {
-        let first = match self.flags.has(Flag::FAILED) {
-            true => self.out.borrow_mut().take_close(),
-            false => None,
+        let first = if self.flags.has(Flag::FAILED) {
+            self.out.borrow_mut().take_close()
+        } else {
+            None
         };
         let Some(first) = first else { return why };
         discard(why);
@@ -226,9 +227,10 @@ impl ChannelState {
                 }
                 // The input is complete. The other end of a pipe sends all of it.
                 self.flags.set(Flag::EOF, true);
-                self.end(match is_unfinished {
-                    true => Close::Reset,
-                    false => self.end_of_input(),
+                self.end(if is_unfinished {
+                    Close::Reset
+                } else {
+                    self.end_of_input()
                 });
             }
             Ok(_) => {}

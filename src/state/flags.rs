@@ -62,9 +62,10 @@ impl Flags {
     #[inline]
     pub(crate) fn set(&self, flag: Flag, on: bool) {
         let before = self.0.get();
-        self.0.set(match on {
-            true => before | flag.0,
-            false => before & !flag.0,
+        self.0.set(if on {
+            before | flag.0
+        } else {
+            before & !flag.0
         });
     }
 

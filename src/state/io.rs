@@ -97,9 +97,10 @@ impl ChannelState {
 
     /// Ends the sending side. With two descriptors, that closes the one for output.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        match self.flags.has(Flag::STAGED) && (self.is_up() || self.is_upgrading()) {
-            true => self.shut_down_secured(),
-            false => self.shut_down_socket(),
+        if self.flags.has(Flag::STAGED) && (self.is_up() || self.is_upgrading()) {
+            self.shut_down_secured()
+        } else {
+            self.shut_down_socket()
         }
     }
 
@@ -175,16 +176,17 @@ impl ChannelState {
 
     /// Receives, and notes the end of the stream.
     pub(crate) fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = match self.flags.has(Flag::STAGED) {
-            true => self.recv_secured(buffer),
-            false => match self.on_connected(|socket| socket.recv(buffer)) {
+        let count = if self.flags.has(Flag::STAGED) {
+            self.recv_secured(buffer)
+        } else {
+            match self.on_connected(|socket| socket.recv(buffer)) {
                 // Not while the socket is borrowed: a lost datagram is logged.
                 Err(error) if is_lost(&error) => {
                     log_lost(&error);
                     skip_lost(|| self.on_connected(|socket| socket.recv(buffer)))
                 }
                 outcome => outcome,
-            },
+            }
         }?;
         if count == 0 && !buffer.is_empty() && self.is_stream() {
             self.flags.set(Flag::EOF, true);
@@ -281,9 +283,10 @@ impl ChannelState {
 
     /// How many bytes the kernel has accepted in the life of the connection: with TLS, of ciphertext.
     pub(super) fn accepted_out(&self) -> u64 {
-        match self.flags.has(Flag::STAGED) {
-            true => self.ciphertext_out(),
-            false => self.bytes_out(),
+        if self.flags.has(Flag::STAGED) {
+            self.ciphertext_out()
+        } else {
+            self.bytes_out()
         }
     }
 
@@ -307,9 +310,10 @@ impl ChannelState {
         if self.has_own_output() || !socket.can_be_reset() {
             return None;
         }
-        match is_cut {
-            true => socket.reset_on_close().ok()?,
-            false => socket.shutdown_write().ok()?,
+        if is_cut {
+            socket.reset_on_close().ok()?;
+        } else {
+            socket.shutdown_write().ok()?;
         }
         source.take()
     }
@@ -400,16 +404,18 @@ impl ChannelState {
             return source.watch(poller, interest, new_key);
         };
         // The hang-up of the input alone was reported already.
-        let of_input = match self.flags.has(Flag::HUNG_UP) && interest == Interest::HANG_UP {
-            true => Interest::NONE,
-            false => interest.only_read(),
+        let of_input = if self.flags.has(Flag::HUNG_UP) && interest == Interest::HANG_UP {
+            Interest::NONE
+        } else {
+            interest.only_read()
         };
         // A new key for one descriptor would make that of the other stale.
         source.watch(poller, of_input, &known_key)?;
         // A regular file does not hang up, and no poller watches it.
-        let of_output = match interest == Interest::HANG_UP && self.is_always_writable() {
-            true => Interest::NONE,
-            false => interest.only_write(),
+        let of_output = if interest == Interest::HANG_UP && self.is_always_writable() {
+            Interest::NONE
+        } else {
+            interest.only_write()
         };
         output.watch(poller, of_output, known_key)
     }
@@ -484,16 +490,18 @@ impl Sink for ToSocket<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.0.flags.has(Flag::STAGED) {
-            true => self.0.finish_secured(false),
-            false => Ok(()),
+        if self.0.flags.has(Flag::STAGED) {
+            self.0.finish_secured(false)
+        } else {
+            Ok(())
         }
     }
 
     fn finish(&mut self, is_whole: bool) -> io::Result<()> {
-        match self.0.flags.has(Flag::STAGED) {
-            true => self.0.finish_secured(is_whole),
-            false => Ok(()),
+        if self.0.flags.has(Flag::STAGED) {
+            self.0.finish_secured(is_whole)
+        } else {
+            Ok(())
         }
     }
 

@@ -351,10 +351,7 @@ impl ChannelState {
             self.record_end();
         }
         let why = cold.ending.take().unwrap_or(Close::Local);
-        match is_incomplete {
-            true => why.incomplete(),
-            false => why,
-        }
+        if is_incomplete { why.incomplete() } else { why }
     }
 
     // ---- what it is known by

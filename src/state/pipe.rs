@@ -13,9 +13,10 @@ use crate::user_code::{enter, text_of};
 impl ChannelState {
     /// The other end of its pipe, while there is one.
     pub(crate) fn piped_to(&self) -> Option<Rc<ChannelState>> {
-        match self.flags.has(Flag::PIPED) {
-            true => self.cold(|cold| cold.piped_to.upgrade())?,
-            false => None,
+        if self.flags.has(Flag::PIPED) {
+            self.cold(|cold| cold.piped_to.upgrade())?
+        } else {
+            None
         }
     }
 

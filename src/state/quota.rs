@@ -196,9 +196,10 @@ impl Network {
             SocketAddr::V4(v4) => (prefix_of(*v4.ip()), 0),
             SocketAddr::V6(v6) => {
                 let (high, low) = halves_of(*v6.ip());
-                match v6.ip().is_unicast_link_local() {
-                    true => (high ^ u64::from(v6.scope_id()), low),
-                    false => (high, 0),
+                if v6.ip().is_unicast_link_local() {
+                    (high ^ u64::from(v6.scope_id()), low)
+                } else {
+                    (high, 0)
                 }
             }
         };

@@ -350,9 +350,10 @@ impl ChannelState {
         if let Some(error) = error {
             return Err(error);
         }
-        match is_held {
-            true => Err(io::ErrorKind::WouldBlock.into()),
-            false => Ok(()),
+        if is_held {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            Ok(())
         }
     }
 
@@ -462,9 +463,10 @@ impl ChannelState {
             return;
         }
         self.time(|clocks, _| clocks.record_over());
-        match self.flags.has(Flag::PIPED) {
-            true => self.end(Close::Truncated),
-            false => self.close_when_done(Close::Truncated),
+        if self.flags.has(Flag::PIPED) {
+            self.end(Close::Truncated);
+        } else {
+            self.close_when_done(Close::Truncated);
         }
     }
 

@@ -67,9 +67,10 @@ impl ChannelState {
     /// If this timer, which has fired, is that of the silence: when input last came.
     pub(crate) fn silence_looked_for(&self, timer: TimerId) -> Option<Instant> {
         let own = self.cold(|cold| cold.silence).flatten()?.timer;
-        match own == timer {
-            true => self.take_silence().map(|silence| silence.since),
-            false => None,
+        if own == timer {
+            self.take_silence().map(|silence| silence.since)
+        } else {
+            None
         }
     }
 

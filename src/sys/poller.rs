@@ -37,9 +37,10 @@ impl OsPoller {
         // Level-triggered mode is cheaper where interest seldom changes, and it reports again what
         // the budget of a turn left unread. Event ports (Solaris, illumos) offer one-shot mode only,
         // which has to be armed again after each event. So does the test run of the portable wait.
-        let mode = match polling.supports_level() && !cfg!(asynchat_portable_wait) {
-            true => PollMode::Level,
-            false => PollMode::Oneshot,
+        let mode = if polling.supports_level() && !cfg!(asynchat_portable_wait) {
+            PollMode::Level
+        } else {
+            PollMode::Oneshot
         };
         let waiter = wait::Waiter::new(&polling)?;
         Ok(OsPoller {

@@ -65,9 +65,10 @@ impl Waiter {
     ) -> io::Result<()> {
         let mut reported = self.events.borrow_mut();
         reported.clear();
-        let timeout = match self.has_failed.get() {
-            true => Some(Duration::ZERO),
-            false => clamped(timeout),
+        let timeout = if self.has_failed.get() {
+            Some(Duration::ZERO)
+        } else {
+            clamped(timeout)
         };
         let outcome = self.poller.wait(&mut reported, timeout);
         #[cfg(all(test, asynchat_portable_wait))]
@@ -79,9 +80,10 @@ impl Waiter {
             key: event.key,
             ready: readiness(&event),
         }));
-        match is_interrupted {
-            true => Ok(()),
-            false => outcome.map(|_| ()),
+        if is_interrupted {
+            Ok(())
+        } else {
+            outcome.map(|_| ())
         }
     }
 }

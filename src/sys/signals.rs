@@ -20,12 +20,13 @@ const SIGNALS: i32 = 128;
 /// `InvalidInput` when the signal cannot be handled: its number is out of range, or it is one of
 /// `SIGKILL`, `SIGSTOP`, `SIGILL`, `SIGFPE` and `SIGSEGV`.
 pub(crate) fn check_signal(signal: i32) -> io::Result<()> {
-    match (1..SIGNALS).contains(&signal) && !FORBIDDEN.contains(&signal) {
-        true => Ok(()),
-        false => Err(io::Error::new(
+    if (1..SIGNALS).contains(&signal) && !FORBIDDEN.contains(&signal) {
+        Ok(())
+    } else {
+        Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "this signal cannot be handled",
-        )),
+        ))
     }
 }
 

@@ -131,9 +131,10 @@ impl WatchedSocket {
         if let Err(error) = &added {
             // The poller would refuse the next socket of that number. A socket that is refused because its number
             // is in the table already does not own the entry.
-            let left = match poller.has_table() && error.kind() != io::ErrorKind::AlreadyExists {
-                true => self.delete_with_retry(poller),
-                false => Ok(()),
+            let left = if poller.has_table() && error.kind() != io::ErrorKind::AlreadyExists {
+                self.delete_with_retry(poller)
+            } else {
+                Ok(())
             };
             self.set_unregistered();
             log_left(left);

@@ -367,9 +367,12 @@ impl Clocks {
     /// The connection has had its turn. `awaits_input`: it waits for its peer to send, with nothing left to
     /// deliver. `has_output`: it has something to send.
     pub(crate) fn turn_is_over(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
-        self.of_input().for_each(|it| match awaits_input {
-            true => it.resume(now),
-            false => it.pause(now),
+        self.of_input().for_each(|it| {
+            if awaits_input {
+                it.resume(now);
+            } else {
+                it.pause(now);
+            }
         });
         if !has_output {
             self.drained();

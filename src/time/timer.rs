@@ -217,12 +217,13 @@ impl<T> TimerQueue<T> {
         let serial = timer.serial;
         match mem::replace(&mut timer.state, State::Firing(None)) {
             State::Armed((deadline, _), value) => Some(Expired {
-                id: match self.reserved.contains_key(&serial) {
-                    true => TimerId {
+                id: if self.reserved.contains_key(&serial) {
+                    TimerId {
                         slot: NO_SLOT,
                         serial,
-                    },
-                    false => TimerId { slot, serial },
+                    }
+                } else {
+                    TimerId { slot, serial }
                 },
                 deadline,
                 value,

@@ -33,9 +33,12 @@ impl Backlog {
     pub(super) fn add(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
         // No allocation is so long that this could overflow.
         let bytes = bytes + PUSH;
-        let add = |waiting: usize| match waiting < self.most {
-            true => waiting.checked_add(bytes),
-            false => None,
+        let add = |waiting: usize| {
+            if waiting < self.most {
+                waiting.checked_add(bytes)
+            } else {
+                None
+            }
         };
         let added = self
             .bytes

@@ -91,10 +91,11 @@ impl Crew {
         if self.is_finishing() || event_loop.0.agenda.is_shutting_down() {
             return;
         }
-        match has_failed {
-            true => event_loop.shutdown(self.options.grace),
+        if has_failed {
+            event_loop.shutdown(self.options.grace);
+        } else {
             // A session has stopped the loop of its worker.
-            false => event_loop.stop(),
+            event_loop.stop();
         }
     }
 

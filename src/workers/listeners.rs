@@ -102,9 +102,10 @@ impl Listeners {
                 let addr = channel.local_addr();
                 let addr = addr.ok_or_else(|| Error::new("the listening socket has no address"))?;
                 let mut socket = None;
-                match listens_itself && addr.inet().is_some() {
-                    true => own = Some(channel),
-                    false => socket = Some(channel.release()?),
+                if listens_itself && addr.inet().is_some() {
+                    own = Some(channel);
+                } else {
+                    socket = Some(channel.release()?);
                 }
                 table.listeners.push(Listener {
                     asked,

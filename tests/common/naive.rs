@@ -55,9 +55,10 @@ impl Spec {
             Some(UNLIMITED) => terminator.unlimited(),
             Some(n) => terminator.limit(n as u64),
         };
-        let terminator = match self.inclusive {
-            true => terminator.inclusive(),
-            false => terminator,
+        let terminator = if self.inclusive {
+            terminator.inclusive()
+        } else {
+            terminator
         };
         match (self.owned, self.streamed) {
             (_, true) => terminator.streamed(),
@@ -73,13 +74,14 @@ impl Spec {
     /// Reads the record at the front of `bytes`.
     pub fn read(&self, bytes: &[u8]) -> Naive {
         let record = read(&self.kind, bytes);
-        match self.inclusive {
-            true => Naive {
+        if self.inclusive {
+            Naive {
                 content: bytes[..record.next.unwrap_or(bytes.len())].to_vec(),
                 pending: vec![],
                 next: record.next,
-            },
-            false => record,
+            }
+        } else {
+            record
         }
     }
 

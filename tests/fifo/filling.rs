@@ -39,9 +39,10 @@ fn small_pushes_behind_an_item_share_a_buffer() {
 fn a_sealed_queue_takes_nothing() {
     for close in [false, true] {
         let fifo = new_fifo(0);
-        match close {
-            true => queue(&fifo, Item::Close(Close::Local)),
-            false => fifo.borrow_mut().seal(),
+        if close {
+            queue(&fifo, Item::Close(Close::Local));
+        } else {
+            fifo.borrow_mut().seal();
         }
         let mut fifo = fifo.borrow_mut();
         assert!(!fifo.push_slice(b"x"));

@@ -195,10 +195,7 @@ proptest! {
         failure in 0..40usize,
         budgets in budgets(),
     ) {
-        let items = lines.iter().enumerate().map(|(number, line)| match number == failure {
-            true => Err(ErrorKind::PermissionDenied.into()),
-            false => Ok(line),
-        });
+        let items = lines.iter().enumerate().map(|(number, line)| if number == failure { Err(ErrorKind::PermissionDenied.into()) } else { Ok(line) });
         let output = run(LinesProducer::fallible(items), &budgets);
         let sent = lines.iter().take(failure);
         let expected: String = sent.map(|line| format!("{line}\r\n")).collect();

@@ -65,9 +65,10 @@ fn client(scene: &Scene, rng: &mut Rng, number: u16) -> Result<Client> {
     } else {
         Vec::new()
     };
-    let header = match rng.bool() {
-        true => format!("PROXY TCP4 192.0.2.{host} 198.51.100.1 {port} 119\r\n").into_bytes(),
-        false => proxied_from([192, 0, 2, host], port, &fields),
+    let header = if rng.bool() {
+        format!("PROXY TCP4 192.0.2.{host} 198.51.100.1 {port} 119\r\n").into_bytes()
+    } else {
+        proxied_from([192, 0, 2, host], port, &fields)
     };
     let mut expected = Some(format!("192.0.2.{host}:{port}"));
     let mut from = own.clone();

@@ -381,9 +381,10 @@ fn a_health_check_of_a_tls_port_is_no_failed_handshake() -> Result {
                 let check = connect(&scene)?;
                 check.send(&header);
                 scene.settle()?;
-                match resets {
-                    true => check.reset(),
-                    false => check.finish(),
+                if resets {
+                    check.reset();
+                } else {
+                    check.finish();
                 }
                 scene.settle()?;
                 assert_closed(&scene, &check, &header);

@@ -482,9 +482,10 @@ fn a_header_without_a_handshake_behind_it_is_no_failed_handshake() -> Result {
             let peer = connect(&scene)?;
             peer.send(&header);
             scene.settle()?;
-            match with_reset {
-                true => peer.reset(),
-                false => peer.finish(),
+            if with_reset {
+                peer.reset();
+            } else {
+                peer.finish();
             }
             scene.settle()?;
             let stats = scene.event_loop.stats();

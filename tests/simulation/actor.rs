@@ -290,9 +290,10 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                 track.asked_to_close.set(true);
                 track.end(true);
             }
-            match rng.one_in(2) {
-                true => chat.close(),
-                false => chat.abort(),
+            if rng.one_in(2) {
+                chat.close();
+            } else {
+                chat.abort();
             }
         }
         58..60 if rng.one_in(2) && chat.is_open() => {
@@ -316,16 +317,13 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
             let mut timers = track.timers.borrow_mut();
             let index = rng.below(timers.len());
             if let Some(timer) = timers.get(index).copied() {
-                let done = match rng.one_in(2) {
-                    true => {
-                        timers.remove(index);
-                        chat.cancel(timer.id)
-                    }
-                    false => {
-                        let delay = random_time(world);
-                        timers[index].due = now + delay;
-                        chat.reschedule(timer.id, delay)
-                    }
+                let done = if rng.one_in(2) {
+                    timers.remove(index);
+                    chat.cancel(timer.id)
+                } else {
+                    let delay = random_time(world);
+                    timers[index].due = now + delay;
+                    chat.reschedule(timer.id, delay)
                 };
                 // The grace of a shutdown may have just ended the connection.
                 let ends = track.over.get() || track.failing.get() || !chat.is_open();
@@ -368,9 +366,10 @@ pub(crate) fn act_on(world: &Rc<World>, track: &Rc<Track>, inside: bool) {
                     act_on(&world, &track, false);
                 }
             };
-            match rng.one_in(2) {
-                true => world.event_loop.call_soon(later),
-                false => drop(world.event_loop.call_later(random_time(world), later)),
+            if rng.one_in(2) {
+                world.event_loop.call_soon(later);
+            } else {
+                world.event_loop.call_later(random_time(world), later);
             }
         }
         98 if rng.one_in(2) && chat.is_open() && !track.over.get() => {
@@ -456,9 +455,10 @@ impl Producer for RandomProducer {
                         track.pending.set(0);
                         chat.resume_producing();
                     });
-                match rng.one_in(2) {
-                    true => Ok(More::Pending),
-                    false => Err(io::ErrorKind::WouldBlock.into()),
+                if rng.one_in(2) {
+                    Ok(More::Pending)
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
                 }
             }
             1 => Ok(More::Chunk(Bytes::new())),
@@ -562,18 +562,20 @@ fn set_timer(world: &World, track: &Track) {
 
 fn post(world: &World, track: &Track) {
     // Calls that were posted before a shutdown are made before it reaches the session.
-    let what = match world.shutting_down.get() {
-        true => "a posted call",
-        false => "an earlier call",
+    let what = if world.shutting_down.get() {
+        "a posted call"
+    } else {
+        "an earlier call"
     };
     let call = move |actor: &mut Actor| {
         actor.track.called(&actor.world, what);
         actor.act()
     };
     let open = track.chat.is_open();
-    let posted = match world.rng.one_in(2) {
-        true => track.chat.post(call),
-        false => world.event_loop.remote().post_to(track.chat.id(), call),
+    let posted = if world.rng.one_in(2) {
+        track.chat.post(call)
+    } else {
+        world.event_loop.remote().post_to(track.chat.id(), call)
     };
     if open && posted.is_err() {
         world.wrong(format!("#{}: no handler for a posted call", track.number));

@@ -245,9 +245,10 @@ impl World {
         }
         let time = Duration::from_millis(50 + rng.below(1_000) as u64);
         self.log(|| format!("{time:?} pass"));
-        match rng.one_in(2) {
-            true => drop(self.event_loop.run_once(time)?),
-            false => self.network.advance(&self.event_loop, time)?,
+        if rng.one_in(2) {
+            self.event_loop.run_once(time)?;
+        } else {
+            self.network.advance(&self.event_loop, time)?;
         }
         // What is due is checked, and what was put off, unless a callback stalls once more.
         loop {
@@ -349,9 +350,10 @@ impl Connection {
                 let (sent, rested_before) = sent.ok_or("too early: nothing was sent")?;
                 let rested = self.link.rested_by(when) - rested_before;
                 let waited = (when - sent).saturating_sub(rested);
-                match waited < self.after {
-                    true => Err(format!("too early: after {waited:?} of {:?}", self.after)),
-                    false => Ok(()),
+                if waited < self.after {
+                    Err(format!("too early: after {waited:?} of {:?}", self.after))
+                } else {
+                    Ok(())
                 }
             }
             (Kind::SlowReader, _) => Ok(()),
@@ -370,9 +372,10 @@ impl Connection {
             return Ok(());
         }
         // A session that does not read still sends.
-        let rested = match self.kind.sends() {
-            true => self.link.rested_by(now),
-            false => Duration::ZERO,
+        let rested = if self.kind.sends() {
+            self.link.rested_by(now)
+        } else {
+            Duration::ZERO
         };
         if self.begun.get().is_none() {
             self.begun.set(Some((now, rested)));
@@ -380,17 +383,19 @@ impl Connection {
         }
         let (begun, rested_before) = self.begun.get().unwrap_or((now, rested));
         // A session that resumes reads from the next turn on, which may follow a stall.
-        let stalled = match self.link.pauses && self.kind.sends() {
-            true => stalled - self.stalled_before.get(),
-            false => Duration::ZERO,
+        let stalled = if self.link.pauses && self.kind.sends() {
+            stalled - self.stalled_before.get()
+        } else {
+            Duration::ZERO
         };
         let waited = (now - begun).saturating_sub(rested - rested_before + stalled);
-        match waited > self.after + LATE {
-            true => Err(format!(
+        if waited > self.after + LATE {
+            Err(format!(
                 "too late: open after {waited:?}, deadline {:?}",
                 self.after
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 }
@@ -471,9 +476,10 @@ impl AsyncChat for Session {
 
     fn handle_timer(&mut self, timer: TimerId) -> Result {
         self.called();
-        match self.every == Some(timer) && self.rng.one_in(2) {
-            true => self.link.pause(&self.chat),
-            false => self.link.resume(&self.chat),
+        if self.every == Some(timer) && self.rng.one_in(2) {
+            self.link.pause(&self.chat);
+        } else {
+            self.link.resume(&self.chat);
         }
         Ok(())
     }
@@ -527,9 +533,12 @@ fn random_limits(rng: &Rng, kind: Kind, stalls: bool) -> Limits {
 
 /// While events are late, the loop does not know how long a channel was not served in a stall.
 fn random_conditions(rng: &Rng, buffer: usize, stalls: bool) -> Conditions {
-    let chance = |of: usize| match stalls || rng.one_in(2) {
-        true => 0.0,
-        false => rng.below(of) as f64 / 100.0,
+    let chance = |of: usize| {
+        if stalls || rng.one_in(2) {
+            0.0
+        } else {
+            rng.below(of) as f64 / 100.0
+        }
     };
     Conditions::default()
         .would_block(chance(50))

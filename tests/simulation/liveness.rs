@@ -89,12 +89,11 @@ impl World {
     fn connect(&self, number: usize) -> Result<Connection> {
         let (socket, sender) = self.network.pair();
         let has_two = self.rng.one_in(3);
-        let (socket, receiver) = match has_two {
-            true => {
-                let (output, receiver) = self.network.pair();
-                (Socket::halves(socket, output), Some(receiver))
-            }
-            false => (socket, None),
+        let (socket, receiver) = if has_two {
+            let (output, receiver) = self.network.pair();
+            (Socket::halves(socket, output), Some(receiver))
+        } else {
+            (socket, None)
         };
         let link = Rc::new(Link {
             number,
@@ -134,9 +133,12 @@ impl World {
 
     fn random_conditions(&self) -> Conditions {
         let rng = &self.rng;
-        let chance = |of: usize| match rng.one_in(2) {
-            true => 0.0,
-            false => rng.below(of) as f64 / 100.0,
+        let chance = |of: usize| {
+            if rng.one_in(2) {
+                0.0
+            } else {
+                rng.below(of) as f64 / 100.0
+            }
         };
         Conditions::default()
             .short_reads(chance(100))
@@ -333,9 +335,10 @@ impl Connection {
     }
 
     fn at_receiver(&self, act: impl FnOnce(&Peer)) {
-        let receiver = match self.has_two {
-            true => self.receiver.borrow(),
-            false => self.sender.borrow(),
+        let receiver = if self.has_two {
+            self.receiver.borrow()
+        } else {
+            self.sender.borrow()
         };
         if let Some(receiver) = &*receiver {
             act(receiver);

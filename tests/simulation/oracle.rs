@@ -43,9 +43,10 @@ impl Mode {
             Ends::Dot => Terminator::dot_block(),
             Ends::Never => Terminator::none(),
         };
-        let terminator = match self.inclusive {
-            true => terminator.inclusive(),
-            false => terminator,
+        let terminator = if self.inclusive {
+            terminator.inclusive()
+        } else {
+            terminator
         };
         match (self.streamed, self.owned) {
             (true, _) => terminator.streamed(),
@@ -67,15 +68,21 @@ impl Mode {
         match self.ends {
             Ends::Crlf => find(b"\r\n").map(|at| (at, at + 2)),
             Ends::Needle(needle) => find(needle).map(|at| (at, at + needle.len())),
-            Ends::Line => find(b"\n").map(|at| match rest[..at].ends_with(b"\r") {
-                true => (at - 1, at + 1),
-                false => (at, at + 1),
+            Ends::Line => find(b"\n").map(|at| {
+                if rest[..at].ends_with(b"\r") {
+                    (at - 1, at + 1)
+                } else {
+                    (at, at + 1)
+                }
             }),
             Ends::Count(n) => (n <= rest.len()).then_some((n, n)),
-            Ends::Dot => match rest.starts_with(b".\r\n") {
-                true => Some((0, 3)),
-                false => find(b"\r\n.\r\n").map(|at| (at + 2, at + 5)),
-            },
+            Ends::Dot => {
+                if rest.starts_with(b".\r\n") {
+                    Some((0, 3))
+                } else {
+                    find(b"\r\n.\r\n").map(|at| (at + 2, at + 5))
+                }
+            }
             Ends::Never => None,
         }
     }
@@ -158,9 +165,10 @@ impl Oracle {
         if self.mode.inclusive {
             self.at += self.block.len();
         }
-        match self.discarding {
-            true => self.next = Some(mode),
-            false => self.begin(mode),
+        if self.discarding {
+            self.next = Some(mode);
+        } else {
+            self.begin(mode);
         }
     }
 
@@ -259,9 +267,10 @@ impl Oracle {
                 .map_or(stream.len(), |(content, _)| content.end);
             self.block.extend_from_slice(chunk);
             let content = self.mode.delivered(&stream[self.at..end]);
-            return match content.starts_with(&self.block) {
-                true => Ok(()),
-                false => Err(format!("a wrong chunk of a block: {self:?}, {chunk:?}")),
+            return if content.starts_with(&self.block) {
+                Ok(())
+            } else {
+                Err(format!("a wrong chunk of a block: {self:?}, {chunk:?}"))
             };
         }
         let end = self
@@ -297,9 +306,10 @@ impl Oracle {
         if self.discarding || self.mode.ends == Ends::Dot && !self.mode.inclusive {
             return Ok(());
         }
-        let delivered = match self.mode.collects_chunks() {
-            true => &self.block[..],
-            false => b"",
+        let delivered = if self.mode.collects_chunks() {
+            &self.block[..]
+        } else {
+            b""
         };
         let rest = stream.get(self.at..).unwrap_or_default();
         match self.find(stream) {

@@ -154,9 +154,10 @@ impl Track {
     /// In the factory of an outgoing connection: pushes a greeting, which `early` follows, what was pushed to the
     /// returned chat before.
     pub(crate) fn begin_output(&self, world: &World, early: &[u8]) {
-        let greeting: &[u8] = match world.rng.one_in(2) && self.chat.is_open() {
-            true => b"greeting\r\n",
-            false => b"",
+        let greeting: &[u8] = if world.rng.one_in(2) && self.chat.is_open() {
+            b"greeting\r\n"
+        } else {
+            b""
         };
         self.pushing(true);
         self.chat.push_slice(greeting);

@@ -133,9 +133,10 @@ impl AsyncChat for Worker {
         // need not stay.
         let chat = self.chat.clone();
         let close = move || chat.close_when_done();
-        match link.rng.one_in(2) {
-            true => push_hook(&self.chat, link, close),
-            false => drop(asynchat::call_later(soon(&link.rng), close)),
+        if link.rng.one_in(2) {
+            push_hook(&self.chat, link, close);
+        } else {
+            asynchat::call_later(soon(&link.rng), close);
         }
         Ok(Eof::StayOpen)
     }
@@ -287,9 +288,10 @@ impl Producer for Stream {
             std::panic::panic_any(SILENT);
         }
         self.chunks -= 1;
-        let size = match link.rng.one_in(2) {
-            true => self.chunk.min(budget),
-            false => self.chunk,
+        let size = if link.rng.one_in(2) {
+            self.chunk.min(budget)
+        } else {
+            self.chunk
         };
         Ok(More::Chunk(Bytes::from(vec![b'c'; size])))
     }

@@ -351,9 +351,10 @@ impl World {
 
     fn settle(&self) -> asynchat::Result {
         let perfect = Conditions::default();
-        let most = match self.network.conditions() == perfect {
-            true => SPINNING,
-            false => SPINNING_BADLY,
+        let most = if self.network.conditions() == perfect {
+            SPINNING
+        } else {
+            SPINNING_BADLY
         };
         let (mut work, mut unsent, mut idle) = (self.work(), 0, 0);
         loop {

@@ -48,9 +48,10 @@ fn the_end_of_the_input_is_announced_or_the_stream_is_truncated_at_each_byte() -
             expected.push("record one");
             assert_eq!(peer.text(), "one\r\n", "the reply was sent");
         }
-        match cut == whole {
-            true => expected.extend(["eof par", "close Eof"]),
-            false => expected.push("close Truncated"),
+        if cut == whole {
+            expected.extend(["eof par", "close Eof"]);
+        } else {
+            expected.push("close Truncated");
         }
         assert_eq!(scene.log.lines(), expected, "{cut}");
         assert!(peer.is_closed());
@@ -267,9 +268,10 @@ fn commands_of_a_client_that_closes_at_once_are_delivered() -> Result {
         bytes.append(&mut peer.encrypt(b"one\r\ntwo\r\n"));
         bytes.append(&mut peer.close_notify());
         peer.peer.send(bytes);
-        match resets {
-            true => peer.peer.reset(),
-            false => peer.peer.finish(),
+        if resets {
+            peer.peer.reset();
+        } else {
+            peer.peer.finish();
         }
         drop(peer);
         scene.settle()?;

@@ -49,9 +49,10 @@ fn a_connection_that_ends_before_its_first_byte_is_no_failed_handshake() -> Resu
                 if is_late {
                     scene.settle()?;
                 }
-                match with_reset {
-                    true => peer.reset(),
-                    false => peer.finish(),
+                if with_reset {
+                    peer.reset();
+                } else {
+                    peer.finish();
                 }
                 scene.settle()?;
             }

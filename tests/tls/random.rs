@@ -29,12 +29,11 @@ impl AsyncChat for Echo {
             return Ok(());
         }
         assert!(self.chat.tls().is_some());
-        match self.rng.bool() {
-            true => self.chat.push_slices(&[line, b"\r\n"]),
-            false => {
-                self.chat.push(line.to_vec());
-                self.chat.push("\r\n");
-            }
+        if self.rng.bool() {
+            self.chat.push_slices(&[line, b"\r\n"]);
+        } else {
+            self.chat.push(line.to_vec());
+            self.chat.push("\r\n");
         }
         if self.rng.u8(..) < 20 {
             self.chat.pause_reading();
@@ -76,9 +75,10 @@ impl Caller {
 
 impl AsyncChat for Caller {
     fn handle_connect(&mut self) -> Result {
-        match self.starts_tls {
-            true => self.chat.push("STARTTLS\r\n"),
-            false => self.send_all(),
+        if self.starts_tls {
+            self.chat.push("STARTTLS\r\n");
+        } else {
+            self.send_all();
         }
         Ok(())
     }
@@ -165,9 +165,10 @@ fn converse(seed: u64) -> Result<String> {
         .collect();
     let (server_end, client_end): (Rc<RefCell<String>>, Rc<RefCell<String>>) = Default::default();
     let server = Server::new("127.0.0.1:563").limits(limits);
-    let server = match starts_tls {
-        true => server,
-        false => server.tls(identity_of_fixed_length().server_config()),
+    let server = if starts_tls {
+        server
+    } else {
+        server.tls(identity_of_fixed_length().server_config())
     };
     let (end, session_rng) = (Rc::clone(&server_end), rng.fork());
     let listener = server.listen_on(&event_loop, move |chat| Echo {
@@ -179,9 +180,10 @@ fn converse(seed: u64) -> Result<String> {
     // A client that sends without waiting reads all the same, or both sides could wait for ever.
     let limits = limits.high_water(64 << 20).output(64 << 20);
     let connector = Connector::new("127.0.0.1:563").limits(limits);
-    let connector = match starts_tls {
-        true => connector,
-        false => connector.tls(identity_of_fixed_length().client_config()),
+    let connector = if starts_tls {
+        connector
+    } else {
+        connector.tls(identity_of_fixed_length().client_config())
     };
     let (done, ending) = (Rc::new(Cell::new(false)), rng.u8(0..3));
     let (is_done, end) = (Rc::clone(&done), Rc::clone(&client_end));

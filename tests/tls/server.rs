@@ -261,9 +261,10 @@ fn a_client_that_leaves_before_it_sends_a_byte_is_no_failed_handshake() -> Resul
             let client = scene.network.connect("127.0.0.1:563")?;
             client.send(sent);
             scene.settle()?;
-            match resets {
-                true => client.reset(),
-                false => client.finish(),
+            if resets {
+                client.reset();
+            } else {
+                client.finish();
             }
             scene.settle()?;
             assert!(client.has_ended() && scene.log.lines().is_empty());

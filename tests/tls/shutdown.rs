@@ -57,9 +57,10 @@ fn what_was_pushed_for_tls_arrives() -> Result {
         peer.exchange(|| scene.settle().unwrap());
         assert_eq!(peer.text(), "result\r\n421 bye\r\n");
         assert!(peer.is_closed());
-        let expected: &[&str] = match is_handshaking {
-            true => &["timer", "tls", "shutdown", "close Shutdown"],
-            false => &["shutdown", "tls", "close Shutdown"],
+        let expected: &[&str] = if is_handshaking {
+            &["timer", "tls", "shutdown", "close Shutdown"]
+        } else {
+            &["shutdown", "tls", "close Shutdown"]
         };
         assert_eq!(scene.log.lines(), expected);
     }

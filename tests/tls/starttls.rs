@@ -517,11 +517,10 @@ fn a_dialogue_with_an_outstanding_command_does_not_begin_tls() -> Result {
         peer.send("234 go ahead\r\n");
         TlsPeer::server(peer).exchange(|| scene.settle().unwrap());
         let lines = scene.log.lines();
-        let expected = match pipelines {
-            false => "tls",
-            true => {
-                "Err(AUTH: `234 go ahead`: USER: it was sent behind the command that begins TLS"
-            }
+        let expected = if pipelines {
+            "Err(AUTH: `234 go ahead`: USER: it was sent behind the command that begins TLS"
+        } else {
+            "tls"
         };
         assert!(lines[0].starts_with(expected), "{lines:?}");
     }

@@ -120,10 +120,13 @@ fn listen_for_joins(worker: &Worker, policy: Option<SlowReader>) -> Result {
                     room.members().remove(chat.id());
                     "left\r\n"
                 }
-                _ => match room.push_except(chat.id(), [line, b"\r\n"].concat()) {
-                    true => "for all\r\n",
-                    false => "not for all\r\n",
-                },
+                _ => {
+                    if room.push_except(chat.id(), [line, b"\r\n"].concat()) {
+                        "for all\r\n"
+                    } else {
+                        "not for all\r\n"
+                    }
+                }
             };
             chat.push(reply);
             Ok(())

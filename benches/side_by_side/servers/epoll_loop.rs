@@ -92,9 +92,10 @@ impl Connection {
         let blocked = !self.echo.send(&mut self.stream)?;
         if blocked != self.blocked {
             self.blocked = blocked;
-            let interest = match blocked {
-                true => EventFlags::OUT,
-                false => EventFlags::IN,
+            let interest = if blocked {
+                EventFlags::OUT
+            } else {
+                EventFlags::IN
             };
             epoll::modify(poller, &self.stream, event.data, interest)?;
         }

@@ -287,9 +287,10 @@ impl Queue {
     fn has_most(&self, client: Client) -> bool {
         let (mut own, mut others) = (0, 0);
         for (of, requests) in &self.waiting {
-            match *of == client {
-                true => own += requests.len(),
-                false => others += requests.len(),
+            if *of == client {
+                own += requests.len();
+            } else {
+                others += requests.len();
             }
         }
         own >= QUEUE_OF_CLIENT.min(shares::most(QUEUE, others))

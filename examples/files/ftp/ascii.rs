@@ -32,9 +32,10 @@ impl Lines {
 
     /// What follows the last piece.
     pub fn end(&mut self) -> &'static [u8] {
-        match std::mem::take(&mut self.after_cr) {
-            true => b"\r",
-            false => b"",
+        if std::mem::take(&mut self.after_cr) {
+            b"\r"
+        } else {
+            b""
         }
     }
 }

@@ -103,9 +103,10 @@ impl Session {
             Some(_) => " AUTH TLS\r\n PBSZ\r\n PROT\r\n",
             None => "",
         };
-        let active = match self.service.options.passive_only {
-            true => "",
-            false => " EPRT\r\n",
+        let active = if self.service.options.passive_only {
+            ""
+        } else {
+            " EPRT\r\n"
         };
         let facts = self.facts.all();
         let reply = format!(
@@ -134,9 +135,10 @@ impl Session {
 
     pub fn size(&self, path: &[u8]) {
         // It is the number of bytes that a transfer sends (RFC 3659 section 4), which takes a reading of the file.
-        let found = match self.is_ascii {
-            true => Err("550 use TYPE I before SIZE"),
-            false => self.file(path),
+        let found = if self.is_ascii {
+            Err("550 use TYPE I before SIZE")
+        } else {
+            self.file(path)
         };
         match found {
             Ok(entry) => self.reply(&format!("213 {}", entry.size)),
@@ -191,9 +193,10 @@ impl Session {
 
     fn file(&self, path: &[u8]) -> Result<Entry, Refusal> {
         let (_, entry) = self.entry(path)?;
-        match entry.is_folder {
-            true => Err("550 it is a folder"),
-            false => Ok(entry),
+        if entry.is_folder {
+            Err("550 it is a folder")
+        } else {
+            Ok(entry)
         }
     }
 

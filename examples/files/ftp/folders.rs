@@ -30,9 +30,10 @@ impl Session {
 
     fn names(&self, path: &[u8]) -> Result<Names, Invalid> {
         // A CR in a reply could look like the end of its line.
-        match path.contains(&b'\r') {
-            true => Err(Invalid::Name),
-            false => self.folder.resolve(path),
+        if path.contains(&b'\r') {
+            Err(Invalid::Name)
+        } else {
+            self.folder.resolve(path)
         }
     }
 

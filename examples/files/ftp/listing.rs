@@ -48,11 +48,10 @@ impl Session {
             // folder like `[1]` that is missing for an empty one.
             (Err(why), Some(_)) if matches!(format, Format::Facts(_)) => {
                 let is_missing = [INVALID, refusal(&Failure::Missing)].contains(&why);
-                return Err(match is_missing {
-                    true => {
-                        "550 there is no such folder, and a pattern is not possible: use NLST or LIST"
-                    }
-                    false => why,
+                return Err(if is_missing {
+                    "550 there is no such folder, and a pattern is not possible: use NLST or LIST"
+                } else {
+                    why
                 });
             }
             (Err(_), Some((folder, pattern))) => self.matching(folder, pattern)?,

@@ -43,9 +43,10 @@ impl Login {
     /// Clients of a connection that uses TLS from its beginning expect PROT P.
     pub fn new(begins_tls: bool) -> Login {
         Login {
-            protection: match begins_tls {
-                true => Protection::Private,
-                false => Protection::Unset,
+            protection: if begins_tls {
+                Protection::Private
+            } else {
+                Protection::Unset
             },
             ..Login::default()
         }
@@ -87,9 +88,10 @@ impl Session {
             }
             Some(name) => {
                 self.login.who = Who::Named(name.to_owned());
-                self.reply(match is_anonymous(name) {
-                    true => "331 send PASS with any password",
-                    false => "331 send PASS with the password",
+                self.reply(if is_anonymous(name) {
+                    "331 send PASS with any password"
+                } else {
+                    "331 send PASS with the password"
                 });
             }
         }
@@ -143,9 +145,10 @@ impl Session {
     fn refuse_login(&mut self, why: &str) {
         self.login.failures += 1;
         let most = self.service.options.max_failed_logins;
-        match self.login.failures >= most {
-            true => self.hang_up(&format!("421 {why}")),
-            false => self.reply(&format!("530 {why}")),
+        if self.login.failures >= most {
+            self.hang_up(&format!("421 {why}"));
+        } else {
+            self.reply(&format!("530 {why}"));
         }
     }
 

@@ -27,9 +27,10 @@ impl Ports {
     /// another port of the client, which is about to close.
     pub fn share(&self, client: Option<&Addr>, replaces: bool) -> Option<Rc<Share>> {
         let client = Client::new(client);
-        let share = match replaces {
-            true => Some(self.shares.exchange(client)),
-            false => self.shares.take(client),
+        let share = if replaces {
+            Some(self.shares.exchange(client))
+        } else {
+            self.shares.take(client)
         };
         share.map(Rc::new)
     }

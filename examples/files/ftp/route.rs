@@ -194,16 +194,18 @@ impl Session {
     /// it send this file to itself for ever.
     fn refuse_own_port(&self, addr: SocketAddr) -> Result<(), Refusal> {
         let is_loopback = addr.ip().to_canonical().is_loopback();
-        match is_loopback && self.service.listens_on(addr.port()) {
-            true => Err("504 not to a port of the server"),
-            false => Ok(()),
+        if is_loopback && self.service.listens_on(addr.port()) {
+            Err("504 not to a port of the server")
+        } else {
+            Ok(())
         }
     }
 
     fn refuse_after_epsv_all(&self) -> Result<(), Refusal> {
-        match self.route.only_epsv {
-            true => Err("503 only EPSV, after EPSV ALL"),
-            false => Ok(()),
+        if self.route.only_epsv {
+            Err("503 only EPSV, after EPSV ALL")
+        } else {
+            Ok(())
         }
     }
 
@@ -369,9 +371,10 @@ impl Session {
         self.refuse_own_port(client)?;
         let options = &self.service.options;
         let mut own = self.own_addr()?;
-        own.set_port(match is_last {
-            true => 0,
-            false => nth(&DYNAMIC, unpredictable()? as usize),
+        own.set_port(if is_last {
+            0
+        } else {
+            nth(&DYNAMIC, unpredictable()? as usize)
         });
         let connector = Connector::new(client)
             .bind(own)

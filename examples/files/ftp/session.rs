@@ -143,9 +143,10 @@ impl Session {
         self.since = asynchat::now();
         // RNTO follows RNFR at once (RFC 959 section 4.1.3).
         let rename_from = self.rename_from.take();
-        match self.begin(command, rename_from) {
-            true => self.unknown = 0,
-            false => self.count_unknown(),
+        if self.begin(command, rename_from) {
+            self.unknown = 0;
+        } else {
+            self.count_unknown();
         }
     }
 

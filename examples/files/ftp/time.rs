@@ -58,9 +58,10 @@ pub fn ls_time(time: SystemTime, now: SystemTime) -> String {
     let is_recent = now
         .duration_since(time)
         .is_ok_and(|age| age < Duration::from_secs(180 * DAY));
-    match is_recent {
-        true => format!("{month} {day:2} {hour:02}:{minute:02}"),
-        false => format!("{month} {day:2}  {year:4}"),
+    if is_recent {
+        format!("{month} {day:2} {hour:02}:{minute:02}")
+    } else {
+        format!("{month} {day:2}  {year:4}")
     }
 }
 

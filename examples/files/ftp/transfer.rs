@@ -95,9 +95,10 @@ impl Session {
         let producer = ReadProducer::new(InUse::new(file)).length(size - start);
         let producer = Logged::new(producer, names.clone());
         Ok(Begun {
-            work: Work::Send(match self.is_ascii {
-                true => Box::new(CrlfProducer::new(producer)),
-                false => Box::new(producer),
+            work: Work::Send(if self.is_ascii {
+                Box::new(CrlfProducer::new(producer))
+            } else {
+                Box::new(producer)
             }),
             text: format!("to send {} bytes of /{}", size - start, names.display()),
             length: (!self.is_ascii).then_some(size - start),
@@ -142,9 +143,11 @@ impl Session {
 
     pub fn mlsd(&mut self, path: &[u8]) {
         let is_file = |names: Names| matches!(self.service.tree.find(&names), Ok(Found::File(..)));
-        let begun = match self.resolve(path).is_ok_and(is_file) {
-            true => Err("501 the path is not that of a folder"), // RFC 3659 section 7.2.1
-            false => self.listing(path, Format::Facts(self.facts)),
+        let begun = if self.resolve(path).is_ok_and(is_file) {
+            Err("501 the path is not that of a folder")
+        } else {
+            // RFC 3659 section 7.2.1
+            self.listing(path, Format::Facts(self.facts))
         };
         self.begin_transfer("MLSD", path, begun);
     }
@@ -175,9 +178,10 @@ impl Session {
             let open_file = self.open_file()?;
             match self.route.way {
                 Way::None | Way::Connecting(_) => {
-                    return Err(match self.service.options.passive_only {
-                        true => "425 use PASV or EPSV first",
-                        false => "425 use PASV, EPSV, PORT or EPRT first",
+                    return Err(if self.service.options.passive_only {
+                        "425 use PASV or EPSV first"
+                    } else {
+                        "425 use PASV, EPSV, PORT or EPRT first"
                     });
                 }
                 Way::Refused(refusal) => return Err(refusal),
@@ -304,9 +308,10 @@ impl Session {
             (false, Some(upload)) => {
                 if let Some(transfer) = &mut self.transfer {
                     transfer.received = Some(upload);
-                    self.finish_upload_after(match self.login.is_private() {
-                        true => Duration::ZERO,
-                        false => self.service.options.upload_wait,
+                    self.finish_upload_after(if self.login.is_private() {
+                        Duration::ZERO
+                    } else {
+                        self.service.options.upload_wait
                     });
                 }
             }

@@ -63,9 +63,10 @@ impl Upload {
         append: bool,
     ) -> Result<Upload, Refusal> {
         let mut size = 0;
-        let opened = match start.is_some() || append {
-            true => service.tree.open_for_writing(&names),
-            false => Err(ErrorKind::NotFound.into()),
+        let opened = if start.is_some() || append {
+            service.tree.open_for_writing(&names)
+        } else {
+            Err(ErrorKind::NotFound.into())
         };
         let target = match opened {
             Ok(mut file) => {

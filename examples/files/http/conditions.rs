@@ -83,9 +83,10 @@ pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -
     if fields.has("if-none-match") {
         let weak = |tag: Tag<'_>| current.is_some_and(|it| it.tag == tag.text);
         if matches(fields, "if-none-match", current.is_some(), weak) {
-            return match reads {
-                true => Outcome::NotModified,
-                false => Outcome::Failed,
+            return if reads {
+                Outcome::NotModified
+            } else {
+                Outcome::Failed
             };
         }
     } else if let Some(date) = date(fields, "if-modified-since")

@@ -84,12 +84,11 @@ pub fn too_deep() -> Reply {
 
 /// The path and the query of a target in origin-form or absolute-form (RFC 9112 section 3.2).
 pub fn path_of(target: &str) -> Option<(&str, Option<&str>)> {
-    let rest = match target.starts_with('/') {
-        true => target,
-        false => {
-            let known = |it: &AbsoluteForm<'_>| it.has_scheme("http") || it.has_scheme("https");
-            AbsoluteForm::parse(target).filter(known)?.path
-        }
+    let rest = if target.starts_with('/') {
+        target
+    } else {
+        let known = |it: &AbsoluteForm<'_>| it.has_scheme("http") || it.has_scheme("https");
+        AbsoluteForm::parse(target).filter(known)?.path
     };
     let (path, query) = match rest.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -186,19 +185,18 @@ fn send_file(
     if start > 0 {
         file.seek(SeekFrom::Start(start))?;
     }
-    let content = match length <= SMALL {
+    let content = if length <= SMALL {
         // The file is closed before the reply is sent.
-        true => {
-            let mut bytes = Vec::with_capacity(length as usize);
-            let read = file.take(length).read_to_end(&mut bytes)?;
-            if (read as u64) < length {
-                // It has been truncated meanwhile, and with it its tag.
-                let reply = Reply::text(503, "the file is being changed");
-                return Ok(reply.field("Retry-After", "1"));
-            }
-            Content::Bytes(bytes)
+        let mut bytes = Vec::with_capacity(length as usize);
+        let read = file.take(length).read_to_end(&mut bytes)?;
+        if (read as u64) < length {
+            // It has been truncated meanwhile, and with it its tag.
+            let reply = Reply::text(503, "the file is being changed");
+            return Ok(reply.field("Retry-After", "1"));
         }
-        false => Content::File(file, length, names.clone()),
+        Content::Bytes(bytes)
+    } else {
+        Content::File(file, length, names.clone())
     };
     let now = (service.options.clock)();
     let reply = identified(Reply::new(status, content))

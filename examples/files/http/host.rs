@@ -14,9 +14,10 @@ use crate::http1::{AbsoluteForm, Request};
 /// Checks a name of the command line: that of a host, without a scheme, a port or a path.
 pub fn name(text: &str) -> Result<String, &'static str> {
     let is_of_name = |it: char| it.is_alphanumeric() || "-._".contains(it);
-    match !text.is_empty() && text.chars().all(is_of_name) {
-        true => Ok(text.to_owned()),
-        false => Err("expected the name of a host, such as files.example.org"),
+    if !text.is_empty() && text.chars().all(is_of_name) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected the name of a host, such as files.example.org")
     }
 }
 

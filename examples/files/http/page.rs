@@ -85,14 +85,15 @@ impl Rows {
         let shown = name.to_string_lossy();
         let (href, shown) = (encoded(name), Escaped(shown));
         let _ = write!(page, "<tr><td><a href=\"{href}{slash}\">{shown}{slash}</a>");
-        match entry.is_folder {
-            true => page.push_str("<td>"),
-            false => drop(write!(
+        if entry.is_folder {
+            page.push_str("<td>");
+        } else {
+            let _ = write!(
                 page,
                 "<td title=\"{} bytes\">{}",
                 entry.size,
                 Size(entry.size)
-            )),
+            );
         }
         let _ = writeln!(
             page,

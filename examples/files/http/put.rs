@@ -118,9 +118,10 @@ impl Upload {
 
 /// The reply to an upload that is complete. Without its metadata it has no entity tag.
 fn stored(names: &Names, is_replaced: bool, metadata: Option<&Metadata>) -> Reply {
-    let reply = match is_replaced {
-        true => Reply::new(204, Content::None),
-        false => Reply::text(201, "the file is stored").field("Location", names.to_string()),
+    let reply = if is_replaced {
+        Reply::new(204, Content::None)
+    } else {
+        Reply::text(201, "the file is stored").field("Location", names.to_string())
     };
     match metadata {
         Some(metadata) => reply.field("ETag", Validators::new(metadata, "").tag),

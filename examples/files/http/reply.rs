@@ -98,9 +98,10 @@ pub fn send(
     mut reply: Reply,
 ) -> bool {
     let reads_file = reply.reads_file() && !exchange.is_head;
-    let open_file = match reads_file {
-        true => service.open_file(connection),
-        false => None,
+    let open_file = if reads_file {
+        service.open_file(connection)
+    } else {
+        None
     };
     if reads_file && open_file.is_none() {
         reply = Reply::too_many_files();

@@ -149,9 +149,10 @@ impl Session {
 
     /// Who sends a request. Nobody, if it needs no user.
     fn sender(&self, request: &Request<'_>) -> Option<Sender> {
-        match self.needs_user(request) && self.is_host(request) {
-            true => auth::sender(request.fields, &self.service.options, &self.chat),
-            false => Some(Sender::Nobody),
+        if self.needs_user(request) && self.is_host(request) {
+            auth::sender(request.fields, &self.service.options, &self.chat)
+        } else {
+            Some(Sender::Nobody)
         }
     }
 
@@ -214,9 +215,10 @@ impl Session {
             is_private: self.is_private(),
             record: self.record(request, user),
         };
-        let allowed = match service.options.write {
-            true => "GET, HEAD, OPTIONS, PUT, DELETE",
-            false => "GET, HEAD, OPTIONS",
+        let allowed = if service.options.write {
+            "GET, HEAD, OPTIONS, PUT, DELETE"
+        } else {
+            "GET, HEAD, OPTIONS"
         };
         let expects = request.expects_continue();
         let author = |user| Author::new(user, self.connection.peer.as_ref());

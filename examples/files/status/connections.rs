@@ -106,9 +106,10 @@ impl Connection {
 
     /// Begins a transfer of so many bytes, if that is known. Those of pipelined requests are added up.
     pub fn transfer(self: &Rc<Self>, bytes: Option<u64>) -> Progress {
-        let before = match self.is_transferring() {
-            true => self.total.get(),
-            false => Some(0),
+        let before = if self.is_transferring() {
+            self.total.get()
+        } else {
+            Some(0)
         };
         let total = before.zip(bytes);
         self.total.set(total.map(|(before, bytes)| before + bytes));

@@ -88,9 +88,10 @@ struct List {
 
 impl List {
     fn comma(&mut self) -> &'static str {
-        match std::mem::replace(&mut self.has_begun, true) {
-            true => ",",
-            false => "",
+        if std::mem::replace(&mut self.has_begun, true) {
+            ","
+        } else {
+            ""
         }
     }
 }

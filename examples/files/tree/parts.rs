@@ -24,11 +24,13 @@ pub struct Searched(searched::Searched<(Dev, u64)>);
 impl Searched {
     /// Removes the parts in a folder that belong to nobody, unless this was done before.
     pub fn remove_abandoned(&self, folder: BorrowedFd<'_>) {
-        let removed =
-            rustix::fs::fstat(folder).map(|found| match self.0.add((found.st_dev, found.st_ino)) {
-                true => remove_all(folder),
-                false => Ok(()),
-            });
+        let removed = rustix::fs::fstat(folder).map(|found| {
+            if self.0.add((found.st_dev, found.st_ino)) {
+                remove_all(folder)
+            } else {
+                Ok(())
+            }
+        });
         if let Ok(Err(error)) | Err(error) = removed {
             tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
         }

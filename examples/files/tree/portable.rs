@@ -31,9 +31,10 @@ impl Root {
     /// Checks the folder with this path.
     pub fn folder(&self, path: &Path) -> io::Result<Folder<'_>> {
         let path = self.checked(path)?;
-        match path.metadata()?.is_dir() {
-            true => Ok(Folder { root: self, path }),
-            false => Err(ErrorKind::NotFound.into()),
+        if path.metadata()?.is_dir() {
+            Ok(Folder { root: self, path })
+        } else {
+            Err(ErrorKind::NotFound.into())
         }
     }
 
@@ -109,9 +110,10 @@ impl Root {
 
     fn checked_in(&self, mut folder: PathBuf, name: &OsStr) -> io::Result<PathBuf> {
         folder.push(name);
-        match !self.follow_symlinks && folder.symlink_metadata()?.is_symlink() {
-            true => Err(ErrorKind::NotFound.into()),
-            false => Ok(folder),
+        if !self.follow_symlinks && folder.symlink_metadata()?.is_symlink() {
+            Err(ErrorKind::NotFound.into())
+        } else {
+            Ok(folder)
         }
     }
 }
@@ -180,9 +182,10 @@ impl Listing {
     /// What has this name now. `None` if it is not served.
     pub fn look(&self, name: &OsStr) -> Option<Entry> {
         let path = self.folder.join(name);
-        let found = match self.follow_symlinks {
-            true => path.metadata(),
-            false => path.symlink_metadata(),
+        let found = if self.follow_symlinks {
+            path.metadata()
+        } else {
+            path.symlink_metadata()
         };
         let found = found.ok()?;
         (found.is_file() || found.is_dir()).then(|| Entry {

@@ -201,9 +201,10 @@ fn open_at_once(
     path: &Path,
     follow_symlinks: bool,
 ) -> Option<io::Result<OwnedFd>> {
-    let opened = match follow_symlinks {
-        true => open_folder(|flags| rustix::fs::openat(root, path, flags, Mode::empty())),
-        false => open_folder(|flags| open_without_links(root, path, flags)),
+    let opened = if follow_symlinks {
+        open_folder(|flags| rustix::fs::openat(root, path, flags, Mode::empty()))
+    } else {
+        open_folder(|flags| open_without_links(root, path, flags))
     };
     match opened {
         // NOSYS: Linux before 5.6. PERM: some containers. NAMETOOLONG: the path, or one of the names.
@@ -305,9 +306,10 @@ impl<'r> Folder<'r> {
     }
 
     fn openat(&self, name: &OsStr, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let follow = match self.root.follow_symlinks {
-            true => OFlags::empty(),
-            false => OFlags::NOFOLLOW,
+        let follow = if self.root.follow_symlinks {
+            OFlags::empty()
+        } else {
+            OFlags::NOFOLLOW
         };
         rustix::fs::openat(self.as_fd(), name, flags | follow, Mode::empty())
     }
@@ -364,9 +366,10 @@ fn large_file(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
 }
 
 fn flags_of_stat(follow_symlinks: bool) -> AtFlags {
-    match follow_symlinks {
-        true => AtFlags::empty(),
-        false => AtFlags::SYMLINK_NOFOLLOW,
+    if follow_symlinks {
+        AtFlags::empty()
+    } else {
+        AtFlags::SYMLINK_NOFOLLOW
     }
 }
 

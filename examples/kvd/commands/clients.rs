@@ -150,9 +150,10 @@ fn replace_text(context: &mut Context<'_>, text: &mut Box<str>, new: Box<str>) {
 
 fn getname(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     let name = lock(&context.client.name);
-    match name.is_empty() {
-        true => context.reply.null(),
-        false => context.reply.text(&name),
+    if name.is_empty() {
+        context.reply.null();
+    } else {
+        context.reply.text(&name);
     }
     Ok(())
 }
@@ -245,9 +246,10 @@ fn filtered(
                     }
                 }
                 if ids.is_empty() {
-                    return Err(match args.is(1, "kill") {
-                        true => fail("ERR client-id should be greater than 0"),
-                        false => INVALID_ID,
+                    return Err(if args.is(1, "kill") {
+                        fail("ERR client-id should be greater than 0")
+                    } else {
+                        INVALID_ID
                     });
                 }
                 found.retain(|it| ids.contains(&it.id));
@@ -300,9 +302,10 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         text: String::new(),
         output: None,
     };
-    match listing.advance() {
-        true => context.reply.produce(listing),
-        false => context.reply.verbatim(&listing.text),
+    if listing.advance() {
+        context.reply.produce(listing);
+    } else {
+        context.reply.verbatim(&listing.text);
     }
     Ok(())
 }

@@ -187,11 +187,12 @@ fn check(context: &Context<'_>, command: &'static Command, args: Args<'_>) -> Ou
 #[cold]
 fn check_lengths(command: &Command, args: Args<'_>) -> Outcome {
     let mut long = (1..args.len()).filter(|at| args.get(*at).len() > LONGEST_NAME);
-    match long.all(|at| may_be_value(command, at, args.len())) {
-        true => Ok(()),
-        false => Err(fail(
+    if long.all(|at| may_be_value(command, at, args.len())) {
+        Ok(())
+    } else {
+        Err(fail(
             "ERR an argument is too long (8 MB at most, unless it is a value)",
-        )),
+        ))
     }
 }
 
@@ -215,13 +216,14 @@ fn may_be_value(command: &Command, index: usize, number: usize) -> bool {
 
 /// The name of a subcommand with its command. HELP is the same command for all.
 fn full_name(command: &Command, args: Args<'_>) -> Cow<'static, str> {
-    match std::ptr::eq(command, &raw const HELP) {
-        true => format!(
+    if std::ptr::eq(command, &raw const HELP) {
+        format!(
             "{}|help",
             String::from_utf8_lossy(args.get(0)).to_lowercase()
         )
-        .into(),
-        false => command.name.into(),
+        .into()
+    } else {
+        command.name.into()
     }
 }
 

@@ -134,9 +134,10 @@ impl Unit {
 
 /// Sets when the key expires, which may be over already. 0 is never.
 pub(super) fn apply(db: &mut Database, key: &[u8], expires: i64) {
-    match expires != 0 && expires <= db.now {
-        true => drop(db.delete(key)),
-        false => drop(db.set_expiry(key, expires)),
+    if expires != 0 && expires <= db.now {
+        db.delete(key);
+    } else {
+        db.set_expiry(key, expires);
     }
 }
 

@@ -165,9 +165,10 @@ fn hset(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .filter(|at| hash.insert(args.arg(*at), args.text(*at + 1)));
     let added = added.count();
     db.touch_elements(key, pairs.map(|at| args.text(at)));
-    match is_hmset {
-        true => context.reply.ok(),
-        false => context.reply.count(added),
+    if is_hmset {
+        context.reply.ok();
+    } else {
+        context.reply.count(added);
     }
     Ok(())
 }
@@ -365,9 +366,10 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         return Ok(());
     };
     let (number, are_arrays) = wanted.begin(context.reply, hash.len());
-    let parts = match wanted.in_pairs {
-        true => Parts::Both,
-        false => Parts::Names,
+    let parts = if wanted.in_pairs {
+        Parts::Both
+    } else {
+        Parts::Names
     };
     let encode_one = move |reply: &mut Reply, field: &Field| {
         if are_arrays {

@@ -256,9 +256,10 @@ fn rename(context: &mut Context<'_>, args: Args<'_>, only_new: bool) -> Outcome 
         db.rename(from, to);
         db.signal(to);
     }
-    match only_new {
-        true => context.reply.integer((from != to).into()),
-        false => context.reply.ok(),
+    if only_new {
+        context.reply.integer((from != to).into());
+    } else {
+        context.reply.ok();
     }
     Ok(())
 }
@@ -382,9 +383,10 @@ fn encoding(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// No value is shared between keys, except by COPY until one of them changes.
 fn refcount(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    match context.db().contains(args.get(2)) {
-        true => context.reply.integer(1),
-        false => context.reply.null(),
+    if context.db().contains(args.get(2)) {
+        context.reply.integer(1);
+    } else {
+        context.reply.null();
     }
     Ok(())
 }

@@ -99,11 +99,12 @@ pub(super) fn timeout(text: &[u8]) -> Result<f64, Failure> {
 const MOST_KEYS: usize = 10_000;
 
 pub(super) fn check_number(keys: &std::ops::Range<usize>) -> Outcome {
-    match keys.len() <= MOST_KEYS {
-        true => Ok(()),
-        false => Err(fail(
+    if keys.len() <= MOST_KEYS {
+        Ok(())
+    } else {
+        Err(fail(
             "ERR too many keys for a command that waits (10000 at most)",
-        )),
+        ))
     }
 }
 

@@ -116,9 +116,10 @@ impl Making for Removal {
                     return true;
                 }
                 let is_kept = skipped > 0;
-                match is_kept {
-                    true => skipped -= 1,
-                    false => left -= 1,
+                if is_kept {
+                    skipped -= 1;
+                } else {
+                    left -= 1;
                 }
                 is_kept
             });
@@ -186,12 +187,11 @@ impl Search {
             *passed += 1;
             let bytes = it.as_bytes();
             cost += cost_of_equality(bytes, wanted);
-            match bytes == wanted && !found(index) {
-                true => {
-                    *passed = end;
-                    false
-                }
-                false => cost < PART,
+            if bytes == wanted && !found(index) {
+                *passed = end;
+                false
+            } else {
+                cost < PART
             }
         };
         match self.from {
@@ -310,10 +310,10 @@ impl Positions {
 
     /// Begins the reply. What was found follows.
     fn begin(&self, reply: &mut Reply) {
-        match self.are_many {
-            true => reply.array(self.found.len()),
-            false if self.found.is_empty() => reply.null(),
-            false => {}
+        if self.are_many {
+            reply.array(self.found.len());
+        } else if self.found.is_empty() {
+            reply.null();
         }
     }
 
@@ -345,9 +345,10 @@ impl Producer for Positions {
             encoded += 1;
         }
         self.encoded = Some(encoded);
-        Ok(match reply.is_empty() {
-            true => More::Done,
-            false => More::Chunk(reply.buffer.into()),
+        Ok(if reply.is_empty() {
+            More::Done
+        } else {
+            More::Chunk(reply.buffer.into())
         })
     }
 }
@@ -419,9 +420,12 @@ mod tests {
             0 => vec![b'a' + which as u8; PART / 10].into(),
             _ => vec![b'a' + which as u8].into(),
         };
-        let all = (0..number).map(|_| match random.usize(0..number) < large {
-            true => text(2 * random.usize(0..2)),
-            false => text(1 + 2 * random.usize(0..2)),
+        let all = (0..number).map(|_| {
+            if random.usize(0..number) < large {
+                text(2 * random.usize(0..2))
+            } else {
+                text(1 + 2 * random.usize(0..2))
+            }
         });
         all.collect()
     }

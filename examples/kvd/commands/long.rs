@@ -252,9 +252,10 @@ impl Producer for Found {
             return Ok(More::Pending);
         };
         memory.note_use(*size)?;
-        match head.is_empty() {
-            true => found.more(budget),
-            false => Ok(More::Chunk(std::mem::take(head))),
+        if head.is_empty() {
+            found.more(budget)
+        } else {
+            Ok(More::Chunk(std::mem::take(head)))
         }
     }
 }

@@ -323,9 +323,10 @@ fn float(text: &[u8]) -> Result<f64, Failure> {
 
 /// A pattern. The time of a comparison grows with its length, so this has a limit.
 fn pattern(text: &[u8]) -> Result<&[u8], Failure> {
-    match text.len() <= LONGEST_PATTERN {
-        true => Ok(text),
-        false => Err(fail("ERR the pattern is too long (1024 bytes at most)")),
+    if text.len() <= LONGEST_PATTERN {
+        Ok(text)
+    } else {
+        Err(fail("ERR the pattern is too long (1024 bytes at most)"))
     }
 }
 

@@ -110,9 +110,10 @@ impl Request {
 
 fn pop_list(context: &mut Context<'_>, args: Args<'_>, at: usize) -> Outcome {
     let request = Request::parse(args, at, ["left", "right"])?;
-    let end = match request.is_first {
-        true => End::Left,
-        false => End::Right,
+    let end = if request.is_first {
+        End::Left
+    } else {
+        End::Right
     };
     for key in awaited(context.mode, args, request.keys.clone()) {
         let db = context.data.keyspace.database(number_of(context));

@@ -112,11 +112,12 @@ const INTROSPECTION: &[Command] = &[
 const LONGEST_NAME: usize = 256 * 1024;
 
 fn check_name(name: &[u8]) -> Outcome {
-    match name.len() <= LONGEST_NAME {
-        true => Ok(()),
-        false => Err(fail(
+    if name.len() <= LONGEST_NAME {
+        Ok(())
+    } else {
+        Err(fail(
             "ERR the name of the channel is too long (256 KB at most)",
-        )),
+        ))
     }
 }
 
@@ -200,12 +201,13 @@ fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) 
         server.push(context.client, context.chat, reply);
     }
     let count = server.publish(context.data, search, || args.bytes(2));
-    server.deliver_with(
-        &mut |client, chat, message| match is_in_exec && client.id == own {
-            true => client.deliver_behind(chat, &mut reply.behind, message),
-            false => client.deliver(chat, message),
-        },
-    );
+    server.deliver_with(&mut |client, chat, message| {
+        if is_in_exec && client.id == own {
+            client.deliver_behind(chat, &mut reply.behind, message);
+        } else {
+            client.deliver(chat, message);
+        }
+    });
     count
 }
 

@@ -45,14 +45,16 @@ impl Wanted {
     /// Begins the reply with elements of a collection of this length. Returns how many follow, and whether each is an array
     /// of its own, as pairs are in version 3.
     pub(super) fn begin(&self, reply: &mut Reply, len: usize) -> (usize, bool) {
-        let number = match self.is_repeated() {
-            true => self.count.unsigned_abs() as usize,
-            false => len.min(self.count as usize),
+        let number = if self.is_repeated() {
+            self.count.unsigned_abs() as usize
+        } else {
+            len.min(self.count as usize)
         };
         let are_arrays = self.in_pairs && reply.resp3;
-        reply.array(match self.in_pairs && !are_arrays {
-            true => 2 * number,
-            false => number,
+        reply.array(if self.in_pairs && !are_arrays {
+            2 * number
+        } else {
+            number
         });
         (number, are_arrays)
     }
@@ -136,9 +138,10 @@ pub(super) fn distinct<C: Collection>(
         return found.for_each(|entry| encode(reply, entry));
     }
     let snapshot = Snapshot(collection.clone());
-    match number > collection.len() / 3 {
-        true => select(reply, snapshot, number, encode),
-        false => draw((reply, memory), snapshot, number, encode),
+    if number > collection.len() / 3 {
+        select(reply, snapshot, number, encode);
+    } else {
+        draw((reply, memory), snapshot, number, encode);
     }
 }
 

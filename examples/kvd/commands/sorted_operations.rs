@@ -289,9 +289,10 @@ impl Answer {
         let mut count = 0;
         for it in self.job.result.ranked.from(from).take(most) {
             count += 1;
-            match self.with_scores {
-                true => encode(reply, it, self.resp3),
-                false => reply.item(&it.member),
+            if self.with_scores {
+                encode(reply, it, self.resp3);
+            } else {
+                reply.item(&it.member);
             }
         }
         count

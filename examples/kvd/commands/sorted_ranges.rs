@@ -234,15 +234,12 @@ impl Query {
             return Ok(0..0);
         };
         let most = usize::try_from(self.count).unwrap_or(usize::MAX);
-        Ok(match self.is_reverse {
-            false => {
-                let start = range.start.saturating_add(offset).min(range.end);
-                start..range.end.min(start.saturating_add(most))
-            }
-            true => {
-                let end = range.end.saturating_sub(offset).max(range.start);
-                range.start.max(end.saturating_sub(most))..end
-            }
+        Ok(if self.is_reverse {
+            let end = range.end.saturating_sub(offset).max(range.start);
+            range.start.max(end.saturating_sub(most))..end
+        } else {
+            let start = range.start.saturating_add(offset).min(range.end);
+            start..range.end.min(start.saturating_add(most))
         })
     }
 
@@ -252,9 +249,10 @@ impl Query {
         let set = context.db().sorted(args.get(self.key))?.map(Arc::clone);
         let range = self.ranks(set.as_deref(), args)?;
         let pairs = self.with_scores && context.reply.resp3;
-        context.reply.array(match self.with_scores && !pairs {
-            true => 2 * range.len(),
-            false => range.len(),
+        context.reply.array(if self.with_scores && !pairs {
+            2 * range.len()
+        } else {
+            range.len()
         });
         let Some(set) = set.filter(|_| !range.is_empty()) else {
             return Ok(());
@@ -274,17 +272,16 @@ impl Query {
             items.map(|it| it.member.as_bytes().len()).sum::<usize>()
         };
         if range.len() <= long::MANY && bytes() <= long::MANY_BYTES {
-            match self.is_reverse {
-                false => set
-                    .ranked
-                    .from(range.start)
-                    .take(range.len())
-                    .for_each(|it| encode(context.reply, it)),
-                true => set
-                    .ranked
+            if self.is_reverse {
+                set.ranked
                     .before(range.end)
                     .take(range.len())
-                    .for_each(|it| encode(context.reply, it)),
+                    .for_each(|it| encode(context.reply, it));
+            } else {
+                set.ranked
+                    .from(range.start)
+                    .take(range.len())
+                    .for_each(|it| encode(context.reply, it));
             }
             return Ok(());
         }
@@ -293,21 +290,18 @@ impl Query {
         let (mut range, is_reverse) = (range, self.is_reverse);
         long::reply_items(context.reply, move |reply| {
             let number = range.len().min(256);
-            match is_reverse {
-                false => {
-                    ranked
-                        .from(range.start)
-                        .take(number)
-                        .for_each(|it| encode(reply, it));
-                    range.start += number;
-                }
-                true => {
-                    ranked
-                        .before(range.end)
-                        .take(number)
-                        .for_each(|it| encode(reply, it));
-                    range.end -= number;
-                }
+            if is_reverse {
+                ranked
+                    .before(range.end)
+                    .take(number)
+                    .for_each(|it| encode(reply, it));
+                range.end -= number;
+            } else {
+                ranked
+                    .from(range.start)
+                    .take(number)
+                    .for_each(|it| encode(reply, it));
+                range.start += number;
             }
             number > 0
         });
@@ -372,9 +366,10 @@ fn bounded(
     Ok(match by {
         By::Rank => {
             let range = list::range(integer(low)?, integer(high)?, len);
-            match is_reverse && !range.is_empty() {
-                true => len - range.end..len - range.start,
-                false => range,
+            if is_reverse && !range.is_empty() {
+                len - range.end..len - range.start
+            } else {
+                range
             }
         }
         By::Score => {

@@ -48,19 +48,21 @@ pub(super) fn remove(
     }
     let mut blocks = 0..removed.blocks();
     long::reply_items(context.reply, move |reply| {
-        let next = match from_end {
-            false => blocks.next(),
-            true => blocks.next_back(),
+        let next = if from_end {
+            blocks.next_back()
+        } else {
+            blocks.next()
         };
         let Some(block) = next.and_then(|at| removed.block(at)) else {
             return false;
         };
-        match from_end {
-            false => block.iter().for_each(|it| encode(reply, it, in_pairs)),
-            true => block
+        if from_end {
+            block
                 .iter()
                 .rev()
-                .for_each(|it| encode(reply, it, in_pairs)),
+                .for_each(|it| encode(reply, it, in_pairs));
+        } else {
+            block.iter().for_each(|it| encode(reply, it, in_pairs));
         }
         true
     });

@@ -206,9 +206,10 @@ fn add(
 ) -> Outcome {
     let db = context.db();
     if db.sorted(key)?.is_none() && options.only_old {
-        match options.increment {
-            true => context.reply.null(),
-            false => context.reply.integer(0),
+        if options.increment {
+            context.reply.null();
+        } else {
+            context.reply.integer(0);
         }
         return Ok(());
     }
@@ -239,9 +240,10 @@ fn add(
         score += 0.0;
         result = Some(score);
         if old != Some(score) {
-            match set.insert(*member, score) {
-                true => added += 1,
-                false => updated += 1,
+            if set.insert(*member, score) {
+                added += 1;
+            } else {
+                updated += 1;
             }
             changed.push(*member);
         }
@@ -364,9 +366,10 @@ fn zrandmember(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// Removes the member with the lowest or the highest score.
 fn take(set: &mut SortedSet, is_lowest: bool) -> Option<Scored> {
-    let found = match is_lowest {
-        true => set.ranked.from(0).next(),
-        false => set.ranked.before(set.len()).next(),
+    let found = if is_lowest {
+        set.ranked.from(0).next()
+    } else {
+        set.ranked.before(set.len()).next()
     };
     let found = found?.clone();
     set.remove(found.member.as_bytes());
@@ -422,9 +425,10 @@ fn pop_many(
     let len = db.sorted(key)?.map_or(0, |set| set.len());
     let number = most.min(len);
     if number > long::MANY {
-        let ranks = match is_lowest {
-            true => 0..number,
-            false => len - number..len,
+        let ranks = if is_lowest {
+            0..number
+        } else {
+            len - number..len
         };
         return sorted_removal::remove(context, key, ranks, !is_lowest, replies);
     }

@@ -297,9 +297,10 @@ where
                 }
             }
         }
-        let outcome = match is_unchanged {
-            true => outcome,
-            false => self.make_at_once(db),
+        let outcome = if is_unchanged {
+            outcome
+        } else {
+            self.make_at_once(db)
         };
         if outcome.is_ok() {
             self.making

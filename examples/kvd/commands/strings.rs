@@ -269,13 +269,12 @@ fn set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let expires = expires.unwrap_or(if keep { kept } else { 0 });
     let value = value(args, 2);
     let db = context.db();
-    match expires != 0 && expires <= db.now {
+    if expires != 0 && expires <= db.now {
         // A time that is over removes the key. A watch of the key counts this as a change.
-        true => {
-            db.delete(key);
-            db.touch(key);
-        }
-        false => db.set(key, value, expires),
+        db.delete(key);
+        db.touch(key);
+    } else {
+        db.set(key, value, expires);
     }
     if !get {
         context.reply.ok();

@@ -109,9 +109,10 @@ impl<P: AsRef<[u8]>> Writing<P> {
     fn range(&self, len: usize) -> Result<Range<usize>, Failure> {
         let start = self.offset.unwrap_or(len);
         let end = start.saturating_add(self.part.as_ref().len());
-        match end > self.longest {
-            true => Err(TOO_LONG),
-            false => Ok(start..end),
+        if end > self.longest {
+            Err(TOO_LONG)
+        } else {
+            Ok(start..end)
         }
     }
 }
@@ -225,9 +226,10 @@ impl Making for Copy {
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
         reply.count(self.data.len());
         let value = Value::Growing(Arc::new(std::mem::take(&mut self.data)));
-        match db.contains(target) {
-            true => db.replace_part(target, value, self.changed.clone()),
-            false => db.set(target, value, 0),
+        if db.contains(target) {
+            db.replace_part(target, value, self.changed.clone());
+        } else {
+            db.set(target, value, 0);
         }
     }
 }
@@ -240,9 +242,10 @@ fn getrange(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         .database(context.client.database.load());
     let len = len(database, args.get(1))?;
     // As in Redis: two negative ends in the wrong order are nothing, also if both lie before the beginning.
-    let range = match start < 0 && end < 0 && start > end {
-        true => 0..0,
-        false => substring(start, end, len),
+    let range = if start < 0 && end < 0 && start > end {
+        0..0
+    } else {
+        substring(start, end, len)
     };
     let is_small_part = range.len() <= LONG && range.len() <= len / 2;
     if range.len() >= SHARED
@@ -276,8 +279,9 @@ fn substring(start: i64, end: i64, len: usize) -> std::ops::Range<usize> {
         }
     };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
-    match len == 0 || start > end {
-        true => 0..0,
-        false => start as usize..end as usize + 1,
+    if len == 0 || start > end {
+        0..0
+    } else {
+        start as usize..end as usize + 1
     }
 }

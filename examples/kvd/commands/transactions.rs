@@ -134,12 +134,11 @@ fn are_watches_intact(context: &mut Context<'_>) -> bool {
     // Either may be many: the keys whose time is over, or those of the client. The fewer are searched.
     let keyspace = &mut context.data.keyspace;
     let are_few_due = keyspace.databases().all(|it| it.has_fewer_due(keys.len()));
-    let is_broken = match are_few_due {
-        true => keyspace.databases().any(|it| it.is_broken(watch)),
-        false => {
-            let mut keys = keys.iter();
-            keys.any(|(number, key)| keyspace.database(*number).is_due(key.as_bytes()))
-        }
+    let is_broken = if are_few_due {
+        keyspace.databases().any(|it| it.is_broken(watch))
+    } else {
+        let mut keys = keys.iter();
+        keys.any(|(number, key)| keyspace.database(*number).is_due(key.as_bytes()))
     };
     !is_broken
 }

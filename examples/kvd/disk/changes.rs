@@ -77,9 +77,10 @@ fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Tex
                 }
                 let changed = elements.changed.len();
                 let is_much = |text: &Bytes| changed >= text.len() / PART / 2;
-                let shared = match changed > MANY_PARTS {
-                    true => entry.value.shared().filter(is_much),
-                    false => None,
+                let shared = if changed > MANY_PARTS {
+                    entry.value.shared().filter(is_much)
+                } else {
+                    None
                 };
                 for element in &elements.changed {
                     let element = element.as_bytes();
@@ -93,9 +94,10 @@ fn add_changes(ops: &mut Vec<Op>, database: &mut Database, changes: &HashMap<Tex
                         continue;
                     };
                     let head = head_of(element);
-                    ops.push(match head.is_empty() {
-                        true => Op::Put(name, content),
-                        false => Op::PutWithHead(name, head, content),
+                    ops.push(if head.is_empty() {
+                        Op::Put(name, content)
+                    } else {
+                        Op::PutWithHead(name, head, content)
                     });
                 }
             }

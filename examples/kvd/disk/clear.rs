@@ -45,9 +45,10 @@ pub fn is_everything(
 
 /// What a row with so many bytes takes from the budget.
 pub fn cost(len: usize) -> usize {
-    match len <= PART {
-        true => cost_of_part(len),
-        false => len.div_ceil(PART) * cost_of_part(PART),
+    if len <= PART {
+        cost_of_part(len)
+    } else {
+        len.div_ceil(PART) * cost_of_part(PART)
     }
 }
 

@@ -135,9 +135,10 @@ fn join(parts: impl Iterator<Item = Part>) -> Bytes {
     let mut all = Vec::new();
     for part in parts {
         if let Part::Copied(data) = part {
-            match all.is_empty() {
-                true => all = data,
-                false => all.extend_from_slice(&data),
+            if all.is_empty() {
+                all = data;
+            } else {
+                all.extend_from_slice(&data);
             }
         }
     }

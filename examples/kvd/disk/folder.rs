@@ -70,10 +70,12 @@ pub fn lock(dir: &Path) -> Result<File, Error> {
     });
     locked.map_err(|error| {
         let (folder, file) = (dir.display(), path.display());
-        match is_locked(&error) {
-            true => format!("{folder}: another server is using this folder"),
-            false if !dir.exists() => format!("{folder}: there is no such folder"),
-            false => format!("{file}: {error}"),
+        if is_locked(&error) {
+            format!("{folder}: another server is using this folder")
+        } else if !dir.exists() {
+            format!("{folder}: there is no such folder")
+        } else {
+            format!("{file}: {error}")
         }
         .into()
     })

@@ -182,9 +182,10 @@ impl Loading {
 fn split_database(name: &[u8]) -> Result<(usize, &[u8]), &'static str> {
     let (number, rest) = name.split_first().ok_or(DAMAGED)?;
     let number = usize::from(*number);
-    match number < DATABASES {
-        true => Ok((number, rest)),
-        false => Err(DAMAGED),
+    if number < DATABASES {
+        Ok((number, rest))
+    } else {
+        Err(DAMAGED)
     }
 }
 

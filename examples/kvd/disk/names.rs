@@ -46,9 +46,10 @@ pub fn push_name(prefix: &mut Vec<u8>, text: &[u8]) {
 
 /// The head of the content of a row: empty unless the key or element is long.
 pub fn head_of(text: &[u8]) -> Vec<u8> {
-    match text.len() <= LONG {
-        true => Vec::new(),
-        false => [&(text.len() as u64).to_le_bytes()[..], text].concat(),
+    if text.len() <= LONG {
+        Vec::new()
+    } else {
+        [&(text.len() as u64).to_le_bytes()[..], text].concat()
     }
 }
 

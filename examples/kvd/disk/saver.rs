@@ -75,10 +75,12 @@ pub fn save_batches(
         if !is_due && (has_failed || !has_dead) {
             continue;
         }
-        let outcome = match is_due {
-            true if unsaved.is_empty() && (is_over || !has_dead) => Ok(false),
-            true => save(number, &unsaved),
-            false => save(status.saved.load(Ordering::Acquire), &Unsaved::default()),
+        let outcome = if !is_due {
+            save(status.saved.load(Ordering::Acquire), &Unsaved::default())
+        } else if unsaved.is_empty() && (is_over || !has_dead) {
+            Ok(false)
+        } else {
+            save(number, &unsaved)
         };
         status.database.set("database", &outcome);
         match &outcome {

@@ -15,15 +15,16 @@ pub struct Size {
 impl Size {
     /// Those of one change or reply.
     pub fn of(bytes: usize) -> Size {
-        match bytes < PART {
-            true => Size {
+        if bytes < PART {
+            Size {
                 small: bytes,
                 large: 0,
-            },
-            false => Size {
+            }
+        } else {
+            Size {
                 small: 0,
                 large: bytes,
-            },
+            }
         }
     }
 

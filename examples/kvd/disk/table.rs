@@ -62,9 +62,10 @@ impl Definition {
 impl LargeTable<'_> {
     /// Inserts or replaces a row, whose content is given in two pieces.
     pub fn insert(&mut self, name: &[u8], head: &[u8], content: &[u8]) -> Result {
-        let content = match head.is_empty() {
-            true => Cow::Borrowed(content),
-            false => Cow::Owned([head, content].concat()),
+        let content = if head.is_empty() {
+            Cow::Borrowed(content)
+        } else {
+            Cow::Owned([head, content].concat())
         };
         let (row, rest) = content.split_at(content.len().min(PART));
         let old = self.rows.insert(name, row)?;
@@ -84,9 +85,10 @@ impl LargeTable<'_> {
     /// Removes a row if it is there. Returns the number of its parts.
     pub fn remove(&mut self, name: &[u8]) -> Result<usize> {
         let old = self.rows.remove(name)?;
-        match old.is_some_and(|it| may_have_parts(it.value())) {
-            true => self.remove_parts(name),
-            false => Ok(0),
+        if old.is_some_and(|it| may_have_parts(it.value())) {
+            self.remove_parts(name)
+        } else {
+            Ok(0)
         }
     }
 

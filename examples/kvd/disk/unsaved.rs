@@ -276,9 +276,10 @@ mod tests {
             }
             _ => {
                 if let Ok(hash) = db.hash_or_new(key) {
-                    let name = match random.bool() {
-                        true => long,
-                        false => vec![random.u8(..)],
+                    let name = if random.bool() {
+                        long
+                    } else {
+                        vec![random.u8(..)]
                     };
                     hash.insert(&name, name[..].into());
                     db.touch_element(key, || name[..].into());

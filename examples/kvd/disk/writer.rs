@@ -218,11 +218,10 @@ impl Writer {
             threads.map(|thread| thread.join().unwrap_or_else(|_| Err(DIED.into())));
         let is_logged = logged.is_ok() && self.status.log.failure().is_none();
         logged.and(saved).map_err(|error| {
-            match is_logged {
-                true => format!(
-                    "the last changes are in the log only, which the next start reads: {error}"
-                ),
-                false => format!("changes are not on disk: {error}"),
+            if is_logged {
+                format!("the last changes are in the log only, which the next start reads: {error}")
+            } else {
+                format!("changes are not on disk: {error}")
             }
             .into()
         })
@@ -264,9 +263,10 @@ fn log_batches(
     let mut has_more = false;
     let mut retry = Retry::default();
     loop {
-        let first = match retry.has_failed() {
-            false => waiting.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            true => waiting.recv_timeout(retry.left(clock())),
+        let first = if retry.has_failed() {
+            waiting.recv_timeout(retry.left(clock()))
+        } else {
+            waiting.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
         let is_over = matches!(first, Err(RecvTimeoutError::Disconnected));
         for batch in first.into_iter().chain(waiting.try_iter()) {
@@ -288,9 +288,10 @@ fn log_batches(
         if mem::take(&mut has_more) && retry.has_failed() {
             ops = last_changes(ops);
         }
-        let outcome = match ops.is_empty() {
-            true => Ok(number),
-            false => append(&ops, status.saved.load(Ordering::Acquire)),
+        let outcome = if ops.is_empty() {
+            Ok(number)
+        } else {
+            append(&ops, status.saved.load(Ordering::Acquire))
         };
         status.log.set("log", &outcome);
         let has_failed = outcome.is_err();
@@ -302,9 +303,10 @@ fn log_batches(
                 number = last;
                 status.set_logged(executed);
                 for it in delayed.drain(..) {
-                    match it.waits_for_database {
-                        true => for_later.push(it),
-                        false => it.send(status),
+                    if it.waits_for_database {
+                        for_later.push(it);
+                    } else {
+                        it.send(status);
                     }
                 }
             }
@@ -331,10 +333,12 @@ fn log_batches(
 fn answer_after_failure(delayed: &mut Vec<Delayed>, why: &str, status: &Status) {
     let error = not_written(why);
     for it in mem::take(delayed) {
-        match status.is_synced {
-            false => it.send(status),
-            true if it.has_taken => delayed.push(it),
-            true => it.refuse(&error, status),
+        if !status.is_synced {
+            it.send(status);
+        } else if it.has_taken {
+            delayed.push(it);
+        } else {
+            it.refuse(&error, status);
         }
     }
 }

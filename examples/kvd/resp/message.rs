@@ -28,9 +28,10 @@ impl Encoded {
         reply.push(names.len() + 1);
         names.iter().for_each(|name| reply.bulk(name));
         let is_shared = content.len() > SHARED;
-        match is_shared {
-            true => reply.head(b'$', content.len() as i64),
-            false => reply.bulk(content),
+        if is_shared {
+            reply.head(b'$', content.len() as i64);
+        } else {
+            reply.bulk(content);
         }
         Encoded {
             start: reply.buffer.into(),

@@ -262,17 +262,13 @@ impl Reply {
     }
 
     pub fn null(&mut self) {
-        self.buffer.extend_from_slice(match self.resp3 {
-            true => b"_\r\n",
-            false => b"$-1\r\n",
-        });
+        self.buffer
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     }
 
     pub fn null_array(&mut self) {
-        self.buffer.extend_from_slice(match self.resp3 {
-            true => b"_\r\n",
-            false => b"*-1\r\n",
-        });
+        self.buffer
+            .extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
     }
 
     pub fn optional(&mut self, data: Option<&[u8]>) {
@@ -288,49 +284,50 @@ impl Reply {
     }
 
     pub fn map(&mut self, len: usize) {
-        match self.resp3 {
-            true => self.head(b'%', len as i64),
-            false => self.head(b'*', 2 * len as i64),
+        if self.resp3 {
+            self.head(b'%', len as i64);
+        } else {
+            self.head(b'*', 2 * len as i64);
         }
     }
 
     pub fn set(&mut self, len: usize) {
-        match self.resp3 {
-            true => self.head(b'~', len as i64),
-            false => self.head(b'*', len as i64),
+        if self.resp3 {
+            self.head(b'~', len as i64);
+        } else {
+            self.head(b'*', len as i64);
         }
     }
 
     /// A message that answers no request.
     pub fn push(&mut self, len: usize) {
-        match self.resp3 {
-            true => self.head(b'>', len as i64),
-            false => self.head(b'*', len as i64),
+        if self.resp3 {
+            self.head(b'>', len as i64);
+        } else {
+            self.head(b'*', len as i64);
         }
     }
 
     pub fn double(&mut self, number: f64) {
         let text = float_text(number);
-        match self.resp3 {
-            true => {
-                self.buffer.push(b',');
-                self.buffer.extend_from_slice(text.as_bytes());
-                self.buffer.extend_from_slice(b"\r\n");
-            }
-            false => self.text(&text),
+        if self.resp3 {
+            self.buffer.push(b',');
+            self.buffer.extend_from_slice(text.as_bytes());
+            self.buffer.extend_from_slice(b"\r\n");
+        } else {
+            self.text(&text);
         }
     }
 
     /// Text for people.
     pub fn verbatim(&mut self, text: &str) {
-        match self.resp3 {
-            true => {
-                self.head(b'=', text.len() as i64 + 4);
-                self.buffer.extend_from_slice(b"txt:");
-                self.buffer.extend_from_slice(text.as_bytes());
-                self.buffer.extend_from_slice(b"\r\n");
-            }
-            false => self.text(text),
+        if self.resp3 {
+            self.head(b'=', text.len() as i64 + 4);
+            self.buffer.extend_from_slice(b"txt:");
+            self.buffer.extend_from_slice(text.as_bytes());
+            self.buffer.extend_from_slice(b"\r\n");
+        } else {
+            self.text(text);
         }
     }
 }

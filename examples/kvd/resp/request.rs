@@ -277,9 +277,10 @@ impl Parser {
     #[cold]
     fn next_inline(&mut self, input: &[u8]) -> Step {
         let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
-            return match input.len() > LONGEST_LINE {
-                true => error("too big inline request"),
-                false => Step::Incomplete,
+            return if input.len() > LONGEST_LINE {
+                error("too big inline request")
+            } else {
+                Step::Incomplete
             };
         };
         self.at = end + 1;
@@ -364,9 +365,10 @@ fn line(input: &[u8], start: usize, too_long: &'static str) -> Line {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             if *byte == b'\r' && index > 0 && (rest[0] != b'0' || index == 1) {
-                return match index + 1 < rest.len() {
-                    true => Line::Number(value, start + index + 2),
-                    false => Line::Incomplete,
+                return if index + 1 < rest.len() {
+                    Line::Number(value, start + index + 2)
+                } else {
+                    Line::Incomplete
                 };
             }
             break;
@@ -379,9 +381,10 @@ fn line(input: &[u8], start: usize, too_long: &'static str) -> Line {
 #[cold]
 fn unusual_line(rest: &[u8], start: usize, too_long: &'static str) -> Line {
     let Some(end) = rest.iter().position(|byte| *byte == b'\r') else {
-        return match rest.len() > LONGEST_LINE {
-            true => Line::TooLong(too_long),
-            false => Line::Incomplete,
+        return if rest.len() > LONGEST_LINE {
+            Line::TooLong(too_long)
+        } else {
+            Line::Incomplete
         };
     };
     if end + 1 >= rest.len() {

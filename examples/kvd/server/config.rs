@@ -148,13 +148,15 @@ impl Config {
             let only = &*String::from_utf8_lossy(&self.values[known]);
             let is_same = value.eq_ignore_ascii_case(only)
                 || (memory(value).is_some() && memory(value) == memory(only));
-            return match is_same {
-                true => Ok(()),
-                false if OPTIONS.contains(&known) => failed(&format!(
-                    "argument must be '{only}': the command line of kvd sets it, with --dir"
-                )),
-                false => failed(&format!("argument must be '{only}': kvd has no other")),
+            if is_same {
+                return Ok(());
+            }
+            let why = if OPTIONS.contains(&known) {
+                "the command line of kvd sets it, with --dir"
+            } else {
+                "kvd has no other"
             };
+            return failed(&format!("argument must be '{only}': {why}"));
         }
         if !CHANGEABLE.contains(&known) {
             return failed("can't set immutable config");

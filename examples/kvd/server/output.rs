@@ -209,9 +209,10 @@ impl Client {
                 return this.exceeds_soft_limit.store(false);
             }
             let elapsed = asynchat::now().saturating_duration_since(since);
-            match elapsed > Duration::from_secs(limit.seconds) {
-                true => this.end_for_output(&chat, output),
-                false => this.watch_output(&chat, since),
+            if elapsed > Duration::from_secs(limit.seconds) {
+                this.end_for_output(&chat, output);
+            } else {
+                this.watch_output(&chat, since);
             }
         });
     }

@@ -53,14 +53,15 @@ impl Session {
             reply.drop_unwanted();
         }
         self.send(&mut reply);
-        match is_last {
-            true if !self.client.has_to_wait() => self.resume(),
-            true => {}
-            false if self.has_much_output() => {
-                let chat = self.chat.clone();
-                self.chat.push_hook(move || post(&chat, part, is_wanted));
+        if is_last {
+            if !self.client.has_to_wait() {
+                self.resume();
             }
-            false => post(&self.chat, part, is_wanted),
+        } else if self.has_much_output() {
+            let chat = self.chat.clone();
+            self.chat.push_hook(move || post(&chat, part, is_wanted));
+        } else {
+            post(&self.chat, part, is_wanted);
         }
     }
 }

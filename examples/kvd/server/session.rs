@@ -232,9 +232,10 @@ impl Session {
         let (left, large) = self.run(input, &mut tools);
         if !left.is_empty() && !self.client.closes.load() {
             let mut rest = rest.unwrap_or_default();
-            match rest.input().is_empty() {
-                true => rest.extend(&chunk[left]),
-                false => rest.keep(left),
+            if rest.input().is_empty() {
+                rest.extend(&chunk[left]);
+            } else {
+                rest.keep(left);
             }
             std::mem::swap(&mut rest.parser, &mut tools.parser);
             if let Some(large) = &large {

@@ -302,12 +302,11 @@ impl List {
     /// The elements with these indices.
     pub fn range(&self, range: Range<usize>) -> impl DoubleEndedIterator<Item = &Text> {
         let (first, start) = self.locate(range.start);
-        let (last, end) = match range.is_empty() {
-            true => (first, start),
-            false => {
-                let (last, within) = self.locate(range.end - 1);
-                (last, within + 1)
-            }
+        let (last, end) = if range.is_empty() {
+            (first, start)
+        } else {
+            let (last, within) = self.locate(range.end - 1);
+            (last, within + 1)
         };
         (first..=last).flat_map(move |number| {
             let chunk = self.chunk(number);
@@ -341,9 +340,10 @@ pub fn range(start: i64, stop: i64, len: usize) -> Range<usize> {
     };
     let start = from_end(start).max(0);
     let stop = from_end(stop).min(len - 1);
-    match start > stop {
-        true => 0..0,
-        false => start as usize..stop as usize + 1,
+    if start > stop {
+        0..0
+    } else {
+        start as usize..stop as usize + 1
     }
 }
 

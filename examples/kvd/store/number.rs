@@ -45,10 +45,12 @@ pub fn integer(text: &[u8]) -> Option<i64> {
         }
         value = value.checked_mul(10)?.checked_add(digit.into())?;
     }
-    match negative {
-        false => i64::try_from(value).ok(),
-        true if value <= 1 << 63 => Some((value as i64).wrapping_neg()),
-        true => None,
+    if !negative {
+        i64::try_from(value).ok()
+    } else if value <= 1 << 63 {
+        Some((value as i64).wrapping_neg())
+    } else {
+        None
     }
 }
 

@@ -83,9 +83,10 @@ impl Ranked {
         self.len += 1;
         if entries.len() > FULL {
             // Members that arrive in order leave full blocks behind.
-            let at = match within + 1 == entries.len() {
-                true => FULL,
-                false => FULL / 2,
+            let at = if within + 1 == entries.len() {
+                FULL
+            } else {
+                FULL / 2
             };
             let rest = entries.split_off(at);
             self.blocks.insert(block + 1, Arc::new(rest));

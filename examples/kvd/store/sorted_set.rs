@@ -387,9 +387,10 @@ mod tests {
                 let member = &member[..];
                 assert_eq!(set.score(member), model.score(member));
                 assert_eq!(set.rank(member), model.rank(member));
-                match random.bool() {
-                    true => assert_eq!(set.insert(member, score), model.insert(member, score)),
-                    false => assert_eq!(set.remove(member), model.remove(member)),
+                if random.bool() {
+                    assert_eq!(set.insert(member, score), model.insert(member, score));
+                } else {
+                    assert_eq!(set.remove(member), model.remove(member));
                 }
                 if random.u8(..) < 20 {
                     set.remove_stale();

@@ -97,9 +97,10 @@ impl From<&[u8]> for Text {
     #[inline]
     fn from(data: &[u8]) -> Self {
         if data.len() > INLINE {
-            return match data.len() >= SHARED {
-                true => Text::Shared(Long::new(Bytes::copy_from_slice(data))),
-                false => Text::Boxed(data.into()),
+            return if data.len() >= SHARED {
+                Text::Shared(Long::new(Bytes::copy_from_slice(data)))
+            } else {
+                Text::Boxed(data.into())
             };
         }
         let mut bytes = [0; INLINE];
@@ -124,9 +125,10 @@ impl From<Vec<u8>> for Text {
 /// Many bytes are not copied. A part of a larger buffer keeps the whole buffer.
 impl From<Bytes> for Text {
     fn from(data: Bytes) -> Self {
-        match data.len() >= SHARED {
-            true => Text::Shared(Long::new(data)),
-            false => data[..].into(),
+        if data.len() >= SHARED {
+            Text::Shared(Long::new(data))
+        } else {
+            data[..].into()
         }
     }
 }

@@ -48,20 +48,22 @@ impl AsRef<[u8]> for Owner {
 impl Value {
     /// A string.
     pub fn string(data: &[u8]) -> Value {
-        match data.len() <= 20 {
-            true => match integer(data) {
+        if data.len() <= 20 {
+            match integer(data) {
                 Some(number) => Value::Int(number),
                 None => Value::Text(data.into()),
-            },
-            false => Value::Text(data.into()),
+            }
+        } else {
+            Value::Text(data.into())
         }
     }
 
     /// A string that takes over the bytes, if they are many.
     pub fn from_bytes(data: Bytes) -> Value {
-        match data.len() >= SHARED {
-            true => Value::Shared(Arc::new(data)),
-            false => Value::string(&data),
+        if data.len() >= SHARED {
+            Value::Shared(Arc::new(data))
+        } else {
+            Value::string(&data)
         }
     }
 
@@ -227,10 +229,13 @@ impl Value {
                 Hash::Large(_) => "hashtable",
             },
             Value::Set(_) => "hashtable",
-            Value::Sorted(set) => match set.is_small() {
-                true => "listpack",
-                false => "skiplist",
-            },
+            Value::Sorted(set) => {
+                if set.is_small() {
+                    "listpack"
+                } else {
+                    "skiplist"
+                }
+            }
         }
     }
 

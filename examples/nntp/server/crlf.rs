@@ -98,9 +98,10 @@ impl<P: Producer> Cleaned<P> {
             text.extend_from_slice(b"\r");
         }
         text.extend_from_slice(&chunk);
-        match self.after_cr {
-            true => clean(&mut text),
-            false => clean_from(&mut text, 0),
+        if self.after_cr {
+            clean(&mut text);
+        } else {
+            clean_from(&mut text, 0);
         }
         text.freeze()
     }

@@ -155,9 +155,10 @@ impl Service {
             .deadlines(self.options.deadlines)
             // Sent instead of a greeting: RFC 3977, section 5.1.1.
             .refusal("400 too many connections, try again later\r\n");
-        match self.options.proxies.is_empty() {
-            true => server,
-            false => server.proxy_protocol(self.options.proxies.iter().copied()),
+        if self.options.proxies.is_empty() {
+            server
+        } else {
+            server.proxy_protocol(self.options.proxies.iter().copied())
         }
     }
 

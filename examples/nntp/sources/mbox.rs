@@ -134,9 +134,10 @@ impl Split {
     /// Whether a line belongs to the header although it is not a field: a
     /// continuation line, or a quoted separator before the first field.
     fn continues(&self, line: &[u8]) -> bool {
-        match self.head.is_empty() {
-            true => line.starts_with(b"From ") || line.starts_with(b">From "),
-            false => line.starts_with(b" ") || line.starts_with(b"\t"),
+        if self.head.is_empty() {
+            line.starts_with(b"From ") || line.starts_with(b">From ")
+        } else {
+            line.starts_with(b" ") || line.starts_with(b"\t")
         }
     }
 }

@@ -117,9 +117,10 @@ impl Access {
         match (inet(addr), inet(own)) {
             (Some(addr), Some(own)) if !self.lists(addr) => {
                 let ip = addr.ip().to_canonical();
-                match ip == own.ip().to_canonical() {
-                    true => Err(Rule::OwnHost(ip)),
-                    false => Ok(()),
+                if ip == own.ip().to_canonical() {
+                    Err(Rule::OwnHost(ip))
+                } else {
+                    Ok(())
                 }
             }
             _ => Ok(()),

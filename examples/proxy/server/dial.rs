@@ -113,9 +113,10 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
                 }
             });
             addrs.truncate(MOST_ADDRESSES);
-            match addrs.is_empty() {
-                true => Err(rule.map_or(Failure::Unknown, Failure::of_rule)),
-                false => Ok(addrs),
+            if addrs.is_empty() {
+                Err(rule.map_or(Failure::Unknown, Failure::of_rule))
+            } else {
+                Ok(addrs)
             }
         });
         // An error means that the loop has ended, and the session with it.

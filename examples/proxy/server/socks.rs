@@ -95,9 +95,10 @@ impl Socks {
     }
 
     fn choose_method(&mut self, offered: &[u8]) {
-        let method = match self.proxy.options.logins.is_empty() {
-            true => NO_AUTHENTICATION,
-            false => USER_AND_PASSWORD,
+        let method = if self.proxy.options.logins.is_empty() {
+            NO_AUTHENTICATION
+        } else {
+            USER_AND_PASSWORD
         };
         if !offered.contains(&method) {
             self.chat.push_slice(&[VERSION, NONE_IS_ACCEPTABLE]);

@@ -68,8 +68,9 @@ fn without_hash(name: &str) -> &str {
 
 fn valid_name(name: &str) -> Result<&str, &'static str> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    match (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fits) {
-        true => Ok(name),
-        false => Err(NAME_RULE),
+    if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(fits) {
+        Ok(name)
+    } else {
+        Err(NAME_RULE)
     }
 }

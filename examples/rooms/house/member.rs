@@ -203,8 +203,9 @@ impl Member {
 /// Replaces control characters, which could move the cursor or end a line on the terminals of other members.
 fn without_controls(line: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(line);
-    match text.contains(char::is_control) {
-        true => text.replace(char::is_control, "\u{fffd}").into(),
-        false => text,
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, "\u{fffd}").into()
+    } else {
+        text
     }
 }

@@ -130,9 +130,10 @@ impl Service {
             .limits(self.options.limits)
             .deadlines(self.options.deadlines)
             .refusal(refusal);
-        match self.options.proxies.is_empty() {
-            true => server,
-            false => server.proxy_protocol(self.options.proxies.iter().copied()),
+        if self.options.proxies.is_empty() {
+            server
+        } else {
+            server.proxy_protocol(self.options.proxies.iter().copied())
         }
     }
 

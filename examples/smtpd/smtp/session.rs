@@ -65,9 +65,10 @@ impl Session {
             }
             Command::Ehlo(client) => {
                 let size = self.service.options.max_size;
-                let starttls = match self.can_start_tls() {
-                    true => "250-STARTTLS\r\n",
-                    false => "",
+                let starttls = if self.can_start_tls() {
+                    "250-STARTTLS\r\n"
+                } else {
+                    ""
                 };
                 write!(
                     self.chat,

@@ -23,12 +23,11 @@ pub(crate) fn ann() -> Box<CheckPassword> {
     Box::new(move |chat, name, password| {
         let client = Client::new(chat.peer_addr().as_ref());
         let is_right = (name, password) == ("ann", "secret");
-        Some(match limit.may_try(client) && is_right {
-            true => Checked::Right,
-            false => {
-                limit.record_failure(client);
-                Checked::Wrong(limit.delay(client, Duration::from_secs(1)))
-            }
+        Some(if limit.may_try(client) && is_right {
+            Checked::Right
+        } else {
+            limit.record_failure(client);
+            Checked::Wrong(limit.delay(client, Duration::from_secs(1)))
         })
     })
 }

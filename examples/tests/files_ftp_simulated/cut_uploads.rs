@@ -61,9 +61,10 @@ fn the_end_of_the_control_connection_aborts_an_upload() -> Result {
             })?;
             assert!(!log.contains("uploaded"), "{command}, {order}: {log}");
             assert_eq!(site.dir.names()?, ["a.txt", "dir"], "{command}, {order}");
-            let left = match command.starts_with("REST") {
-                true => b"hexxo\nworld\n",
-                false => OLD,
+            let left = if command.starts_with("REST") {
+                b"hexxo\nworld\n"
+            } else {
+                OLD
             };
             let content = site.dir.read("a.txt");
             assert_eq!(content.as_deref(), Some(left), "{command}, {order}");

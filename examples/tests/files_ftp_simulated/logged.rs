@@ -34,9 +34,10 @@ fn each_transfer_is_logged_and_counted() -> Result {
     site.download("RETR a.txt")?;
     site.expect("CWD dir", "250")?;
     // No file has a quotation mark in its name on Windows.
-    let (name, logged) = match cfg!(windows) {
-        true => ("x y", "x%20y"),
-        false => ("x \"y", "x%20%22y"),
+    let (name, logged) = if cfg!(windows) {
+        ("x y", "x%20y")
+    } else {
+        ("x \"y", "x%20%22y")
     };
     site.upload(&format!("STOR {name}"), "new")?;
     site.download("NLST")?;

@@ -54,9 +54,10 @@ fn a_download_is_cut_when_its_client_takes_less_than_64_kib_a_minute() -> Result
         let site = Site::ann()?;
         let data = site.begin_large()?;
         take_slowly(&site, &data, count)?;
-        let (ended, code) = match is_cut {
-            true => (Ended::Reset, "426"),
-            false => (Ended::Finished, "226"),
+        let (ended, code) = if is_cut {
+            (Ended::Reset, "426")
+        } else {
+            (Ended::Finished, "226")
         };
         assert_eq!(data.ended(), Some(ended), "{count}");
         assert_eq!(codes_of(&site.replies()?), code, "{count}");

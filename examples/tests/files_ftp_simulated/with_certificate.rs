@@ -270,12 +270,11 @@ fn a_session_begins_anew_with_tls() -> Result {
         assert!(replies.starts_with("257 \"/\" "), "{replies}");
         let port = passive(replies.lines().last().unwrap());
         // TYPE A is the default.
-        let content = match is_binary {
-            true => {
-                site.ask_tls(&mut control, "TYPE I\r\n")?;
-                "hello\nworld\n"
-            }
-            false => "hello\r\nworld\r\n",
+        let content = if is_binary {
+            site.ask_tls(&mut control, "TYPE I\r\n")?;
+            "hello\nworld\n"
+        } else {
+            "hello\r\nworld\r\n"
         };
         let mut data = site.handshake(site.connect(CLIENT, port)?);
         site.ask_tls(&mut control, "RETR a.txt\r\n")?;

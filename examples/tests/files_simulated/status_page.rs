@@ -324,9 +324,10 @@ fn a_shutdown_ends_events_and_answers_what_has_begun() -> Result {
 #[test]
 fn metrics_count_each_request_and_escape_labels() -> Result {
     // A backslash separates the names of a path on Windows.
-    let (name, label) = match cfg!(windows) {
-        true => ("a\"b\nd", "a\\\"b\\nd"),
-        false => ("a\"b\\c\nd", "a\\\"b\\\\c\\nd"),
+    let (name, label) = if cfg!(windows) {
+        ("a\"b\nd", "a\\\"b\\nd")
+    } else {
+        ("a\"b\\c\nd", "a\\\"b\\\\c\\nd")
     };
     let site = Site::with(Options {
         status: Status::new(&Path::new("/srv").join(name), now),

@@ -365,13 +365,12 @@ fn replies_that_are_off_stay_off_until_they_are_wanted() -> Result {
             let scene = Scene::new()?;
             let client = scene.client()?;
             let mut replies = String::new();
-            match is_cut {
-                false => replies = scene.ask(&client, script)?,
-                true => {
-                    for line in script.lines() {
-                        replies += &scene.ask(&client, &format!("{line}\n"))?;
-                    }
+            if is_cut {
+                for line in script.lines() {
+                    replies += &scene.ask(&client, &format!("{line}\n"))?;
                 }
+            } else {
+                replies = scene.ask(&client, script)?;
             }
             assert_eq!(replies, wanted, "{script}");
         }

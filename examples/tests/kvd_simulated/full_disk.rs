@@ -247,9 +247,12 @@ fn what_only_removes_keys_is_executed_while_the_disk_is_full() -> Result {
     ] {
         for is_synced in [false, true] {
             // A disk that has no room for a large frame.
-            let append = |ops: &[Op], last| match ops.iter().map(Op::size).sum::<usize>() > MOST {
-                true => Err("full".into()),
-                false => Ok(last + 1),
+            let append = |ops: &[Op], last| {
+                if ops.iter().map(Op::size).sum::<usize>() > MOST {
+                    Err("full".into())
+                } else {
+                    Ok(last + 1)
+                }
             };
             let disk = Disk::with(Files {
                 append: Box::new(append),

@@ -47,9 +47,10 @@ fn messages_to_oneself_have_the_limit_of_subscribers_in_a_transaction() -> Resul
             scene.ask(&client, &format!("HELLO 3\nPSUBSCRIBE{patterns}\n"))?;
             client.stop_reading();
             let publish = format!("PUBLISH ch {content}\nSET after 1\n");
-            let script = match in_transaction {
-                true => format!("MULTI\n{publish}EXEC\n"),
-                false => publish,
+            let script = if in_transaction {
+                format!("MULTI\n{publish}EXEC\n")
+            } else {
+                publish
             };
             let before = allocated();
             client.send(script.replace('\n', "\r\n"));
@@ -219,13 +220,12 @@ fn client_reply_applies_to_the_parts_of_a_transaction_and_not_to_messages() -> R
             let client = scene.client()?;
             scene.ask(&client, "HELLO 3\n")?;
             let mut reply = String::new();
-            match pieces {
-                false => reply += &scene.ask(&client, script)?,
-                true => {
-                    for line in script.split_inclusive('\n') {
-                        reply += &scene.ask(&client, line)?;
-                    }
+            if pieces {
+                for line in script.split_inclusive('\n') {
+                    reply += &scene.ask(&client, line)?;
                 }
+            } else {
+                reply += &scene.ask(&client, script)?;
             }
             let (reply, _) = reply.split_once('%').unwrap_or((&reply, ""));
             assert_eq!(reply, wanted, "{script}");

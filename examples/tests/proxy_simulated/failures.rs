@@ -92,9 +92,10 @@ fn a_response_that_its_server_cuts_never_looks_complete() -> Result {
                 "GET http://www.example/ HTTP/{version}\r\nHost: a\r\n\r\n"
             ))?;
             world.send(&server, format!("HTTP/1.1 200 OK\r\n{head}"))?;
-            match reset {
-                true => server.reset(),
-                false => server.finish(),
+            if reset {
+                server.reset();
+            } else {
+                server.finish();
             }
             world.settle()?;
             let received = text(&client);
@@ -109,9 +110,10 @@ fn a_response_that_its_server_cuts_never_looks_complete() -> Result {
                 "GET http://www.example/ HTTP/{version}\r\nHost: a\r\n\r\n"
             ))?;
             world.send(&server, "HTTP/1.1 200 OK\r\n\r\nabc")?;
-            match reset {
-                true => server.reset(),
-                false => server.finish(),
+            if reset {
+                server.reset();
+            } else {
+                server.finish();
             }
             world.settle()?;
             match (reset, version) {
@@ -198,25 +200,22 @@ fn a_request_is_repeated_if_the_kept_connection_has_ended_and_nothing_can_happen
         world.settle()?;
         server.finish();
         world.settle()?;
-        match is_repeated {
-            true => {
-                let server = world.accept()?;
-                assert!(text(&server).starts_with("GET / "));
-                world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")?;
-                assert!(text(&client).ends_with("\r\n\r\n2"));
-                // Once only.
-                world.send(&client, &request)?;
-                server.finish();
-                world.settle()?;
-                world.accept()?.finish();
-                world.settle()?;
-                assert_eq!(status(&text(&client)), "502");
-                assert!(world.is_untouched());
-            }
-            false => {
-                assert_eq!(status(&text(&client)), "502", "{request}");
-                assert!(world.is_untouched(), "{request}");
-            }
+        if is_repeated {
+            let server = world.accept()?;
+            assert!(text(&server).starts_with("GET / "));
+            world.send(&server, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2")?;
+            assert!(text(&client).ends_with("\r\n\r\n2"));
+            // Once only.
+            world.send(&client, &request)?;
+            server.finish();
+            world.settle()?;
+            world.accept()?.finish();
+            world.settle()?;
+            assert_eq!(status(&text(&client)), "502");
+            assert!(world.is_untouched());
+        } else {
+            assert_eq!(status(&text(&client)), "502", "{request}");
+            assert!(world.is_untouched(), "{request}");
         }
     }
     Ok(())
@@ -233,9 +232,10 @@ fn a_request_is_not_repeated_when_its_response_has_begun() -> Result {
             drop(client.take_received());
             world.send(&client, get("www.example"))?;
             server.send(piece);
-            match reset {
-                true => server.reset(),
-                false => server.finish(),
+            if reset {
+                server.reset();
+            } else {
+                server.finish();
             }
             world.settle()?;
             assert_eq!(status(&text(&client)), "502", "{piece:?}");

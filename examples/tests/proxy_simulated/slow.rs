@@ -247,9 +247,10 @@ fn a_tunnel_is_cut_when_a_peer_takes_less_than_64_kib_a_minute() -> Result {
             for (taken, is_cut) in [(1000, true), (70_000, false)] {
                 let world = World::new()?;
                 let (client, server) = world.begin(&opening)?;
-                let (reader, sender) = match client_reads {
-                    true => (&client, &server),
-                    false => (&server, &client),
+                let (reader, sender) = if client_reads {
+                    (&client, &server)
+                } else {
+                    (&server, &client)
                 };
                 reader.stop_reading();
                 sender.send(vec![b'x'; SIZE]);

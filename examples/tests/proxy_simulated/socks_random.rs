@@ -105,10 +105,7 @@ fn random_input(has_users: bool, rng: &mut Rng) -> Vec<u8> {
     // The first byte stays. It selects the protocol.
     while rng.u8(0..3) == 0 {
         let at = rng.usize(1..input.len());
-        input[at] = match rng.bool() {
-            true => rng.u8(..6),
-            false => rng.u8(..),
-        };
+        input[at] = if rng.bool() { rng.u8(..6) } else { rng.u8(..) };
     }
     if rng.u8(0..4) == 0 {
         input.truncate(rng.usize(1..input.len()));
@@ -179,8 +176,9 @@ fn serve(mut rest: &[u8], has_users: bool, replies: &mut Vec<u8>) -> Option<Then
         3 => address.eq_ignore_ascii_case(b"www.example"),
         _ => false,
     };
-    match take(2)? == [0, 80] && is_known {
-        true => Some(Then::Tunnel(rest.to_vec())),
-        false => Some(Then::Fails),
+    if take(2)? == [0, 80] && is_known {
+        Some(Then::Tunnel(rest.to_vec()))
+    } else {
+        Some(Then::Fails)
     }
 }

@@ -74,9 +74,10 @@ fn half_closes_are_kept_in_both_directions() -> Result {
             let world = World::new()?;
             let (client, server) = world.begin(&opening)?;
             drop(client.take_received());
-            let (first, second) = match client_first {
-                true => (&client, &server),
-                false => (&server, &client),
+            let (first, second) = if client_first {
+                (&client, &server)
+            } else {
+                (&server, &client)
             };
             first.send("the first half");
             first.finish();
@@ -105,9 +106,10 @@ fn a_half_closed_tunnel_ends_unless_it_makes_progress() -> Result {
             let world = World::new()?;
             let (client, server) = world.begin(&opening)?;
             drop(client.take_received());
-            let (first, second) = match client_first {
-                true => (&client, &server),
-                false => (&server, &client),
+            let (first, second) = if client_first {
+                (&client, &server)
+            } else {
+                (&server, &client)
             };
             // A tunnel that is open on both ends may be silent for longer.
             world.advance(600 * SECOND)?;

@@ -84,9 +84,10 @@ impl<S: AsyncChat> ChatDriver<S> {
             let called = match self.splitter.next_after(is_searched, input) {
                 Ok(Some(Event::Record(record))) => {
                     state.count_record();
-                    match record.len() < LONG || received.contains(&record.as_ptr()) {
-                        true => self.session.found_terminator(record),
-                        false => self.deliver_long(turn),
+                    if record.len() < LONG || received.contains(&record.as_ptr()) {
+                        self.session.found_terminator(record)
+                    } else {
+                        self.deliver_long(turn)
                     }
                 }
                 Ok(Some(Event::Owned(record))) => {
@@ -290,9 +291,10 @@ pub(super) fn suspend_gap(state: &ChannelState) {
 /// leads to.
 #[inline]
 pub(super) fn is_held_up(state: &ChannelState) -> bool {
-    match state.flags.has(Flag::PIPED) {
-        true => state.is_pipe_full(),
-        false => state.flags.has(Flag::BACK_PRESSURED) || state.out.borrow().is_crowded(),
+    if state.flags.has(Flag::PIPED) {
+        state.is_pipe_full()
+    } else {
+        state.flags.has(Flag::BACK_PRESSURED) || state.out.borrow().is_crowded()
     }
 }
 

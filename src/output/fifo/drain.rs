@@ -97,9 +97,10 @@ impl Fifo {
         may_call: bool,
     ) -> io::Result<Option<Step>> {
         // The common case: nothing but small pushes.
-        match self.tail.is_empty() && !self.head.is_empty() {
-            true => Ok(None),
-            false => self.next_call(sink, budget, may_call),
+        if self.tail.is_empty() && !self.head.is_empty() {
+            Ok(None)
+        } else {
+            self.next_call(sink, budget, may_call)
         }
     }
 
@@ -148,9 +149,10 @@ impl Fifo {
     /// the head, which is empty then.
     fn move_into_head(&mut self) {
         if let Some(Item::Small(data)) = self.tail.pop_front() {
-            match data.len() < COPIED {
-                true => self.extend_head(&[&data]),
-                false => self.head = data,
+            if data.len() < COPIED {
+                self.extend_head(&[&data]);
+            } else {
+                self.head = data;
             }
         }
     }
@@ -204,9 +206,10 @@ impl Fifo {
     ) -> io::Result<Sent> {
         let head = self.head.get(self.sent()..).unwrap_or_default();
         let (bytes, offered) = if self.tail.is_empty() || head.len() >= budget {
-            let head = match head.len() > budget {
-                true => head.get(..self.most(budget, sink)).unwrap_or(head),
-                false => head,
+            let head = if head.len() > budget {
+                head.get(..self.most(budget, sink)).unwrap_or(head)
+            } else {
+                head
             };
             (sink.send(head)?, head.len())
         } else if self.tail.len() < FEW_PARTS {
@@ -235,9 +238,10 @@ impl Fifo {
         let queued = self.queued();
         // A producer, a hook or the end of the sending side needs another turn anyway.
         let is_few = queued.saturating_sub(budget) <= budget / EXCESS && self.tail.counted() == 0;
-        match is_few && sink.takes_excess() {
-            true => queued,
-            false => budget,
+        if is_few && sink.takes_excess() {
+            queued
+        } else {
+            budget
         }
     }
 
@@ -249,9 +253,10 @@ impl Fifo {
         sink: &mut impl Sink,
         budget: usize,
     ) -> io::Result<(usize, usize)> {
-        let budget = match self.queued() > budget {
-            true => self.most(budget, sink),
-            false => budget,
+        let budget = if self.queued() > budget {
+            self.most(budget, sink)
+        } else {
+            budget
         };
         let head = self.head.get(self.sent()..).unwrap_or_default();
         let tail = self.tail.iter().map_while(|item| match item {

@@ -98,9 +98,10 @@ impl Fifo {
     pub fn append(&mut self, mut later: Fifo) -> VecDeque<Item> {
         let close = self.take_close();
         if close.is_some() {
-            self.intake = match self.tail.has_shutdown() {
-                true => Intake::Finished,
-                false => Intake::Open,
+            self.intake = if self.tail.has_shutdown() {
+                Intake::Finished
+            } else {
+                Intake::Open
             };
         }
         let head = mem::take(&mut later.head);

@@ -72,9 +72,10 @@ impl Fifo {
     /// What the queue holds, in bytes. Producers, hooks and shutdowns of the sending side take memory
     /// too: where there are many items, each of them counts for [`COPIED`] bytes.
     pub fn weight(&self) -> usize {
-        let counted = match self.tail.len() > HIGH_ITEMS {
-            true => self.tail.counted(),
-            false => 0,
+        let counted = if self.tail.len() > HIGH_ITEMS {
+            self.tail.counted()
+        } else {
+            0
         };
         self.queued().saturating_add(counted.saturating_mul(COPIED))
     }
@@ -93,9 +94,10 @@ impl Fifo {
     /// Computes how far a push may fill the head without further checks.
     pub(super) fn update_head_limit(&mut self) {
         let is_plain = self.takes_pushes() && self.stream != Stream::Failed && self.tail.is_empty();
-        self.head_limit = match is_plain {
-            true => self.sent().saturating_add(self.mark()),
-            false => 0,
+        self.head_limit = if is_plain {
+            self.sent().saturating_add(self.mark())
+        } else {
+            0
         };
     }
 

@@ -103,10 +103,11 @@ impl<F: FnOnce(Produced)> Drop for Report<F> {
         let Some(hook) = self.hook.take() else {
             return;
         };
-        match thread::panicking() {
+        if thread::panicking() {
             // A second panic while the first unwinds would abort the process.
-            true => contain(|| hook(self.produced)),
-            false => hook(self.produced),
+            contain(|| hook(self.produced));
+        } else {
+            hook(self.produced);
         }
     }
 }

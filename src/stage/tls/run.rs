@@ -107,9 +107,12 @@ pub(super) fn run<S: Side>(
         }
         // rustls has seen the whole record, unless that is what it refuses.
         let given = if outcome.is_ok() { end } else { begin };
-        let outcome = outcome.and_then(|()| match received.quiet > MOST_QUIET {
-            true => Err(PeerMisbehaved::TooManyEmptyFragments.into()),
-            false => Ok(()),
+        let outcome = outcome.and_then(|()| {
+            if received.quiet > MOST_QUIET {
+                Err(PeerMisbehaved::TooManyEmptyFragments.into())
+            } else {
+                Ok(())
+            }
         });
         if let Err(error) = outcome {
             let rest = input.get_mut(done..).unwrap_or_default();

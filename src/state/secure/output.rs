@@ -14,17 +14,19 @@ impl ChannelState {
     /// The budget for the output of a turn, if it is `budget` without a stage.
     #[inline]
     pub(crate) fn output_budget(&self, budget: usize) -> usize {
-        match self.flags.has(Flag::STAGED) {
-            true => budget.min(TURN_WRITE),
-            false => budget,
+        if self.flags.has(Flag::STAGED) {
+            budget.min(TURN_WRITE)
+        } else {
+            budget
         }
     }
 
     /// The error of a call while the channel is not up. A handshake in the middle of a connection passes.
     pub(super) fn not_up(&self) -> io::ErrorKind {
-        match self.is_upgrading() {
-            true => io::ErrorKind::WouldBlock,
-            false => io::ErrorKind::NotConnected,
+        if self.is_upgrading() {
+            io::ErrorKind::WouldBlock
+        } else {
+            io::ErrorKind::NotConnected
         }
     }
 
@@ -62,9 +64,10 @@ impl ChannelState {
 
     /// How many bytes of ciphertext the kernel has not accepted.
     pub(crate) fn ciphertext_held(&self) -> usize {
-        match self.flags.has(Flag::STAGED) {
-            true => self.on_secured(|secured| secured.output_len()),
-            false => None,
+        if self.flags.has(Flag::STAGED) {
+            self.on_secured(|secured| secured.output_len())
+        } else {
+            None
         }
         .unwrap_or(0)
     }

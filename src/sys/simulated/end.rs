@@ -158,9 +158,10 @@ impl End {
         }
         self.state = State::Dead;
         // As on Linux: see `Fd::tells_reset_after_end`.
-        self.error = Some(match self.finish_arrived {
-            true => io::ErrorKind::BrokenPipe,
-            false => io::ErrorKind::ConnectionReset,
+        self.error = Some(if self.finish_arrived {
+            io::ErrorKind::BrokenPipe
+        } else {
+            io::ErrorKind::ConnectionReset
         });
         self.bytes.truncate(self.arrived);
         self.urgent = None;

@@ -107,9 +107,10 @@ impl Net {
         if self.rng.chance(self.conditions.would_block) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        match self.rng.chance(short) {
-            true => Ok(1 + self.rng.below(most)),
-            false => Ok(most),
+        if self.rng.chance(short) {
+            Ok(1 + self.rng.below(most))
+        } else {
+            Ok(most)
         }
     }
 
@@ -373,9 +374,10 @@ impl Net {
                 if let Some(error) = end.error.take() {
                     return Err(error.into());
                 }
-                match state == State::Dead || end.finish_arrived {
-                    true => Ok(0),
-                    false => Err(io::ErrorKind::WouldBlock.into()),
+                if state == State::Dead || end.finish_arrived {
+                    Ok(0)
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
                 }
             }
         }

@@ -110,12 +110,13 @@ impl Poller {
     /// # Errors
     /// When the socket belongs to another network.
     pub(crate) fn can_watch(&self, socket: &Socket) -> io::Result<()> {
-        match socket.is_of(&self.net) {
-            true => Ok(()),
-            false => Err(io::Error::new(
+        if socket.is_of(&self.net) {
+            Ok(())
+        } else {
+            Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "the socket belongs to another simulated network",
-            )),
+            ))
         }
     }
 

@@ -40,17 +40,19 @@ impl Socket {
     pub(crate) fn peer_addr(&self) -> io::Result<Addr> {
         let mut net = self.net.lock();
         let end = net.end(self.id)?;
-        match end.is_up() {
-            true => Ok(end.remote.into()),
-            false => Err(io::ErrorKind::NotConnected.into()),
+        if end.is_up() {
+            Ok(end.remote.into())
+        } else {
+            Err(io::ErrorKind::NotConnected.into())
         }
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Addr> {
         let mut net = self.net.lock();
-        let addr: SocketAddr = match self.is_listening {
-            true => net.listening_at(self.id)?,
-            false => net.end(self.id)?.local,
+        let addr: SocketAddr = if self.is_listening {
+            net.listening_at(self.id)?
+        } else {
+            net.end(self.id)?.local
         };
         Ok(addr.into())
     }

@@ -41,12 +41,13 @@ pub(super) fn accept(listener: &Socket) -> io::Result<(Fd, Addr)> {
 /// no address either, it would be in no quota of an IP address, and a trusted proxy where `unix:` is one.
 #[cold]
 fn without_addr(is_inet: bool) -> io::Result<Addr> {
-    match is_inet {
-        true => Err(io::Error::new(
+    if is_inet {
+        Err(io::Error::new(
             io::ErrorKind::ConnectionAborted,
             "the connection had ended before its accept",
-        )),
-        false => Ok(Addr::Unix(None)),
+        ))
+    } else {
+        Ok(Addr::Unix(None))
     }
 }
 

@@ -50,14 +50,15 @@ mod platform {
         gid: c_uint,
     }
 
-    const SOL_SOCKET: c_int = match cfg!(any(
+    const SOL_SOCKET: c_int = if cfg!(any(
         target_arch = "mips",
         target_arch = "mips64",
         target_arch = "sparc",
         target_arch = "sparc64"
     )) {
-        true => 0xffff,
-        false => 1,
+        0xffff
+    } else {
+        1
     };
 
     const SO_PEERCRED: c_int = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {

@@ -135,9 +135,10 @@ struct Lost(io::Error);
 
 impl Lost {
     fn when(is_lost: bool, error: io::Error) -> io::Error {
-        match is_lost {
-            true => io::Error::new(error.kind(), Lost(error)),
-            false => error,
+        if is_lost {
+            io::Error::new(error.kind(), Lost(error))
+        } else {
+            error
         }
     }
 }
@@ -230,10 +231,7 @@ mod tests {
         let from = Addr::from(far.local_addr().unwrap());
         let near = Datagram::udp(near);
         let mut buffer = [0; 5];
-        let long = match cfg!(windows) {
-            true => None,
-            false => Some(*b"a lon"),
-        };
+        let long = if cfg!(windows) { None } else { Some(*b"a lon") };
         let expected: Vec<[u8; 5]> = long.into_iter().chain([*b"short"]).collect();
         let send = || {
             far.send(b"a long datagram").unwrap();

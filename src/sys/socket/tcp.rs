@@ -122,9 +122,10 @@ pub(crate) const REUSE_PORT_SPREADS: bool = cfg!(any(
 /// Windows takes more than 200 for a request of its own maximum, unless it is negated (SOMAXCONN_HINT), and at
 /// most 65,535.
 fn system_backlog(backlog: i32, on_windows: bool) -> i32 {
-    match on_windows && backlog > 200 {
-        true => -backlog.min(65_535),
-        false => backlog,
+    if on_windows && backlog > 200 {
+        -backlog.min(65_535)
+    } else {
+        backlog
     }
 }
 

@@ -105,9 +105,10 @@ impl Job {
             Some(Value::Sorted(set)) => Source::Sorted(Snapshot(Arc::clone(set))),
             Some(_) => return Err(WrongType.into()),
         };
-        let keys = match options.refers_to_keys() {
-            true => Snapshot(db.table().clone()),
-            false => Snapshot::default(),
+        let keys = if options.refers_to_keys() {
+            Snapshot(db.table().clone())
+        } else {
+            Snapshot::default()
         };
         Ok(Job {
             source,

@@ -119,9 +119,10 @@ impl Making for Stored {
             }
             list.push(End::Right, result);
         })?;
-        match self.size > self.longest {
-            true => Err(TOO_LARGE),
-            false => Ok(is_open),
+        if self.size > self.longest {
+            Err(TOO_LARGE)
+        } else {
+            Ok(is_open)
         }
     }
 

@@ -66,9 +66,10 @@ impl Ord for Item {
             _ => Ordering::Equal,
         };
         let order = by_weight.then_with(|| self.text.cmp(&other.text));
-        match self.order.is_descending {
-            true => order.reverse(),
-            false => order,
+        if self.order.is_descending {
+            order.reverse()
+        } else {
+            order
         }
     }
 }

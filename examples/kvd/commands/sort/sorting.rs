@@ -77,9 +77,10 @@ impl Sorting {
     }
 
     fn next_result(&mut self) -> Option<Option<Found>> {
-        match self.job.returns_of_keys() {
-            true => self.results.next(),
-            false => self.job.next_result(),
+        if self.job.returns_of_keys() {
+            self.results.next()
+        } else {
+            self.job.next_result()
         }
     }
 }

@@ -288,9 +288,10 @@ impl Database {
         }
         let watched = self.watched_families.iter();
         let number = watched.map(|(it, _)| it.len()).sum::<usize>() + families.len();
-        let families = match number <= MOST_FAMILIES {
-            true => families.to_vec(),
-            false => vec![Family::default()],
+        let families = if number <= MOST_FAMILIES {
+            families.to_vec()
+        } else {
+            vec![Family::default()]
         };
         self.watched_families.push((families, watch.clone()));
     }

@@ -187,9 +187,10 @@ fn store(
             let reply = move |session: &mut Session| {
                 session.storing = false;
                 session.chat.resume_reading();
-                match durable {
-                    true => send_stored(session, codes),
-                    false => fail(session, codes, &io::Error::other("the store failed")),
+                if durable {
+                    send_stored(session, codes);
+                } else {
+                    fail(session, codes, &io::Error::other("the store failed"));
                 }
                 session.end_if_shutting_down();
                 Ok(())

@@ -383,9 +383,10 @@ impl AsyncChat for Client {
         }
         if http1::has_bare_lf(&self.head, start) {
             let rejected = Rejected::bad("a line ends with CR LF");
-            match is_waiting {
-                true => self.set_next(Next::Rejected(rejected)),
-                false => self.refuse(rejected),
+            if is_waiting {
+                self.set_next(Next::Rejected(rejected));
+            } else {
+                self.refuse(rejected);
             }
         }
         Ok(())
@@ -393,9 +394,10 @@ impl AsyncChat for Client {
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
         if self.is_waiting() {
-            match http1::is_blank(&self.head) {
-                true => self.head.clear(),
-                false => self.set_next(Next::Complete),
+            if http1::is_blank(&self.head) {
+                self.head.clear();
+            } else {
+                self.set_next(Next::Complete);
             }
             return Ok(());
         }
@@ -420,9 +422,10 @@ impl AsyncChat for Client {
             return Ok(Overflow::CloseWhenDone);
         }
         let has_line = memchr::memchr(b'\n', &self.head).is_some();
-        let (status, why) = match has_line {
-            true => (431, "the head of the request is too long"),
-            false => (414, "the target is too long"),
+        let (status, why) = if has_line {
+            (431, "the head of the request is too long")
+        } else {
+            (414, "the target is too long")
         };
         let rejected = Rejected { status, why };
         if is_waiting {
@@ -512,9 +515,10 @@ impl AsyncChat for Client {
             }
             State::Forward(forwarding) => {
                 let server = self.server.as_ref();
-                let event = match server.is_some_and(|link| !link.chat.is_connecting()) {
-                    true => Event::Response,
-                    false => Event::Failed,
+                let event = if server.is_some_and(|link| !link.chat.is_connecting()) {
+                    Event::Response
+                } else {
+                    Event::Failed
                 };
                 let status = forwarding.exchange.status.get();
                 self.log_request(event, status, &format!("client: {why}"));

@@ -53,9 +53,10 @@ impl Exchange {
     pub fn limit_silence(&self, server: &Chat) {
         // A status of 0: the head of the final response has not arrived.
         let may_be_uploading = self.has_body && self.status.get() == 0;
-        let silence = match self.client_has_finished.get() && !may_be_uploading {
-            true => self.idle.min(SILENCE_WITHOUT_CLIENT),
-            false => self.idle,
+        let silence = if self.client_has_finished.get() && !may_be_uploading {
+            self.idle.min(SILENCE_WITHOUT_CLIENT)
+        } else {
+            self.idle
         };
         server.set_idle_timeout((!self.server_is_paused.get()).then_some(silence));
     }

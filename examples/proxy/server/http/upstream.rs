@@ -122,11 +122,13 @@ impl Upstream {
             exchange.client.push(chunked::LAST_CHUNK);
         }
         self.interim = 0;
-        match exchange.request_complete.get() {
-            true if response.keep_alive => self.chat.set_terminator(Terminator::none()),
-            true => self.chat.close(),
+        if !exchange.request_complete.get() {
             // The server must not take the request for complete.
-            false => self.chat.abort(),
+            self.chat.abort();
+        } else if response.keep_alive {
+            self.chat.set_terminator(Terminator::none());
+        } else {
+            self.chat.close();
         }
         let client = exchange.client.clone();
         // An error means that the client has left.
@@ -193,9 +195,10 @@ impl AsyncChat for Upstream {
             return Ok(());
         };
         let client = &exchange.client;
-        match response.chunked {
-            true => chunked::push_chunk(client, piece),
-            false => client.push_slice(piece),
+        if response.chunked {
+            chunked::push_chunk(client, piece);
+        } else {
+            client.push_slice(piece);
         }
         if client.queued() > MARK {
             // A slow client does not make the server's connection idle.
@@ -224,9 +227,10 @@ impl AsyncChat for Upstream {
     }
 
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        Ok(match self.slot.borrow().is_some() {
-            true => AtShutdown::Stay,
-            false => AtShutdown::CloseWhenDone,
+        Ok(if self.slot.borrow().is_some() {
+            AtShutdown::Stay
+        } else {
+            AtShutdown::CloseWhenDone
         })
     }
 
@@ -283,9 +287,10 @@ mod tests {
             network.settle(&event_loop)?;
             let server = service.accept().ok_or("it was not connected to")?;
             network.settle(&event_loop)?;
-            let (received, ended) = match is_listed {
-                true => ("a request", None),
-                false => ("", Some(Ended::Reset)),
+            let (received, ended) = if is_listed {
+                ("a request", None)
+            } else {
+                ("", Some(Ended::Reset))
             };
             assert_eq!(server.received(), received.as_bytes());
             assert_eq!(server.ended(), ended);

@@ -196,10 +196,7 @@ struct Reply<'a> {
 impl Reply<'_> {
     fn push(&self, chat: &Chat, keep_alive: bool) {
         let (status, why) = (self.status, self.why);
-        let length = match why.is_empty() {
-            true => 0,
-            false => why.len() + 2,
-        };
+        let length = if why.is_empty() { 0 } else { why.len() + 2 };
         let (reason, date) = (reason(status), date());
         write!(chat, "HTTP/1.1 {status} {reason}\r\nDate: {date}\r\n");
         if status == 407 {

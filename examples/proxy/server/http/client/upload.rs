@@ -41,9 +41,10 @@ impl Client {
             return;
         };
         forwarding.received += piece.len() as u64;
-        match forwarding.chunked {
-            true => chunked::push_chunk(&link.chat, piece),
-            false => link.chat.push_slice(piece),
+        if forwarding.chunked {
+            chunked::push_chunk(&link.chat, piece);
+        } else {
+            link.chat.push_slice(piece);
         }
         forwarding.left = forwarding.left.saturating_sub(piece.len() as u64);
         // The end of a body does not pause reading: the server may respond as soon as it has the last byte.
