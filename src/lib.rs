@@ -1,4 +1,4 @@
-//! asyncore and asynchat for Rust: servers and clients of line protocols, on one thread, with callbacks.
+//! asyncore and asynchat for Rust: servers and clients of line protocols, with callbacks, on one thread or on several.
 //!
 //! A [`Terminator`] cuts the input into records, and a session receives each of them in
 //! [`found_terminator`](AsyncChat::found_terminator). The output leaves through a FIFO of bytes and

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 #[cfg(target_os = "linux")]
 use asynchat::Dispatcher;
-use asynchat::sim::{Network, Service};
+use asynchat::sim::{Listener, Network};
 use asynchat::{Channel, Close, Connector, EventLoop, Result};
 use common::panicking::PanicsOnDrop;
 use common::{Log, new_loop, run_to_end, run_until};
@@ -32,7 +32,7 @@ fn from(local: &[SocketAddr], targets: &[SocketAddr]) -> Result<Option<SocketAdd
         .bind(local)
         .connect_on(&event_loop, |_| |_: &[u8]| Ok(()))?;
     network.settle(&event_loop)?;
-    assert_eq!(services.iter().filter_map(Service::accept).count(), 1);
+    assert_eq!(services.iter().filter_map(Listener::accept).count(), 1);
     Ok(chat.local_addr().and_then(|addr| addr.inet()))
 }
 

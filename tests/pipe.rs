@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Call, Conditions, Ended, Network, Peer, Service, every_segmentation};
+use asynchat::sim::{Call, Conditions, Ended, Listener, Network, Peer, every_segmentation};
 use asynchat::{AsyncChat, Chat, Close, Connector, Eof, EventLoop, Limits, Result, Socket};
 use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until, served};
 
@@ -66,7 +66,7 @@ impl AsyncChat for End {
 struct Scene {
     network: Network,
     event_loop: EventLoop,
-    server: Service,
+    server: Listener,
     log: Log,
     near: Slot,
     far: Slot,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Network, Service};
+use asynchat::sim::{Listener, Network};
 use asynchat::{AsyncChat, Backoff, Chat, Close, Connector, EventLoop, Reconnect, Result};
 use common::subscribing::with_subscriber;
 use common::{Log, Session};
@@ -46,7 +46,7 @@ impl Scene {
         })
     }
 
-    fn serve(&self) -> Result<Service> {
+    fn serve(&self) -> Result<Listener> {
         Ok(self.network.listen(self.addr)?)
     }
 
@@ -329,7 +329,7 @@ fn a_shutdown_ends_the_reconnection_in_every_state() -> Result {
             scene.network.add_black_hole(scene.addr);
         }
         let reconnect = scene.reconnect(backoff())?;
-        let peer = service.as_ref().and_then(Service::accept);
+        let peer = service.as_ref().and_then(Listener::accept);
         scene.event_loop.shutdown(secs(5));
         scene.settle()?;
         drop(peer);
@@ -620,7 +620,7 @@ fn a_close_in_handle_close_ends_the_reconnection() -> Result {
             })?;
         reconnect.on_end(move |outcome| *ended.borrow_mut() = Some(outcome.is_ok()));
         scene.settle()?;
-        if let Some(peer) = service.as_ref().and_then(Service::accept) {
+        if let Some(peer) = service.as_ref().and_then(Listener::accept) {
             peer.finish();
         }
         scene.settle()?;

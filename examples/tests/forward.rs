@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use asynchat::Result;
 use asynchat::proxy_protocol::{Header, Reader, Version};
-use asynchat::sim::{Ended, Network, Peer, Service};
+use asynchat::sim::{Ended, Listener, Network, Peer};
 use proxy::Options;
 use scene::Scene;
 use tls::{TlsPeer, client_config, server_config};
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// The program, and the target that it forwards to.
 struct Forward {
     scene: Scene,
-    target: Option<Service>,
+    target: Option<Listener>,
 }
 
 impl Deref for Forward {
@@ -70,7 +70,7 @@ impl Forward {
     fn connect(&self) -> Result<(Peer, Peer)> {
         let client = self.network.connect(LISTEN)?;
         self.settle()?;
-        let target = self.target.as_ref().and_then(Service::accept);
+        let target = self.target.as_ref().and_then(Listener::accept);
         Ok((client, target.ok_or("it was not connected to")?))
     }
 
@@ -80,7 +80,7 @@ impl Forward {
         loop {
             let has_moved = client.exchange();
             self.settle()?;
-            match self.target.as_ref().and_then(Service::accept) {
+            match self.target.as_ref().and_then(Listener::accept) {
                 Some(target) => return Ok(target),
                 None if has_moved => {}
                 None => return Err("the target was not connected to".into()),
@@ -480,7 +480,7 @@ fn with_tls_the_rate_counts_what_was_encrypted() -> Result {
     })?;
     let mut client = TlsPeer::client(scene.network.connect(LISTEN)?, client_config());
     client.exchange(|| scene.settle().expect("the loop runs"));
-    let target = scene.target.as_ref().and_then(Service::accept);
+    let target = scene.target.as_ref().and_then(Listener::accept);
     let target = target.ok_or("it was not connected to")?;
     client.send(vec![b'x'; 5 * RATE]);
     for seconds in 1..5 {
@@ -519,7 +519,7 @@ fn a_client_without_tls_reaches_no_target() -> Result {
     client.send("GET / HTTP/1.1\r\n\r\n");
     scene.advance(MINUTE)?;
     assert!(client.has_ended());
-    assert!(scene.target.as_ref().and_then(Service::accept).is_none());
+    assert!(scene.target.as_ref().and_then(Listener::accept).is_none());
     assert_eq!(scene.event_loop.stats().handshakes_failed, 1);
     Ok(())
 }

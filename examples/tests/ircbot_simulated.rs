@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Network, Peer, Service};
+use asynchat::sim::{Listener, Network, Peer};
 use asynchat::{Backoff, Connector, EventLoop, Result};
 use bot::{Bot, Identity, Memory};
 
@@ -18,7 +18,7 @@ const ADDR: &str = "10.0.0.1:6667";
 struct Scene {
     network: Network,
     event_loop: EventLoop,
-    service: Service,
+    service: Listener,
     memory: Rc<RefCell<Memory>>,
 }
 

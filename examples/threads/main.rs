@@ -98,7 +98,7 @@ impl Counter {
     /// are also posted, so that the words of one client are counted in order.
     fn add(&self, word: String) -> Result<(), Error> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&word);
-        let owner = (hash % self.remotes.len() as u64) as usize;
+        let owner = (hash % self.remotes.count() as u64) as usize;
         let promise = self.chat.promise();
         let Some(remote) = self.remotes.get(owner) else {
             return Err(Error::new("there is no such worker"));

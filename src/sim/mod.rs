@@ -73,7 +73,7 @@ use std::time::Duration;
 
 pub use crate::sys::simulated::{Call, Conditions, Ended};
 pub use drive::{Script, Transcript, drive};
-pub use peer::{Peer, Service};
+pub use peer::{Listener, Peer};
 pub use segmentation::{Divergence, drive_every_segmentation, every_segmentation};
 
 use crate::error::{Error, Result};
@@ -146,13 +146,13 @@ impl Network {
     ///
     /// # Errors
     /// When `addr` is not an address, or is in use.
-    pub fn listen(&self, addr: impl ToSocketAddrs) -> Result<Service, Error> {
+    pub fn listen(&self, addr: impl ToSocketAddrs) -> Result<Listener, Error> {
         let addr = first(&addr)?;
         let mut net = self.0.lock();
         let listening = net.listen(addr, false, usize::MAX, Owner::Peer);
         let id = listening.map_err(|error| Error::from(error).context(addr))?;
         let addr = net.listening_at(id)?;
-        Ok(Service::new(&self.0, id, addr))
+        Ok(Listener::new(&self.0, id, addr))
     }
 
     /// A connection that is up: a socket for a channel to [adopt](crate::Channel::adopt), and the peer

@@ -218,16 +218,16 @@ impl fmt::Debug for Peer {
 /// [`Network::listen`](super::Network::listen).
 ///
 /// Dropping it stops listening, and resets the connections that were not accepted.
-pub struct Service {
+pub struct Listener {
     net: SharedNet,
     id: Id,
     addr: SocketAddr,
 }
 
-impl Service {
+impl Listener {
     pub(super) fn new(net: &SharedNet, id: Id, addr: SocketAddr) -> Self {
         let net = net.clone();
-        Service { net, id, addr }
+        Listener { net, id, addr }
     }
 
     /// The address that it listens at.
@@ -247,14 +247,16 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for Listener {
     fn drop(&mut self) {
         self.net.lock().close(self.id, false);
     }
 }
 
-impl fmt::Debug for Service {
+impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Service").field("addr", &self.addr).finish()
+        f.debug_struct("Listener")
+            .field("addr", &self.addr)
+            .finish()
     }
 }

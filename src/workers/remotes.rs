@@ -68,14 +68,9 @@ impl Remotes {
         }))
     }
 
-    /// How many workers there are.
-    pub fn len(&self) -> usize {
+    /// The number of workers.
+    pub fn count(&self) -> usize {
         self.0.workers.len()
-    }
-
-    /// Whether there are no workers, which is never so.
-    pub fn is_empty(&self) -> bool {
-        self.0.workers.is_empty()
     }
 
     /// The loop of the worker with this number.
@@ -209,7 +204,7 @@ impl Remotes {
 impl fmt::Debug for Remotes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Remotes")
-            .field("workers", &self.len())
+            .field("workers", &self.count())
             .finish_non_exhaustive()
     }
 }

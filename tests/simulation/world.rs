@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Call, Conditions, Network, Peer, Service};
+use asynchat::sim::{Call, Conditions, Listener, Network, Peer};
 use asynchat::{Channel, Chat, Connector, Deadlines, EventLoop, Limits, Server};
 
 use crate::actor::{Actor, act_on, random_time};
@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) event_loop: EventLoop,
     pub(crate) tracks: RefCell<Vec<Rc<Track>>>,
     pub(crate) outsiders: RefCell<Vec<Rc<Outsider>>>,
-    service: Service,
+    service: Listener,
     listeners: RefCell<Vec<Channel>>,
     limits: Limits,
     /// Errors were injected, so more outcomes are possible.

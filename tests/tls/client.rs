@@ -230,7 +230,7 @@ impl AsyncChat for Classifying {
 
 #[test]
 fn a_program_tells_failures_apart_and_gives_up_where_no_other_connection_helps() -> Result {
-    type Act = fn(&Scene, &asynchat::sim::Service) -> Result;
+    type Act = fn(&Scene, &asynchat::sim::Listener) -> Result;
     let handshake: Act = |scene, service| {
         let peer = service.accept().ok_or("no connection")?;
         TlsPeer::server(peer).exchange(|| scene.settle().unwrap());

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use asynchat::Result;
-use asynchat::sim::{Ended, Network, Peer, Service};
+use asynchat::sim::{Ended, Listener, Network, Peer};
 
 use crate::scene::Scene;
 use crate::server::resolver::Resolver;
@@ -21,7 +21,7 @@ pub(crate) const ESTABLISHED: &str = "HTTP/1.1 200 Connection established\r\n\r\
 /// The proxy, and a server at `www.example:80`.
 pub(crate) struct World {
     pub(crate) scene: Scene,
-    pub(crate) origin: Option<Service>,
+    pub(crate) origin: Option<Listener>,
 }
 
 impl Deref for World {
@@ -89,12 +89,12 @@ impl World {
 
     /// The next connection to the server.
     pub(crate) fn accept(&self) -> Result<Peer> {
-        let accepted = self.origin.as_ref().and_then(Service::accept);
+        let accepted = self.origin.as_ref().and_then(Listener::accept);
         accepted.ok_or_else(|| "the server was not connected to".into())
     }
 
     pub(crate) fn is_untouched(&self) -> bool {
-        self.origin.as_ref().and_then(Service::accept).is_none()
+        self.origin.as_ref().and_then(Listener::accept).is_none()
     }
 
     /// A client that has sent this, and its server.

@@ -95,7 +95,7 @@ const SHOWN: usize = 64;
 
 /// The answer of a [`Producer`].
 ///
-/// It has no further variants, now and later, so it is not `non_exhaustive` as the other enums of the crate are. A
+/// It has no further variants, now and later, so it is not `non_exhaustive` as most enums of the crate are. A
 /// producer that changes the output of another one has to treat each answer in its own way. With a variant that
 /// it did not know, it could only guess whether bytes follow.
 #[derive(Clone, PartialEq, Eq)]
