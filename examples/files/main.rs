@@ -110,8 +110,8 @@
 //!
 //! Reading order:
 //!
-//! * this file: the start; `arguments.rs`: options; `capacity.rs`: the limit on descriptors; `../common/signals.rs`: Ctrl-C
-//!   and SIGHUP; `../common/certificate.rs`: the options of TLS;
+//! * this file: the start; `arguments.rs`: options; `site.rs`: what both protocols share, and the listeners; `capacity.rs`: the
+//!   limit on descriptors; `../common/signals.rs`: Ctrl-C and SIGHUP; `../common/certificate.rs`: the options of TLS;
 //! * `../http1/`: the parser of HTTP/1.1 messages, which refuses what another parser could read in another way;
 //! * `http/session.rs`: the handler; `http/get.rs`, `http/put.rs`: the methods; then any other file there;
 //! * `status/mod.rs`: the figures; `http/own.rs`, `http/events.rs`: the pages that show them;
@@ -147,6 +147,7 @@ mod linger;
 mod names;
 #[path = "../common/numbers.rs"]
 mod numbers;
+mod site;
 mod size;
 mod sorted;
 mod status;
@@ -154,19 +155,14 @@ mod tree;
 #[path = "../common/users/mod.rs"]
 mod users;
 
-use std::time::{Duration, SystemTime};
+use std::rc::Rc;
+use std::time::Duration;
 
-use access_log::AccessLog;
 use arguments::Arguments;
-use asynchat::{Channel, Error, Result};
-use capacity::Capacity;
+use asynchat::Result;
 use clap::Parser;
-use http::host::{Hosts, is_loopback};
-use http::{Options, Service};
-use status::Status;
+use site::{Addresses, Site};
 use tracing::{info, warn};
-use tree::Tree;
-use users::{Logins, Shares};
 
 fn main() {
     common::log_events_to_stderr("info");
@@ -182,7 +178,6 @@ fn main() {
 }
 
 fn run(arguments: &Arguments) -> Result {
-    let descriptors = descriptors::raise_limit();
     arguments.check_secrets()?;
     arguments.check_addresses()?;
     let users = arguments.users.read()?;
@@ -194,128 +189,10 @@ fn run(arguments: &Arguments) -> Result {
         });
     }
     let has_users = !users.is_empty();
-    // HTTP and FTP count wrong passwords together.
-    let logins = Logins::new(users);
-    let tls = arguments.certificate.acceptor(&["http/1.1"])?;
-    let capacity = Capacity::new(arguments.max_connections, arguments.sockets(), descriptors);
-    let open_files = Shares::new(capacity.files);
-    let tree = open_tree(arguments)?;
-    let mut ftp = ftp_options(arguments, &logins)?;
-    let per_address = capacity::per_address(arguments.max_per_address, capacity.connections);
-    ftp.limits = ftp
-        .limits
-        .connections(capacity.connections)
-        .per_address(per_address);
-    ftp.open_files = open_files.clone();
-    let ftp_has_tls = ftp.tls.is_some();
-    let access_log = match &arguments.access_log {
-        Some(path) => Some(AccessLog::open(path).map_err(|error| {
-            Error::from(error).context(format_args!("--access-log {}", path.display()))
-        })?),
-        None => None,
-    };
-    let status = Status::new(arguments.folder(), SystemTime::now);
-    ftp.access_log.clone_from(&access_log);
-    ftp.status.clone_from(&status);
-    let defaults = Options::default();
-    let receive_time = Duration::from_secs(arguments.receive_time);
-    let service = Service::new(
-        tree,
-        Options {
-            hosts: Hosts::new(&arguments.host),
-            anonymous: !arguments.no_anonymous,
-            write: arguments.write,
-            logins: logins.clone(),
-            insecure_auth: arguments.insecure_auth,
-            max_upload: arguments.max_upload,
-            receive_time,
-            grace: Duration::from_secs(arguments.grace),
-            limits: defaults
-                .limits
-                .connections(capacity.connections)
-                .per_address(per_address),
-            open_files,
-            proxies: arguments.proxy_protocol.clone(),
-            deadlines: defaults
-                .deadlines
-                .idle(arguments.idle()?)
-                .drain(Duration::from_secs(arguments.drain_time)),
-            access_log: access_log.clone(),
-            // Without a port for TLS a password can be sent in clear only.
-            tls: arguments.tls_listen.as_ref().and(tls),
-            status: status.clone(),
-            has_status_page: !arguments.no_status,
-            viewers: arguments.status_from.clone(),
-            ..defaults
-        },
-    );
-    let listener = match arguments.listen() {
-        Some(address) => {
-            let listener = service.serve(address);
-            Some(listener.map_err(|e| e.context(format_args!("--listen {address}")))?)
-        }
-        None => None,
-    };
-    let with_tls = match &arguments.tls_listen {
-        Some(address) => {
-            let listener = service.serve_tls(address.as_str());
-            Some(listener.map_err(|e| e.context(format_args!("--tls-listen {address}")))?)
-        }
-        None => None,
-    };
-    let address_of = |listener: Option<Channel>| listener.and_then(|it| it.local_addr());
-    let (over_http, over_https) = (address_of(listener), address_of(with_tls));
-    let others = [&over_http, &over_https].into_iter().flatten();
-    let ports = others.filter_map(|addr| addr.inet().map(|addr| addr.port()));
-    ftp.other_ports = ports.collect();
-    let (mut over_ftp, mut over_ftps) = (None, None);
-    if arguments.has_ftp() {
-        let service = ftp::Service::new(open_tree(arguments)?, ftp);
-        if let Some(address) = arguments.ftp_listen() {
-            match service.serve(address) {
-                Ok(listener) => over_ftp = listener.local_addr(),
-                Err(error) if !arguments.ftp.is_wanted() => {
-                    warn!(%error, "there is no FTP: another --ftp-listen may help, or --no-ftp");
-                }
-                Err(error) => {
-                    return Err(error.context(format_args!("--ftp-listen {address}")).into());
-                }
-            }
-        }
-        if let Some(address) = &arguments.ftp.ftps_listen {
-            let listener = service.serve_tls(address.as_str());
-            let listener =
-                listener.map_err(|e| e.context(format_args!("--ftps-listen {address}")))?;
-            over_ftps = listener.local_addr();
-        }
-    }
-    let grace = Duration::from_secs(arguments.grace);
-    common::shutdown_with_report(grace, "transfer", move || status.transfers() as usize)?;
-    let has_files = access_log.is_some()
-        || arguments.users.passwords.is_some()
-        || arguments.certificate.is_given();
-    common::ignore_sighup_unless(has_files)?;
-    #[cfg(unix)]
-    if let Some(log) = access_log {
-        asynchat::signal::on(asynchat::signal::SIGHUP, move || log.reopen())?;
-    }
-    #[cfg(unix)]
-    arguments.users.reload_on_sighup(&logins)?;
-
-    // With TLS, passwords are refused without it.
-    let is_in_clear = |has_tls: bool| !has_tls || arguments.insecure_auth;
-    let in_clear = [
-        over_http
-            .as_ref()
-            .filter(|_| is_in_clear(over_https.is_some())),
-        over_ftp.as_ref().filter(|_| is_in_clear(ftp_has_tls)),
-    ];
-    if has_users
-        && in_clear
-            .into_iter()
-            .flatten()
-            .any(|addr| !is_loopback(addr))
-    {
+    let site = Site::new(arguments, users)?;
+    let addresses = site.listen()?;
+    handle_signals(arguments, &site)?;
+    if has_users && addresses.take_passwords_in_clear(arguments.insecure_auth) {
         warn!("everybody on the way of a request can read its password: use TLS");
     }
     if !arguments.proxy_protocol.is_empty() {
@@ -324,60 +201,41 @@ fn run(arguments: &Arguments) -> Result {
              one: curl --haproxy-protocol, HAProxy check-send-proxy"
         );
     }
-    if let Some(address) = over_http {
-        common::announce(&address);
-    }
-    if let Some(address) = over_https {
-        common::say(format_args!("listening with TLS on {address}"));
-    }
-    if let Some(address) = over_ftp {
-        common::say(format_args!("listening for FTP on {address}"));
-    }
-    if let Some(address) = over_ftps {
-        common::say(format_args!("listening for FTP with TLS on {address}"));
-    }
+    announce(&addresses);
     common::run_until_signal()?;
     common::log_stopped()
 }
 
-fn open_tree(arguments: &Arguments) -> Result<Tree> {
-    let tree = Tree::open(arguments.folder(), arguments.follow_symlinks);
-    let failed = |error| Error::from(error).context(arguments.folder().display());
-    Ok(tree.map_err(failed)?)
+fn handle_signals(arguments: &Arguments, site: &Site) -> Result {
+    let (grace, status) = (
+        Duration::from_secs(arguments.grace),
+        Rc::clone(&site.status),
+    );
+    common::shutdown_with_report(grace, "transfer", move || status.transfers() as usize)?;
+    let has_files = site.access_log.is_some()
+        || arguments.users.passwords.is_some()
+        || arguments.certificate.is_given();
+    common::ignore_sighup_unless(has_files)?;
+    #[cfg(unix)]
+    if let Some(log) = site.access_log.clone() {
+        asynchat::signal::on(asynchat::signal::SIGHUP, move || log.reopen())?;
+    }
+    #[cfg(unix)]
+    arguments.users.reload_on_sighup(&site.logins)?;
+    Ok(())
 }
 
-fn ftp_options(arguments: &Arguments, logins: &Logins) -> Result<ftp::Options> {
-    let defaults = ftp::Options::default();
-    let drain = Duration::from_secs(arguments.drain_time);
-    let input = Duration::from_secs(arguments.receive_time);
-    Ok(ftp::Options {
-        anonymous: !arguments.no_anonymous,
-        write: arguments.write,
-        logins: logins.clone(),
-        insecure_auth: arguments.insecure_auth,
-        max_upload: arguments.max_upload,
-        ports: arguments.ftp.ftp_ports.clone(),
-        passive_only: arguments.ftp.ftp_passive_only,
-        address: arguments.ftp.ftp_address,
-        idle: Duration::from_secs(arguments.ftp.ftp_idle),
-        // A transfer must not be idle before one of the others has passed.
-        data_deadlines: defaults
-            .data_deadlines
-            .idle(Duration::from_secs(60).max(input).max(drain))
-            .drain(drain)
-            .input(input),
-        grace: Duration::from_secs(arguments.grace),
-        // Control connections, and data connections: some clients offer one name or the other.
-        tls: if arguments.has_ftp() {
-            arguments.certificate.replaceable(
-                &["ftp", "ftp-data"],
-                ftp::Security::from,
-                ftp::Security::replace,
-            )?
-        } else {
-            None
-        },
-        require_reuse: arguments.ftp.ftps_require_reuse,
-        ..defaults
-    })
+fn announce(addresses: &Addresses) {
+    if let Some(address) = &addresses.http {
+        common::announce(address);
+    }
+    if let Some(address) = &addresses.https {
+        common::say(format_args!("listening with TLS on {address}"));
+    }
+    if let Some(address) = &addresses.ftp {
+        common::say(format_args!("listening for FTP on {address}"));
+    }
+    if let Some(address) = &addresses.ftps {
+        common::say(format_args!("listening for FTP with TLS on {address}"));
+    }
 }

@@ -75,6 +75,15 @@ impl Reply {
         matches!(self.content, Content::File(..) | Content::Made(_))
     }
 
+    /// The length of the content, if it is known before it is sent.
+    fn length(&self) -> Option<u64> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes.len() as u64),
+            Content::File(_, length, _) => Some(*length),
+            Content::None | Content::Made(_) | Content::Events => None,
+        }
+    }
+
     pub fn field(mut self, name: &str, value: impl AsRef<str>) -> Reply {
         for part in [name, ": ", value.as_ref(), "\r\n"] {
             self.fields.extend_from_slice(part.as_bytes());
@@ -108,51 +117,22 @@ pub fn send(
     }
     let mut head = service.sent.take();
     head.clear();
-    let Exchange {
-        is_head,
-        version,
-        keep_alive,
-        client_is_done,
-        is_private,
-        record,
-    } = exchange;
-    let length = match &reply.content {
-        Content::None => None,
-        Content::Bytes(bytes) => Some(bytes.len() as u64),
-        Content::File(_, length, _) => Some(*length),
-        Content::Made(_) | Content::Events => None,
-    };
     let is_made = matches!(reply.content, Content::Made(_));
     // HTTP/1.0 has no chunks: the end of the connection is that of the body. So it is with events: all who watch
     // receive the same bytes.
-    let ends_connection =
-        matches!(reply.content, Content::Events) || (is_made && version == Version::Http10);
-    let keep_alive = keep_alive && !ends_connection;
-    let (status, reason) = (reply.status, status::reason(reply.status));
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(decimal(status).as_bytes());
-    head.push(b' ');
-    head.extend_from_slice(reason.as_bytes());
-    head.extend_from_slice(b"\r\nDate: ");
-    head.extend_from_slice(service.clock.borrow_mut().date().as_bytes());
-    head.extend_from_slice(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
-    if is_private {
-        head.extend_from_slice(b"Cross-Origin-Resource-Policy: same-origin\r\n");
-    }
-    head.extend_from_slice(&reply.fields);
-    if let Some(length) = length {
-        head.extend_from_slice(b"Content-Length: ");
-        head.extend_from_slice(decimal(length).as_bytes());
-        head.extend_from_slice(b"\r\n");
-    } else if is_made && version == Version::Http11 {
-        head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
-    }
-    match (keep_alive, version) {
-        (false, _) => head.extend_from_slice(b"Connection: close\r\n"),
-        (true, Version::Http10) => head.extend_from_slice(b"Connection: keep-alive\r\n"),
-        (true, Version::Http11) => {}
-    }
-    head.extend_from_slice(b"\r\n");
+    let ends_connection = matches!(reply.content, Content::Events)
+        || (is_made && exchange.version == Version::Http10);
+    let keep_alive = exchange.keep_alive && !ends_connection;
+    write_head(&mut head, service, &exchange, &reply, keep_alive);
+    let length = reply.length();
+    let status = reply.status;
+    let Exchange {
+        is_head,
+        version,
+        client_is_done,
+        record,
+        ..
+    } = exchange;
 
     if matches!(reply.content, Content::Events) && !is_head {
         chat.push_slice(&head);
@@ -199,4 +179,39 @@ pub fn send(
         linger::skip_if_short(chat, length.unwrap_or(0));
     }
     reads_file
+}
+
+fn write_head(
+    head: &mut Vec<u8>,
+    service: &Service,
+    exchange: &Exchange,
+    reply: &Reply,
+    keep_alive: bool,
+) {
+    let mut write = |part: &[u8]| head.extend_from_slice(part);
+    write(b"HTTP/1.1 ");
+    write(decimal(reply.status).as_bytes());
+    write(b" ");
+    write(status::reason(reply.status).as_bytes());
+    write(b"\r\nDate: ");
+    write(service.clock.borrow_mut().date().as_bytes());
+    write(b"\r\nServer: asynchat-files\r\nX-Content-Type-Options: nosniff\r\n");
+    if exchange.is_private {
+        write(b"Cross-Origin-Resource-Policy: same-origin\r\n");
+    }
+    write(&reply.fields);
+    let is_http10 = exchange.version == Version::Http10;
+    if let Some(length) = reply.length() {
+        write(b"Content-Length: ");
+        write(decimal(length).as_bytes());
+        write(b"\r\n");
+    } else if matches!(reply.content, Content::Made(_)) && !is_http10 {
+        write(b"Transfer-Encoding: chunked\r\n");
+    }
+    if !keep_alive {
+        write(b"Connection: close\r\n");
+    } else if is_http10 {
+        write(b"Connection: keep-alive\r\n");
+    }
+    write(b"\r\n");
 }

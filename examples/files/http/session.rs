@@ -2,6 +2,7 @@
 //! last reply.
 
 use std::cell::Cell;
+use std::mem;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -31,22 +32,28 @@ pub struct Session {
     on_loopback: bool,
     /// For the status page.
     connection: Rc<Connection>,
-    /// The part of a head that has arrived, or a head whose password is being checked. It has no capacity between two
-    /// requests.
+    state: State,
+    /// What has arrived of a head. It has no capacity between two requests.
     head: Vec<u8>,
     /// When the head began, or the empty lines before it while there is nothing else.
     since: Instant,
-    /// What is received after the head.
-    body: Option<Box<Incoming>>,
     waits: Rc<Waits>,
-    /// A request whose password is being checked. If the client leaves, it is counted and logged without a user.
-    unchecked: Option<Box<Record>>,
     /// Is set while something is incomplete, and then fires once.
     timer: Option<TimerId>,
     /// Whether the next reply is the last one: the server shuts down, or a password was not checked in time.
     is_last: bool,
     /// Ends a request that is incomplete before the grace of a shutdown is over.
     end_timer: Option<TimerId>,
+}
+
+enum State {
+    /// The next request is awaited, or its head is being received.
+    Head,
+    /// The head is complete, and its password is being checked. If the client leaves, the request is counted and logged
+    /// without a user.
+    Login(Box<Record>),
+    /// The body is being received, to be kept or to be discarded.
+    Body(Box<Incoming>),
 }
 
 /// What the next request waits for.
@@ -72,11 +79,10 @@ impl Session {
             service,
             on_loopback,
             connection,
+            state: State::Head,
             head: Vec::new(),
             since: asynchat::now(),
-            body: None,
             waits: Rc::default(),
-            unchecked: None,
             timer: None,
             is_last: false,
             end_timer: None,
@@ -107,7 +113,7 @@ impl Session {
     }
 
     fn head_is_complete(&mut self) {
-        let head = std::mem::take(&mut self.head);
+        let head = mem::take(&mut self.head);
         if http1::is_blank(&head) {
             self.expect_request();
             return self.recycle(head);
@@ -142,6 +148,11 @@ impl Session {
         !http1::is_blank(&self.head)
     }
 
+    /// Whether a part of a request has arrived, and the rest is awaited.
+    fn is_incomplete(&self) -> bool {
+        matches!(self.state, State::Body(_)) || self.has_begun()
+    }
+
     fn recycle(&self, mut head: Vec<u8>) {
         head.clear();
         self.service.received.set(head);
@@ -172,7 +183,7 @@ impl Session {
 
     fn wait_for_login(&mut self, request: &Request<'_>) {
         self.connection.begin(request.method, request.target);
-        self.unchecked = Some(Box::new(self.record(request, None)));
+        self.state = State::Login(Box::new(self.record(request, None)));
         self.waits.for_login.set(true);
         self.chat.pause_reading();
         self.set_timer(self.service.options.receive_time);
@@ -183,10 +194,10 @@ impl Session {
         if self.chat.is_closing() {
             return;
         }
-        if let Some(record) = self.unchecked.take() {
+        if let State::Login(record) = mem::replace(&mut self.state, State::Head) {
             record.dismiss();
         }
-        let head = std::mem::take(&mut self.head);
+        let head = mem::take(&mut self.head);
         self.waits.for_login.set(false);
         self.waits.resume(&self.chat);
         let mut space = http1::field_space();
@@ -322,7 +333,7 @@ impl Session {
         match incoming.terminator() {
             Some(terminator) => {
                 self.chat.set_terminator(terminator);
-                self.body = Some(incoming);
+                self.state = State::Body(incoming);
                 self.set_timer(self.service.options.receive_time);
             }
             None => {
@@ -363,11 +374,13 @@ impl Session {
         if self.chat.is_closing() {
             return;
         }
-        let exchange = match self.body.take().map(|incoming| incoming.upload) {
-            // The reply to the request is on its way.
-            Some(None) => return self.chat.close_when_done(),
-            Some(Some((_, exchange))) => exchange,
-            None => Exchange {
+        let exchange = match mem::replace(&mut self.state, State::Head) {
+            State::Body(incoming) => match incoming.upload {
+                Some((_, exchange)) => exchange,
+                // The reply to the request is on its way.
+                None => return self.chat.close_when_done(),
+            },
+            State::Head | State::Login(_) => Exchange {
                 is_head: false,
                 version: Version::Http11,
                 keep_alive: false,
@@ -392,10 +405,12 @@ impl Session {
 
     /// The grace of a shutdown is about to end.
     fn end_request(&mut self) {
-        if self.waits.for_login.get() {
-            self.end_login();
-        } else if self.body.is_some() || self.has_begun() {
-            self.refuse(Reply::text(503, "the server shuts down"));
+        match self.state {
+            State::Login(_) => self.end_login(),
+            _ if self.is_incomplete() => {
+                self.refuse(Reply::text(503, "the server shuts down"));
+            }
+            _ => {}
         }
     }
 
@@ -417,9 +432,9 @@ impl Waits {
 impl AsyncChat for Session {
     fn collect_incoming_data(&mut self, piece: &[u8]) -> Result {
         let max_upload = self.service.options.max_upload;
-        match &mut self.body {
-            None => self.collect_head(piece),
-            Some(incoming) => {
+        match &mut self.state {
+            State::Head | State::Login(_) => self.collect_head(piece),
+            State::Body(incoming) => {
                 if let Err(reply) = incoming.collect(piece, max_upload) {
                     self.refuse(reply);
                 }
@@ -429,32 +444,33 @@ impl AsyncChat for Session {
     }
 
     fn found_terminator(&mut self, record: &[u8]) -> Result {
-        match self.body.take() {
-            None => self.head_is_complete(),
-            Some(mut incoming) => match incoming.found_terminator(record) {
+        match mem::replace(&mut self.state, State::Head) {
+            State::Body(mut incoming) => match incoming.found_terminator(record) {
                 Ok(()) => self.go_on(incoming),
                 Err(rejected) => {
-                    self.body = Some(incoming);
+                    self.state = State::Body(incoming);
                     self.refuse(rejected);
                 }
             },
+            // Nothing is received while a password is checked.
+            State::Head | State::Login(_) => self.head_is_complete(),
         }
         Ok(())
     }
 
     /// A head is too long, or a line of a chunked body.
     fn handle_overflow(&mut self, _: &RecordLimit) -> Result<Overflow> {
-        let (status, why) = match (&self.body, self.head.contains(&b'\n')) {
-            (Some(_), _) => (400, "a line of a chunk is too long"),
-            (None, true) => (431, "the head is too long"),
-            (None, false) => (414, "the target is too long"),
+        let (status, why) = match (&self.state, self.head.contains(&b'\n')) {
+            (State::Body(_), _) => (400, "a line of a chunk is too long"),
+            (_, true) => (431, "the head is too long"),
+            (_, false) => (414, "the target is too long"),
         };
         self.refuse(Rejected { status, why });
         Ok(Overflow::CloseWhenDone)
     }
 
     fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
-        if self.body.is_some() || self.has_begun() {
+        if self.is_incomplete() {
             self.refuse(Rejected::bad("the request is incomplete"));
         }
         Ok(Eof::CloseWhenDone)
@@ -469,23 +485,25 @@ impl AsyncChat for Session {
         self.timer = None;
         let time = self.service.options.receive_time;
         let is_sending = self.chat.queued() > 0 || self.waits.open.get() > 0;
-        let since = match &mut self.body {
-            None if self.head.is_empty() => return Ok(()),
-            None => self.since,
-            Some(incoming) => incoming.last_progress(),
+        let since = match &mut self.state {
+            State::Head if self.head.is_empty() => return Ok(()),
+            State::Head | State::Login(_) => self.since,
+            State::Body(incoming) => incoming.last_progress(),
         };
         let left = time.saturating_sub(asynchat::now() - since);
-        match left {
-            Duration::ZERO if self.waits.for_login.get() => self.end_login(),
-            Duration::ZERO if is_sending => self.set_timer(time),
-            Duration::ZERO if self.body.is_none() && !self.has_begun() => {
-                self.chat.close_when_done();
-            }
-            Duration::ZERO => self.refuse(Rejected {
+        if !left.is_zero() {
+            self.set_timer(left);
+        } else if let State::Login(_) = self.state {
+            self.end_login();
+        } else if is_sending {
+            self.set_timer(time);
+        } else if self.is_incomplete() {
+            self.refuse(Rejected {
                 status: 408,
                 why: "the request has taken too long",
-            }),
-            left => self.set_timer(left),
+            });
+        } else {
+            self.chat.close_when_done();
         }
         Ok(())
     }
@@ -493,9 +511,10 @@ impl AsyncChat for Session {
     /// A request that has begun gets its reply, and an upload may be completed. Otherwise the client would send it again.
     /// Close to the end of the grace, what is still incomplete is cut, with a reply.
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        self.is_last = match &self.body {
-            Some(incoming) => incoming.upload.is_some(),
-            None => self.has_begun(),
+        self.is_last = match &self.state {
+            State::Head => self.has_begun(),
+            State::Login(_) => true,
+            State::Body(incoming) => incoming.upload.is_some(),
         };
         if !self.is_last {
             return Ok(AtShutdown::CloseWhenDone);
