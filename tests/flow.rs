@@ -222,6 +222,9 @@ fn an_output_limit_below_the_high_water_mark_applies() {
     // One push of any size is accepted, because the peer may be reading.
     chat.push("x".repeat(101));
     assert!(chat.is_open());
+    // The kernel takes what is above the limit, but not this much.
+    chat.push(vec![b'x'; 16 << 20]);
+    assert!(chat.is_open());
     chat.push("x");
     assert!(!chat.is_open());
     run_to_end(&event_loop);

@@ -2,8 +2,12 @@
 
 mod common;
 
-use asynchat::sim::{Ended, Network, Peer};
-use asynchat::{ChannelId, Chat, Close, EventLoop, Group, Limits, Result, SlowReader};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use asynchat::sim::{Conditions, Ended, Network, Peer};
+use asynchat::{ChannelId, Chat, Close, EventLoop, Group, Limits, Result, Server, SlowReader};
 use bytes::Bytes;
 use common::Log;
 
@@ -218,6 +222,59 @@ fn without_a_policy_the_output_limit_applies() -> Result {
     slow.stop_reading();
     push_past_the_bound(&scene, &other)?;
     assert_eq!(scene.event_loop.stats().closes.output_limit, 1);
+    Ok(())
+}
+
+/// Each sender may cause a turn's input for every member, and a turn sends as much to a member only once. The queue of a
+/// member that reads everything must not grow to its limit because of that.
+#[test]
+fn several_senders_that_flood_do_not_end_a_member_that_reads() -> Result {
+    for (senders, line) in [(2, 200), (4, 200), (8, 20)] {
+        let network = Network::new(1);
+        // The peer reads between the turns only.
+        network.set_conditions(Conditions::default().buffer(1 << 20));
+        let event_loop = network.event_loop()?;
+        let room = Group::default();
+        let pushed = Rc::new(Cell::new(0));
+        let pushed_by_sessions = Rc::clone(&pushed);
+        let server = Server::new(ADDR).limits(Limits::default().output(256 << 10));
+        server.listen_on(&event_loop, move |chat: Chat| {
+            let (room, pushed) = (room.clone(), Rc::clone(&pushed_by_sessions));
+            move |line: &[u8]| {
+                if line == b"join" {
+                    room.add(&chat);
+                } else {
+                    room.push([line, b"\r\n"].concat());
+                    pushed.set(pushed.get() + line.len() + 2);
+                }
+                Ok(())
+            }
+        })?;
+        let member = network.connect(ADDR)?;
+        member.send("join\r\n");
+        network.settle(&event_loop)?;
+        let senders = (0..senders).map(|_| network.connect(ADDR));
+        let senders = senders.collect::<Result<Vec<_>, _>>()?;
+        let input = format!("{}\r\n", "x".repeat(line - 2)).repeat(65_536 / line);
+        let mut received = 0;
+        for _ in 0..200 {
+            senders.iter().for_each(|it| it.send(input.clone()));
+            event_loop.run_once(Duration::ZERO)?;
+            received += member.take_received().len();
+        }
+        network.settle(&event_loop)?;
+        received += member.take_received().len();
+        assert!(!member.has_ended(), "{} senders", senders.len());
+        assert_eq!(received, pushed.get());
+        assert!(received > 10 << 20, "{received} bytes are no flood");
+
+        member.stop_reading();
+        for _ in 0..200 {
+            senders.iter().for_each(|it| it.send(input.clone()));
+            event_loop.run_once(Duration::ZERO)?;
+        }
+        assert_eq!(event_loop.stats().closes.output_limit, 1);
+    }
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! Pushes: they schedule the channel, apply back-pressure, and are checked against the output limit.
 
 use std::collections::VecDeque;
+use std::io;
 use std::rc::Rc;
 
-use super::{ChannelState, Flag, Request};
+use super::{ChannelState, Flag, Phase, Request, ToSocket};
 use crate::error::Close;
 use crate::output::fifo::{COPIED, Item};
 use crate::user_code::{Discarded, discard};
@@ -40,11 +41,40 @@ impl ChannelState {
         if self.flags.has(Flag::IN_TURN) {
             return self.out.borrow_mut().exempt();
         }
-        let before = self.out.borrow().limited_weight().saturating_sub(pushed);
         let limit = self.limit(|limits| limits.output);
-        if before > limit {
+        let exceeds = || self.out.borrow().limited_weight().saturating_sub(pushed) > limit;
+        if !exceeds() {
+            return;
+        }
+        self.send_above(limit);
+        if exceeds() && !self.has_failed_sending() {
             // Logged by the loop: the caller may have something borrowed that a subscriber needs.
             self.end(Close::OutputLimit);
+        }
+    }
+
+    /// Sends what is queued above `limit`, as far as the kernel takes it. The limit is for peers that do not read. In a turn
+    /// of the loop several senders may push more to a peer than the turn sends to it, and then the queue grows although
+    /// the peer reads everything.
+    fn send_above(self: &Rc<Self>, limit: usize) {
+        // The failure of a descriptor of its own is logged, which must wait for the loop.
+        let may_send = || self.phase.get() == Phase::Open && !self.has_own_output();
+        let budget = self.output_budget(self.limit(|limits| limits.turn_write.max(1)));
+        // The first attempt is made also if the kernel has taken nothing more in an earlier turn: the peer may have read since.
+        while may_send() && self.out.borrow().limited_weight() > limit {
+            let mut queue = self.out.borrow_mut();
+            let sent = queue.send_bytes(&mut ToSocket(self), budget);
+            drop(queue);
+            match sent {
+                // Their destructors may be user code.
+                Ok(Some(used)) => self.drop_later(used.into_items()),
+                Ok(None) => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => return self.fail_sending(error),
+            }
+            if self.flags.has(Flag::BLOCKED) {
+                return;
+            }
         }
     }
 

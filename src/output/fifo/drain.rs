@@ -1,5 +1,6 @@
 //! How the queue is drained: one step of the pump.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::mem;
 
@@ -53,7 +54,7 @@ pub(super) struct Sent {
 
 /// Items that are used up. Their destructors are user code, and run without a borrow of the queue.
 #[must_use]
-pub(super) enum Used {
+pub(crate) enum Used {
     None,
     /// The most that nearly every step uses up: it needs no allocation.
     One(Item),
@@ -193,6 +194,23 @@ impl Fifo {
         }
         let sent = self.send(sink, budget, &mut Used::None)?;
         Ok(sent.is_last)
+    }
+
+    /// Sends the bytes at the front of the queue in one write, without asking a producer or calling a hook. Returns the
+    /// items that are used up. `None` if a producer or a mark comes first.
+    pub(crate) fn send_bytes(
+        &mut self,
+        sink: &mut impl Sink,
+        budget: usize,
+    ) -> io::Result<Option<Used>> {
+        let are_next = self.unsent_head() > 0
+            || matches!(self.tail.front(), Some(Item::Small(_) | Item::Large(_)));
+        if !are_next {
+            return Ok(None);
+        }
+        let mut used = Used::None;
+        self.send(sink, budget, &mut used)?;
+        Ok(Some(used))
     }
 
     /// Offers the front of the queue to the sink in one write: at most `budget` bytes, or all bytes if a few more empty
@@ -353,6 +371,14 @@ impl Used {
                 items.push(item);
                 Used::Many(items)
             }
+        }
+    }
+
+    pub(crate) fn into_items(self) -> VecDeque<Item> {
+        match self {
+            Used::None => VecDeque::new(),
+            Used::One(item) => VecDeque::from([item]),
+            Used::Many(items) => items.into(),
         }
     }
 
