@@ -46,6 +46,7 @@ impl Runtime {
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);
+        let outer = self.called.replace(Some(state.id.get()));
         let mut failure = None;
         let is_done = in_span(state.span(), || {
             failure = match enter(|| callback(&mut *driver)) {
@@ -55,6 +56,7 @@ impl Runtime {
             };
             false
         });
+        self.called.set(outer);
         state.flags.set(Flag::QUEUED, queued);
         if let Some(why) = failure {
             // The handler that has failed gets `handle_close`.

@@ -11,6 +11,7 @@ pub(crate) mod current;
 pub(crate) mod driver;
 mod embedding;
 mod handshakes;
+mod held;
 mod linger;
 mod registration;
 mod registry;
@@ -73,6 +74,10 @@ pub(crate) struct Runtime {
     handshakes_until: Cell<Option<Instant>>,
     /// A channel has its turn to advance its handshake.
     handshaking: Cell<bool>,
+    /// The channel whose handler is being called.
+    called: Cell<Option<ChannelId>>,
+    /// Channels that [wait for another worker](Flag::AWAITS_WORKER).
+    held: RefCell<Vec<ChannelId>>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.
@@ -126,6 +131,8 @@ impl Runtime {
             handshake_budget: Cell::new(0),
             handshakes_until: Cell::new(None),
             handshaking: Cell::new(false),
+            called: Cell::new(None),
+            held: RefCell::default(),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),
             posts: RefCell::default(),

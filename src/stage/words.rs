@@ -4,14 +4,18 @@ use rustls::{AlertDescription, CertificateError, Error as Tls, InvalidMessage, P
 
 use crate::error::Error;
 
-/// How many bytes of plaintext an error quotes.
-const MOST_QUOTED: usize = 64;
+/// How many bytes of plaintext an error quotes at most.
+const MOST_QUOTED: usize = 16;
 
-/// The first bytes of the peer, with which `input` begins, if the error says that they are plaintext.
+/// The first word of the peer, with which `input` begins, if the error says that it is plaintext. It names the protocol
+/// mostly (`GET`, `EHLO`, `SSH-2.0-...`). What follows may be a password (`USER`, `AUTH`, a field Authorization), and errors are
+/// logged.
 pub(super) fn plaintext(error: &Tls, input: &[u8]) -> Option<Box<[u8]>> {
     let is_plaintext = *error == Tls::InvalidMessage(InvalidMessage::InvalidContentType);
-    let quoted = input.get(..MOST_QUOTED).unwrap_or(input);
-    is_plaintext.then(|| quoted.into())
+    let is_end = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+    let end = input.iter().take(MOST_QUOTED).position(is_end);
+    let end = end.unwrap_or(MOST_QUOTED.min(input.len()));
+    is_plaintext.then(|| input.get(..end).unwrap_or_default().into())
 }
 
 /// The error with its meaning in front. `plaintext` is what a peer has sent that does not use TLS.

@@ -47,6 +47,9 @@ impl Flag {
     pub(crate) const UPGRADING: Flag = Flag(1 << 17);
     /// The socket does not linger: the peer has said that it sends nothing more.
     pub(crate) const SKIPS_LINGER: Flag = Flag(1 << 18);
+    /// Its session has pushed to a group for which too much waits on another worker. It gets no records until that worker
+    /// has taken most of it.
+    pub(crate) const AWAITS_WORKER: Flag = Flag(1 << 19);
 }
 
 /// The flags that are set.
@@ -69,10 +72,10 @@ impl Flags {
         });
     }
 
-    /// Whether a handle has paused the channel, or TLS is to begin: no input is received.
+    /// Whether a handle has paused the channel, TLS is to begin, or another worker has to catch up: no input is received.
     #[inline]
     pub(crate) fn stop_reading(&self) -> bool {
-        self.0.get() & (Flag::PAUSED.0 | Flag::UPGRADING.0) != 0
+        self.0.get() & (Flag::PAUSED.0 | Flag::UPGRADING.0 | Flag::AWAITS_WORKER.0) != 0
     }
 
     /// Whether something may have to be sent, or be called for output, although the queue has nothing.

@@ -1,17 +1,29 @@
 //! The pushes to groups that wait for a worker.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::event_loop::EventLoop;
+use crate::state::inbox::{Inbox, Post};
 
 /// What a push costs in addition to its bytes: the post, the call in it, and the header of the shared bytes. With it the
 /// limit bounds the number of pushes, too.
 const PUSH: usize = 256;
+
+/// With more bytes than this the sessions that push are held, until half of it is left. A worker takes so much in some
+/// milliseconds, and is woken and given more before it has nothing to do.
+const HIGH: usize = 1 << 20;
 
 /// How much was pushed to groups for one worker that has not taken it yet.
 pub(super) struct Backlog {
     bytes: AtomicUsize,
     /// With so many bytes, nothing is added.
     most: usize,
+    /// The loops with sessions that are held until this has fallen to the low mark.
+    holding: Mutex<Vec<Arc<Inbox>>>,
+    /// Whether there are any.
+    is_awaited: AtomicBool,
 }
 
 /// A push that counts for its worker, until this is dropped.
@@ -25,7 +37,56 @@ impl Backlog {
         Arc::new(Backlog {
             bytes: AtomicUsize::new(0),
             most,
+            holding: Mutex::default(),
+            is_awaited: AtomicBool::new(false),
         })
+    }
+
+    /// The bytes above which sessions are held.
+    fn high(&self) -> usize {
+        HIGH.min(self.most / 4)
+    }
+
+    pub(super) fn is_high(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) > self.high()
+    }
+
+    fn is_low(&self) -> bool {
+        self.bytes.load(Ordering::SeqCst) <= self.high() / 2
+    }
+
+    /// The loop with this inbox holds sessions: it is told when the worker has caught up.
+    pub(super) fn await_low(&self, inbox: &Arc<Inbox>) {
+        let mut holding = self.holding();
+        if !holding.iter().any(|it| Arc::ptr_eq(it, inbox)) {
+            holding.push(Arc::clone(inbox));
+        }
+        self.is_awaited.store(true, Ordering::SeqCst);
+        drop(holding);
+        // The worker may have caught up meanwhile, without knowing that somebody waits. In one order with the stores and
+        // loads of `drop`, one of the two sees the other.
+        if self.is_low() {
+            self.release();
+        }
+    }
+
+    /// Lets the sessions that are held go on.
+    fn release(&self) {
+        let mut holding = self.holding();
+        self.is_awaited.store(false, Ordering::SeqCst);
+        for inbox in mem::take(&mut *holding) {
+            let release = || {
+                if let Ok(event_loop) = EventLoop::current() {
+                    event_loop.0.release_held();
+                }
+            };
+            // A loop that has ended has no sessions.
+            let _ = inbox.send(Post::Call(Box::new(release)));
+        }
+    }
+
+    fn holding(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
+        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a push of so many bytes. `None` if too much waits already. As with the output of a connection, a push is
@@ -42,7 +103,7 @@ impl Backlog {
         };
         let added = self
             .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, add);
         let backlog = Arc::clone(self);
         added.ok().map(|_| Waiting { backlog, bytes })
     }
@@ -50,7 +111,10 @@ impl Backlog {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.backlog.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.backlog.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
+        if self.backlog.is_awaited.load(Ordering::SeqCst) && self.backlog.is_low() {
+            self.backlog.release();
+        }
     }
 }
 
@@ -81,6 +145,30 @@ mod tests {
         assert!(large.is_some() && backlog.add(0).is_none());
         drop(large);
         assert!(backlog.add(0).is_some());
+    }
+
+    /// The worker may catch up at any moment between the push that exceeds the mark and the note of who waits.
+    #[cfg(feature = "sim")]
+    #[test]
+    fn a_loop_that_holds_sessions_is_told_once_that_its_worker_has_caught_up() {
+        let event_loop = crate::sim::Network::new(1).event_loop().unwrap();
+        let inbox = &event_loop.0.agenda.inbox;
+        let has_post = || inbox.is_filled();
+        let backlog = Backlog::new(8 * (1000 + PUSH));
+        let mut waiting: Vec<_> = (0..2).filter_map(|_| backlog.add(1000)).collect();
+        assert!(!backlog.is_high());
+        waiting.extend(backlog.add(1000));
+        assert!(backlog.is_high());
+        backlog.await_low(inbox);
+        backlog.await_low(inbox);
+        drop(waiting.pop());
+        assert!(!has_post(), "it is not low yet");
+        drop(waiting.pop());
+        assert_eq!(inbox.fetch(|posts| posts).len(), 1);
+        drop(waiting);
+        assert!(!has_post());
+        backlog.await_low(inbox);
+        assert!(has_post(), "it has caught up before");
     }
 
     /// On systems of 32 bits the same bytes can be pushed more often than their length can be counted.

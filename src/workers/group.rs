@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::backlog::Backlog;
 use super::crew::Crew;
 use super::topic::{Part, Topic};
 use super::worker::Worker;
@@ -23,7 +24,8 @@ use crate::user_code::discard_each;
 ///
 /// A push costs one post and at most one wake-up for each other worker that has members, however many. Pushes of one
 /// worker reach each member in their order. Two pushes of different workers may reach two members in different
-/// orders. What waits for a worker that is busy has a [limit](crate::Workers::group_backlog).
+/// orders. A session that pushes more than another worker takes gets no further records until that worker has caught up.
+/// What waits for a worker that is busy has a [limit](crate::Workers::group_backlog).
 ///
 /// ```
 /// use asynchat::{Server, Workers};
@@ -116,6 +118,9 @@ impl SharedGroup {
                 part.miss(|| post(Box::new(move || report_missed(&topic, number))));
                 continue;
             };
+            if backlog.is_high() {
+                self.hold_sender(backlog);
+            }
             let data = data.clone();
             post(Box::new(move || {
                 // Its members have queues of their own, with limits of their own.
@@ -126,6 +131,15 @@ impl SharedGroup {
             }));
         }
         reaches_all
+    }
+
+    /// The session that pushes gets no further records until the worker has caught up. On one loop its next records wait
+    /// for the output of the members, too.
+    fn hold_sender(&self, backlog: &Backlog) {
+        let is_held = EventLoop::current().is_ok_and(|it| it.0.hold_called());
+        if is_held && let Some(inbox) = self.topic.crew.inboxes.get(self.worker) {
+            backlog.await_low(inbox);
+        }
     }
 }
 

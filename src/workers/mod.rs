@@ -121,7 +121,9 @@ impl Workers {
     }
 
     /// Sets how many bytes of pushes to [shared groups](crate::SharedGroup) may wait for a worker that is busy. Default
-    /// 64 MiB. Each push counts 256 bytes in addition to its own, so the number of pushes is limited, too. When nothing
+    /// 64 MiB. A session that pushes gets no further records while more than a quarter of this, or more than a mebibyte,
+    /// waits. Calls that are posted, and timers, cannot wait.
+    /// Each push counts 256 bytes in addition to its own, so the number of pushes is limited, too. When nothing
     /// waits, one push is taken whatever its size. Zero counts as one byte.
     ///
     /// A push above the limit is dropped for the members on that worker. Their connections

@@ -185,15 +185,54 @@ fn block(running: &Running, worker: usize) -> mpsc::Sender<()> {
     release
 }
 
+/// Makes pushes on the first worker that no session makes, and which therefore nothing slows down. Returns how many of them
+/// all workers take.
+fn push_from_outside(running: &Running, count: usize, line: fn(usize) -> String) -> usize {
+    let (sender, taken) = mpsc::channel();
+    let push = move || {
+        let room = Worker::current().unwrap().group("lobby");
+        let taken = (0..count).filter(|number| room.push(line(*number)));
+        sender.send(taken.count()).unwrap();
+    };
+    running.remotes.get(0).unwrap().post(push).unwrap();
+    taken.recv_timeout(DEADLINE).unwrap()
+}
+
 /// Pushes lines of a kilobyte while the second worker is blocked. Returns how many it takes of two hundred, with a limit of
 /// 64 KiB.
-fn push_to_a_blocked_worker(running: &Running, sender: &mut Client) -> usize {
+fn push_to_a_blocked_worker(running: &Running) -> usize {
     let release = block(running, 1);
-    let replies = (0..200).map(|number| sender.ask(&format!("{number:01000}")));
-    let taken = replies.filter(|reply| reply == "for all").count();
+    let taken = push_from_outside(running, 200, |number| format!("{number:01000}\r\n"));
     assert!((1..=64).contains(&taken), "{taken} of a kilobyte wait");
     drop(release);
     taken
+}
+
+/// On one loop its next records wait, too, because the output of the members takes its time.
+#[test]
+fn a_session_that_floods_a_worker_waits_until_it_has_caught_up() {
+    let running = start_with_backlog(None);
+    let [mut sender, mut member, mut neighbour] =
+        [running.connect(), running.connect(), running.connect()];
+    assert_eq!(member.ask("JOIN"), "joined");
+    let release = block(&running, 1);
+    for number in 0..200 {
+        sender.send(&format!("{number:01000}"));
+    }
+    assert_eq!(sender.line(), "for all");
+    // The others on the worker of the sender are served.
+    for _ in 0..100 {
+        assert_eq!(neighbour.ask("LEAVE"), "left");
+    }
+    drop(release);
+    for number in 0..200 {
+        assert_eq!(member.line(), format!("{number:01000}"));
+    }
+    for _ in 1..200 {
+        assert_eq!(sender.line(), "for all");
+    }
+    assert_eq!(stats(&running)[1].pushes_missed, 0);
+    running.shutdown().unwrap();
 }
 
 fn start_with_backlog(policy: Option<SlowReader>) -> Running {
@@ -210,14 +249,16 @@ fn members_of_a_worker_that_is_busy_for_too_long_are_closed() {
         assert_eq!(client.ask("JOIN"), "joined");
     }
     let [mut sender, mut late, mut neighbour, another] = clients.try_into().ok().unwrap();
-    push_to_a_blocked_worker(&running, &mut sender);
+    push_to_a_blocked_worker(&running);
     wait_until(|| stats(&running)[1].closes.output_limit == 2);
     assert!(stats(&running)[1].pushes_missed >= 136);
     while late.try_line().is_ok_and(|line| !line.is_empty()) {}
     drop(another);
     // Nobody else is concerned, and the worker takes pushes again.
-    for number in 0..200 {
-        assert_eq!(neighbour.line(), format!("{number:01000}"));
+    for client in [&mut sender, &mut neighbour] {
+        for number in 0..200 {
+            assert_eq!(client.line(), format!("{number:01000}"));
+        }
     }
     let mut newcomers = [running.connect(), running.connect()];
     for client in &mut newcomers {
@@ -234,10 +275,8 @@ fn members_of_a_worker_that_is_busy_for_too_long_are_closed() {
 fn members_that_may_be_skipped_stay_when_their_worker_was_too_busy() {
     let running = start_with_backlog(Some(SlowReader::Skip));
     let [mut sender, mut late] = [running.connect(), running.connect()];
-    for client in [&mut sender, &mut late] {
-        assert_eq!(client.ask("JOIN"), "joined");
-    }
-    let taken = push_to_a_blocked_worker(&running, &mut sender);
+    assert_eq!(late.ask("JOIN"), "joined");
+    let taken = push_to_a_blocked_worker(&running);
     for number in 0..taken {
         assert_eq!(late.line(), format!("{number:01000}"));
     }
@@ -251,13 +290,10 @@ fn members_that_may_be_skipped_stay_when_their_worker_was_too_busy() {
 #[test]
 fn the_number_of_waiting_pushes_is_limited() {
     let running = start_with_backlog(Some(SlowReader::Skip));
-    let [mut sender, mut late] = [running.connect(), running.connect()];
-    for client in [&mut sender, &mut late] {
-        assert_eq!(client.ask("JOIN"), "joined");
-    }
+    let [_first, mut late] = [running.connect(), running.connect()];
+    assert_eq!(late.ask("JOIN"), "joined");
     let release = block(&running, 1);
-    let replies = (0..400).map(|_| sender.ask(""));
-    let taken = replies.filter(|reply| reply == "for all").count();
+    let taken = push_from_outside(&running, 400, |_| String::new());
     assert!((200..=256).contains(&taken), "{taken}");
     drop(release);
     running.shutdown().unwrap();

@@ -183,7 +183,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         // The rest of the input waits for `resume_reading`, for the low-water mark, for room in the queue, or for
         // `handle_shutdown`, which is called before the next record, or for the session that replaces this one.
         let waits =
-            state.flags.has(Flag::PAUSED) || state.is_shutdown_due() || state.is_replacement_due();
+            state.flags.stop_reading() || state.is_shutdown_due() || state.is_replacement_due();
         charge(state, input.len());
         if waits || is_held_up(state) {
             state.requests.add(Request::PARSE);
