@@ -11,6 +11,7 @@ use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::client::Client;
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
@@ -116,8 +117,8 @@ impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
 /// A result that is made before its reply begins. It is made whether the client reads or not, so that the snapshot from which
 /// it is made is dropped soon.
 pub(super) trait Work: Send + 'static {
-    /// Does one more part. Returns whether the result is complete. An error ends the connection.
-    fn turn(&mut self) -> io::Result<bool>;
+    /// Does one more part. An error ends the connection.
+    fn turn(&mut self) -> io::Result<Progress>;
 }
 
 /// Makes a result in the next turns, as long as the reply is wanted, which is the other owner.
@@ -129,16 +130,16 @@ pub(super) fn work_later<W: Work>(context: &Context<'_>, work: W) -> Arc<Mutex<W
     context.server.work_later(move || {
         let Some(work) = wanted.upgrade() else {
             unfinished.0 = None;
-            return false;
+            return Progress::Complete;
         };
         let outcome = lock(&work).turn();
         match outcome {
-            Ok(false) => return true,
-            Ok(true) => chat.resume_producing(),
+            Ok(Progress::More) => return Progress::More,
+            Ok(Progress::Complete) => chat.resume_producing(),
             Err(why) => unfinished.end_with(why),
         }
         unfinished.0 = None;
-        false
+        Progress::Complete
     });
     work
 }
@@ -175,7 +176,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         found: Reply::default(),
         output: None,
     };
-    if search.table.len() > MANY || search.advance() {
+    if search.table.len() > MANY || search.advance() == Progress::More {
         let search = work_later(context, search);
         context.reply.produce(Found(search));
         return Ok(());
@@ -203,13 +204,13 @@ struct Search {
 }
 
 impl Search {
-    /// Searches one more part. Returns whether there are more.
-    fn advance(&mut self) -> bool {
+    /// Searches one more part.
+    fn advance(&mut self) -> Progress {
         let (mut searched, cost) = (0, cost_per_byte(&self.pattern));
         while let Some(entries) = self.table.segment(self.segment) {
             for entry in entries.skip(self.within) {
                 if searched > SEARCHED_AT_ONCE {
-                    return true;
+                    return Progress::More;
                 }
                 searched += OVERHEAD + cost * entry.key.as_bytes().len();
                 self.within += 1;
@@ -222,15 +223,15 @@ impl Search {
             self.segment += 1;
             self.within = 0;
         }
-        false
+        Progress::Complete
     }
 }
 
 impl Work for Search {
-    fn turn(&mut self) -> io::Result<bool> {
+    fn turn(&mut self) -> io::Result<Progress> {
         self.memory.note_use(self.found.buffer.capacity())?;
-        if self.advance() {
-            return Ok(false);
+        if self.advance() == Progress::More {
+            return Ok(Progress::More);
         }
         self.table = Snapshot::default();
         let mut head = Reply::default();
@@ -238,7 +239,7 @@ impl Work for Search {
         let found = std::mem::take(&mut self.found.buffer);
         let size = found.capacity();
         self.output = Some((head.buffer.into(), found.into(), size));
-        Ok(true)
+        Ok(Progress::Complete)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::ReplyMode;
+use crate::server::progress::Progress;
 use crate::server::pubsub::{Counts, Kind, Search};
 use crate::server::results::ResultMemory;
 use crate::store::dropper::Droppable;
@@ -129,7 +130,7 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     }
     let mut search = Search::new(args.bytes(1), &context.data.subscribers);
     search.compare();
-    while search.advance(&context.data.subscribers) {
+    while search.advance(&context.data.subscribers) == Progress::More {
         if context.mode == Mode::Request {
             publish_later(context, search, args.bytes(2));
             return Ok(());
@@ -177,7 +178,7 @@ impl Publication {
             drop(locked);
             return self.waiter.end(Reply::default());
         }
-        if self.search.advance(&locked.subscribers) {
+        if self.search.advance(&locked.subscribers) == Progress::More {
             drop(locked);
             return asynchat::call_soon(move || self.turn());
         }
@@ -275,7 +276,7 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (mut last, mut found) = (None, Some(Channels::new(context)));
     execute_in_parts(context, move |context| {
         let Some(channels) = &mut found else {
-            return true;
+            return Progress::Complete;
         };
         let (subscribers, Names(names)) = (&context.data.subscribers, &mut *channels.names);
         last = subscribers.find_channels(&pattern, last.as_ref(), names);
@@ -283,14 +284,14 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             let client = context.client;
             client.closes.store(true);
             client.post(move |session| session.end_with(&why));
-            return true;
+            return Progress::Complete;
         }
         if last.is_none()
             && let Some(channels) = found.take()
         {
             channels.reply(context.reply);
         }
-        last.is_none()
+        Progress::more_if(last.is_some())
     });
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::{Context, Failure, Mode, Outcome, PANICKED, fail, long};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::server::client::{Blocking, Client};
+use crate::server::progress::Progress;
 use crate::server::shared::Data;
 use crate::server::targets::Target;
 use crate::server::waiting::end_wait;
@@ -41,8 +42,8 @@ pub(super) trait Making {
         self.len() > long::MANY
     }
 
-    /// Makes one more part. Returns false if there is none.
-    fn advance(&mut self) -> Result<bool, Failure>;
+    /// Makes one more part, if there is one.
+    fn advance(&mut self) -> Result<Progress, Failure>;
 
     /// Stores what was made under the key `target`, and replies, when there are no more parts.
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply);
@@ -71,7 +72,7 @@ pub(super) fn store<M: Making + Send + 'static>(
     let mut making = make(context.db())?;
     let may_wait = context.mode == Mode::Request && making.is_long();
     if !may_wait {
-        while making.advance()? {}
+        while making.advance()? == Progress::More {}
         let db = context
             .data
             .keyspace
@@ -259,8 +260,8 @@ where
         }
         for _ in 0..PARTS_AT_ONCE {
             match self.making.advance() {
-                Ok(true) => {}
-                Ok(false) => return self.finish(Ok(())),
+                Ok(Progress::More) => {}
+                Ok(Progress::Complete) => return self.finish(Ok(())),
                 Err(failure) => return self.finish(Err(failure)),
             }
         }
@@ -317,7 +318,7 @@ where
     fn make_at_once(&mut self, db: &mut Database) -> Outcome {
         let making = (self.request.make)(db)?;
         dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-        while self.making.advance()? {}
+        while self.making.advance()? == Progress::More {}
         Ok(())
     }
 

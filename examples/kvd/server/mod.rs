@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod mailbox;
 pub mod output;
 pub mod parts;
+pub mod progress;
 pub mod pubsub;
 pub mod rest;
 pub mod results;

@@ -3,13 +3,14 @@
 use asynchat::Chat;
 
 use super::client::{Client, ReplyMode};
+use super::progress::Progress;
 use super::session::Session;
 use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
 use crate::store::dropper;
 
-/// Executes a part of a command. Returns whether it was the last one.
-pub type Part = Box<dyn FnMut(&mut Context<'_>) -> bool>;
+/// Executes a part of a command.
+pub type Part = Box<dyn FnMut(&mut Context<'_>) -> Progress>;
 
 /// Executes the parts of a command in the next turns. The client's next request waits for the last one.
 pub fn execute_later(client: &Client, chat: &Chat, part: Part) {
@@ -33,7 +34,7 @@ impl Session {
             resp3: self.client.resp3.load(),
             ..Reply::default()
         };
-        let is_last = {
+        let progress = {
             let data = &mut *self.server.shared.lock();
             data.keyspace.set_time(self.server.now());
             part(&mut Context {
@@ -46,14 +47,14 @@ impl Session {
             })
         };
         dropper::join_freed_blocks();
-        if is_last {
+        if progress == Progress::Complete {
             self.client.waits.store(false);
         }
         if !is_wanted {
             reply.drop_unwanted();
         }
         self.send(&mut reply);
-        if is_last {
+        if progress == Progress::Complete {
             if !self.client.has_to_wait() {
                 self.resume();
             }

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Server;
+use super::progress::Progress;
 
-/// Does one more part. Returns whether there are more.
-type Step = Box<dyn FnMut() -> bool>;
+/// Does one more part.
+type Step = Box<dyn FnMut() -> Progress>;
 
 #[derive(Default)]
 pub struct Works {
@@ -16,8 +17,8 @@ pub struct Works {
 }
 
 impl Server {
-    /// Calls `step` in some of the next turns, until it returns false.
-    pub fn work_later(self: &Rc<Self>, step: impl FnMut() -> bool + 'static) {
+    /// Calls `step` in some of the next turns, until it is complete.
+    pub fn work_later(self: &Rc<Self>, step: impl FnMut() -> Progress + 'static) {
         self.works.steps.borrow_mut().push_back(Box::new(step));
         if !self.works.is_scheduled.replace(true) {
             self.schedule_work();
@@ -40,7 +41,7 @@ impl Server {
         };
         // Before the step, which may panic.
         self.schedule_work();
-        if step() {
+        if step() == Progress::More {
             self.works.steps.borrow_mut().push_back(step);
         }
     }
