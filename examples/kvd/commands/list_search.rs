@@ -163,7 +163,7 @@ fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 /// A search through a list, a part at a time.
-struct Search {
+struct ListSearch {
     list: Snapshot<Arc<List>>,
     item: Text,
     from: End,
@@ -172,7 +172,7 @@ struct Search {
     longest: usize,
 }
 
-impl Search {
+impl ListSearch {
     fn is_long(&self) -> bool {
         is_long(&self.list, &self.item)
     }
@@ -211,7 +211,7 @@ impl Search {
 
 /// LINSERT.
 struct Insertion {
-    search: Search,
+    search: ListSearch,
     behind: usize,
     item: Text,
     index: Option<usize>,
@@ -263,7 +263,7 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (pivot, item) = (args.text(3), args.text(4));
     stored::store(context, key, vec![source.clone()], move |db| {
         Ok(Insertion {
-            search: Search {
+            search: ListSearch {
                 list: Snapshot(snapshot(db, source.as_bytes())?),
                 item: pivot.clone(),
                 from: End::Left,
@@ -282,7 +282,7 @@ const MOST_AT_ONCE: usize = 16 * 1024;
 
 /// LPOS.
 struct Positions {
-    search: Search,
+    search: ListSearch,
     /// How many matching elements are still to be left out, and to be returned.
     skipped: usize,
     wanted: usize,
@@ -378,7 +378,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
     }
     let mut positions = Positions {
-        search: Search {
+        search: ListSearch {
             list: Snapshot(snapshot(context.db(), args.get(1))?),
             item: args.text(2),
             from: if rank < 0 { End::Right } else { End::Left },
@@ -459,7 +459,7 @@ mod tests {
                     .filter(|it| it.as_bytes().len() == item.as_bytes().len());
                 let bytes = same.count() * item.as_bytes().len();
                 for most in [1, 2, 50, usize::MAX] {
-                    let mut search = Search {
+                    let mut search = ListSearch {
                         list: Snapshot(Arc::new(list(&all))),
                         item: item.clone(),
                         from,
@@ -513,7 +513,7 @@ mod tests {
             (End::Right, 40, 60..100),
             (End::Right, 1_000, 0..100),
         ] {
-            let mut search = Search {
+            let mut search = ListSearch {
                 list: Snapshot(Arc::new(list(&all))),
                 item: all[50].clone(),
                 from,

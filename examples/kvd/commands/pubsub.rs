@@ -15,7 +15,7 @@ use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::ReplyMode;
 use crate::server::progress::Progress;
-use crate::server::pubsub::{Counts, Kind, Search};
+use crate::server::pubsub::{Counts, Kind, PatternSearch};
 use crate::server::results::ResultMemory;
 use crate::store::dropper::Droppable;
 
@@ -128,7 +128,7 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.count(0);
         return Ok(());
     }
-    let mut search = Search::new(args.bytes(1), &context.data.subscribers);
+    let mut search = PatternSearch::new(args.bytes(1), &context.data.subscribers);
     search.compare();
     while search.advance(&context.data.subscribers) == Progress::More {
         if context.mode == Mode::Request {
@@ -152,7 +152,7 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// Compares the channel with the other patterns while the client waits and others are served. Who subscribes meanwhile may
 /// get the message.
-fn publish_later(context: &mut Context<'_>, search: Search, content: Bytes) {
+fn publish_later(context: &mut Context<'_>, search: PatternSearch, content: Bytes) {
     let publication = Publication {
         server: Rc::clone(context.server),
         waiter: Waiter::begin(context),
@@ -165,7 +165,7 @@ fn publish_later(context: &mut Context<'_>, search: Search, content: Bytes) {
 struct Publication {
     server: Rc<Server>,
     waiter: Waiter,
-    search: Search,
+    search: PatternSearch,
     content: Bytes,
 }
 
@@ -194,7 +194,7 @@ impl Publication {
 
 /// A client that is itself a subscriber gets its earlier replies before the message, but the message is not an element
 /// of the reply of EXEC.
-fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) -> usize {
+fn publish_to_itself(context: &mut Context<'_>, search: PatternSearch, args: Args<'_>) -> usize {
     let (server, own, reply) = (context.server, context.client.id, &mut *context.reply);
     let is_in_exec = context.mode == Mode::Exec;
     server.deliver();

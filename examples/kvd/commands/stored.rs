@@ -208,7 +208,7 @@ impl<F> Request<F> {
         };
         match begun {
             Ok((making, watch)) => {
-                let work = Work {
+                let attempts = Attempts {
                     server: Rc::clone(server),
                     request: self,
                     target,
@@ -216,7 +216,7 @@ impl<F> Request<F> {
                     making,
                     attempts_left: ATTEMPTS - 1,
                 };
-                work.turn();
+                attempts.turn();
             }
             Err(failure) => {
                 let mut reply = Reply::default();
@@ -236,8 +236,8 @@ impl<F> Request<F> {
     }
 }
 
-/// A value that is being made.
-struct Work<M, F> {
+/// The attempts to make a value, one after another.
+struct Attempts<M, F> {
     server: Rc<Server>,
     request: Request<F>,
     target: Target,
@@ -249,7 +249,7 @@ struct Work<M, F> {
 
 const KILLED: Failure = fail("ERR the client was killed");
 
-impl<M, F> Work<M, F>
+impl<M, F> Attempts<M, F>
 where
     M: Making + Send + 'static,
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,

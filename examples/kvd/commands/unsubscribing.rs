@@ -17,11 +17,11 @@ const AT_ONCE: usize = 1000;
 /// Executes the parts of a command until it is complete. Others are served in between, unless it is one of a transaction.
 pub(super) fn execute_in_parts(
     context: &mut Context<'_>,
-    mut part: impl FnMut(&mut Context<'_>) -> Progress + 'static,
+    mut command: impl FnMut(&mut Context<'_>) -> Progress + 'static,
 ) {
-    while part(context) == Progress::More {
+    while command(context) == Progress::More {
         if context.mode == Mode::Request {
-            return execute_later(context.client, context.chat, Box::new(part));
+            return execute_later(context.client, context.chat, Box::new(command));
         }
     }
 }

@@ -9,27 +9,27 @@ use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
 use crate::store::dropper;
 
-/// Executes a part of a command.
-pub type Part = Box<dyn FnMut(&mut Context<'_>) -> Progress>;
+/// A command that takes several turns. Each call executes the next part.
+pub type LongCommand = Box<dyn FnMut(&mut Context<'_>) -> Progress>;
 
 /// Executes the parts of a command in the next turns. The client's next request waits for the last one.
-pub fn execute_later(client: &Client, chat: &Chat, part: Part) {
+pub fn execute_later(client: &Client, chat: &Chat, command: LongCommand) {
     client.waits.store(true);
     // CLIENT REPLY SKIP is over when the first part has returned.
     let is_wanted = client.reply_mode.load() == ReplyMode::On;
-    post(chat, part, is_wanted);
+    post(chat, command, is_wanted);
 }
 
-fn post(chat: &Chat, part: Part, is_wanted: bool) {
+fn post(chat: &Chat, command: LongCommand, is_wanted: bool) {
     // An error means that the client has left.
     let _ = chat.post::<Session>(move |session| {
-        session.execute_part(part, is_wanted);
+        session.execute_part(command, is_wanted);
         Ok(())
     });
 }
 
 impl Session {
-    fn execute_part(&mut self, mut part: Part, is_wanted: bool) {
+    fn execute_part(&mut self, mut command: LongCommand, is_wanted: bool) {
         let mut reply = Reply {
             resp3: self.client.resp3.load(),
             ..Reply::default()
@@ -37,7 +37,7 @@ impl Session {
         let progress = {
             let data = &mut *self.server.shared.lock();
             data.keyspace.set_time(self.server.now());
-            part(&mut Context {
+            command(&mut Context {
                 server: &self.server,
                 client: &self.client,
                 chat: &self.chat,
@@ -60,9 +60,9 @@ impl Session {
             }
         } else if self.has_much_output() {
             let chat = self.chat.clone();
-            self.chat.push_hook(move || post(&chat, part, is_wanted));
+            self.chat.push_hook(move || post(&chat, command, is_wanted));
         } else {
-            post(&self.chat, part, is_wanted);
+            post(&self.chat, command, is_wanted);
         }
     }
 }

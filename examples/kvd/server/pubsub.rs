@@ -128,7 +128,7 @@ impl Subscribers {
 }
 
 /// The search for the patterns that match a channel, a part at a time.
-pub struct Search {
+pub struct PatternSearch {
     channel: Bytes,
     /// The next patterns to be compared.
     next: Vec<Bytes>,
@@ -143,9 +143,9 @@ fn cost(pattern: &[u8], channel: &[u8]) -> usize {
     OVERHEAD + cost_per_byte(pattern) * channel.len()
 }
 
-impl Search {
-    pub fn new(channel: Bytes, subscribers: &Subscribers) -> Search {
-        let mut search = Search {
+impl PatternSearch {
+    pub fn new(channel: Bytes, subscribers: &Subscribers) -> PatternSearch {
+        let mut search = PatternSearch {
             channel,
             next: Vec::new(),
             found: Vec::new(),
@@ -283,7 +283,7 @@ impl Server {
     pub fn publish(
         &self,
         data: &mut Data,
-        search: Search,
+        search: PatternSearch,
         content: impl FnOnce() -> Bytes,
     ) -> usize {
         let receivers = search.receivers(&data.subscribers);

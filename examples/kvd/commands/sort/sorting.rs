@@ -9,7 +9,7 @@ use asynchat::{More, Producer};
 
 use super::job::Job;
 use crate::commands::found::Found;
-use crate::commands::long::{Chunks, Snapshot, Work, has_room};
+use crate::commands::long::{Chunks, LongResult, Snapshot, has_room};
 use crate::commands::{Context, Failure, long};
 use crate::resp::reply::Reply;
 use crate::server::progress::Progress;
@@ -86,7 +86,7 @@ impl Sorting {
     }
 }
 
-impl Work for Sorting {
+impl LongResult for Sorting {
     fn turn(&mut self) -> io::Result<Progress> {
         for _ in 0..PARTS_AT_ONCE {
             match self.advance() {
@@ -117,7 +117,7 @@ pub fn reply_later(context: &mut Context<'_>, job: Job) {
         head: None,
         is_complete: false,
     };
-    let sorting = long::work_later(context, sorting);
+    let sorting = long::make_later(context, sorting);
     context.reply.produce(Sorted {
         sorting,
         resp3: context.reply.resp3,
