@@ -5,13 +5,10 @@ use std::io;
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
-use super::long::Chunks;
+use super::long::{Chunks, PARTS_AT_ONCE};
 use crate::resp::reply::Reply;
 use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
-
-/// How many parts are combined at a time.
-const PARTS_AT_ONCE: usize = 2;
 
 /// What is combined a part at a time, and then sent a part at a time.
 pub(super) trait Combined {

@@ -26,6 +26,9 @@ pub(super) const MANY: usize = crate::store::dropper::MANY;
 /// So are elements of more bytes than this together.
 pub(super) const MANY_BYTES: usize = 64 * 1024;
 
+/// How many parts of a result or of a value are made at a time.
+pub(super) const PARTS_AT_ONCE: usize = 2;
+
 /// Whether so many elements, of these sizes, are sent by a producer.
 pub(super) fn are_many(number: usize, mut sizes: impl Iterator<Item = usize>) -> bool {
     let mut bytes = 0;

@@ -29,9 +29,6 @@ use crate::store::watch::{Family, Watch};
 /// How often a value is made in parts.
 const ATTEMPTS: usize = 3;
 
-/// How many parts are made at a time.
-const PARTS_AT_ONCE: usize = 2;
-
 /// A collection that is made a part at a time, each of some hundred elements.
 pub(super) trait Making {
     /// How many elements it is made from.
@@ -258,7 +255,7 @@ where
         if self.request.waiter.has_left() {
             return self.finish(Ok(()));
         }
-        for _ in 0..PARTS_AT_ONCE {
+        for _ in 0..long::PARTS_AT_ONCE {
             match self.making.advance() {
                 Ok(Progress::More) => {}
                 Ok(Progress::Complete) => return self.finish(Ok(())),

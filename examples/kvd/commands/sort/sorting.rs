@@ -9,16 +9,13 @@ use asynchat::{More, Producer};
 
 use super::job::Job;
 use crate::commands::found::Found;
-use crate::commands::long::{Chunks, LongResult, Snapshot, has_room};
+use crate::commands::long::{Chunks, LongResult, PARTS_AT_ONCE, Snapshot, has_room};
 use crate::commands::{Context, Failure, long};
 use crate::resp::reply::Reply;
 use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::dropper::Droppable;
-
-/// How many parts are made at a time.
-const PARTS_AT_ONCE: usize = 2;
 
 /// What GET has found, in the parts in which it was made.
 #[derive(Default)]
