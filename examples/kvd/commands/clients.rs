@@ -13,6 +13,7 @@ use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, i
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode};
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::server::waiting::Outcome as WaitOutcome;
@@ -302,7 +303,7 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         text: String::new(),
         output: None,
     };
-    if listing.advance() {
+    if listing.advance() == Progress::More {
         context.reply.produce(listing);
     } else {
         context.reply.verbatim(&listing.text);
@@ -325,13 +326,13 @@ struct Listing {
 }
 
 impl Listing {
-    /// Describes some more clients. Returns whether there are more.
-    fn advance(&mut self) -> bool {
+    /// Describes some more clients.
+    fn advance(&mut self) -> Progress {
         for client in self.clients.by_ref().take(PART) {
             self.text += &client.describe(self.now);
             self.text.push('\n');
         }
-        self.clients.len() > 0
+        Progress::more_if(self.clients.len() > 0)
     }
 }
 
@@ -341,7 +342,7 @@ impl Producer for Listing {
             return output.more(budget);
         }
         self.memory.note_use(self.text.capacity())?;
-        if !self.advance() {
+        if self.advance() == Progress::Complete {
             let mut reply = Reply {
                 resp3: self.resp3,
                 ..Reply::default()

@@ -5,17 +5,15 @@ use std::io;
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
-use super::long::Chunks;
+use super::long::{Chunks, PARTS_AT_ONCE};
 use crate::resp::reply::Reply;
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
-
-/// How many parts are combined at a time.
-const PARTS_AT_ONCE: usize = 2;
 
 /// What is combined a part at a time, and then sent a part at a time.
 pub(super) trait Combined {
-    /// Combines some more. Returns false if there is nothing more.
-    fn combine_some(&mut self) -> bool;
+    /// Combines some more, if there is something.
+    fn combine_some(&mut self) -> Progress;
 
     /// The bytes of memory of the result, about.
     fn size(&self) -> usize;
@@ -59,7 +57,7 @@ impl<T: Combined> Producer for Sending<T> {
         };
         let Some(from) = self.next else {
             for _ in 0..PARTS_AT_ONCE {
-                if !self.combined.combine_some() {
+                if self.combined.combine_some() == Progress::Complete {
                     self.combined.begin(&mut reply);
                     self.next = Some(0);
                     break;

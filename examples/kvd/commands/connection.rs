@@ -9,6 +9,7 @@ use super::{
 use crate::resp::arg::Arg;
 use crate::resp::request::Args;
 use crate::server::client::ReplyMode;
+use crate::server::progress::Progress;
 use crate::server::pubsub::Kind;
 
 pub(super) const TABLE: &[Command] = &[
@@ -229,15 +230,16 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     client.authenticated.store(is_open);
     let mut endings = [Kind::Channel, Kind::Pattern].map(|kind| Ending::new(kind, None, false));
     execute_in_parts(context, move |context| {
-        let is_last = endings.iter_mut().all(|it| it.advance(context));
-        if is_last {
+        let mut endings = endings.iter_mut();
+        let is_complete = endings.all(|it| it.advance(context) == Progress::Complete);
+        if is_complete {
             context.client.resp3.store(false);
             context.reply.resp3 = false;
             if is_wanted {
                 context.reply.simple("RESET");
             }
         }
-        is_last
+        Progress::more_if(!is_complete)
     });
     Ok(())
 }

@@ -48,7 +48,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "hash",
         "Returns all fields and values in a hash.",
-        |it, args| all(it, args, Parts::Both),
+        |it, args| all(it, args, FieldParts::Both),
     ),
     command(
         "hincrby",
@@ -75,7 +75,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "hash",
         "Returns all fields in a hash.",
-        |it, args| all(it, args, Parts::Names),
+        |it, args| all(it, args, FieldParts::Names),
     ),
     command(
         "hlen",
@@ -147,7 +147,7 @@ pub(super) const TABLE: &[Command] = &[
         (1, 1, 1),
         "hash",
         "Returns all values in a hash.",
-        |it, args| all(it, args, Parts::Values),
+        |it, args| all(it, args, FieldParts::Values),
     ),
 ];
 
@@ -295,17 +295,17 @@ fn hincrbyfloat(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// What of each field is in the reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Parts {
+enum FieldParts {
     Names,
     Values,
     Both,
 }
 
-fn encode(reply: &mut Reply, field: &Field, parts: Parts) {
-    if parts != Parts::Values {
+fn encode(reply: &mut Reply, field: &Field, parts: FieldParts) {
+    if parts != FieldParts::Values {
         reply.item(&field.name);
     }
-    if parts != Parts::Names {
+    if parts != FieldParts::Names {
         reply.item(&field.value);
     }
 }
@@ -318,7 +318,7 @@ fn are_many(table: &Table<Field>) -> bool {
     long::are_many(table.len(), table.iter().map(size))
 }
 
-fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
+fn all(context: &mut Context<'_>, args: Args<'_>, parts: FieldParts) -> Outcome {
     let db = context
         .data
         .keyspace
@@ -326,7 +326,7 @@ fn all(context: &mut Context<'_>, args: Args<'_>, parts: Parts) -> Outcome {
     let hash = db.hash(args.get(1))?.cloned();
     let len = hash.as_ref().map_or(0, |hash| hash.len());
     match parts {
-        Parts::Both => context.reply.map(len),
+        FieldParts::Both => context.reply.map(len),
         _ => context.reply.array(len),
     }
     match hash.as_deref() {
@@ -367,9 +367,9 @@ fn hrandfield(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     };
     let (number, are_arrays) = wanted.begin(context.reply, hash.len());
     let parts = if wanted.in_pairs {
-        Parts::Both
+        FieldParts::Both
     } else {
-        Parts::Names
+        FieldParts::Names
     };
     let encode_one = move |reply: &mut Reply, field: &Field| {
         if are_arrays {

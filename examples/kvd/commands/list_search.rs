@@ -11,6 +11,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, count, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::store::comparison::{PART, cost_of_equality};
 use crate::store::database::Database;
@@ -83,11 +84,11 @@ impl Making for Removal {
         is_long(&self.list, &self.item)
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         let begun = self.begun.take();
         let next = || Some((self.list.pop_chunk(self.from)?, Vec::new()));
         let Some((mut chunk, mut are_matching)) = begun.or_else(next) else {
-            return Ok(false);
+            return Ok(Progress::Complete);
         };
         let (mut cost, wanted) = (0, self.item.as_bytes());
         for it in chunk.range(are_matching.len()..) {
@@ -100,7 +101,7 @@ impl Making for Removal {
         }
         if are_matching.len() < chunk.len() {
             self.begun = Some((chunk, are_matching));
-            return Ok(true);
+            return Ok(Progress::More);
         }
         let matches = are_matching.iter().filter(|it| **it).count();
         let removed = matches.min(self.most - self.removed);
@@ -126,7 +127,7 @@ impl Making for Removal {
         }
         self.removed += removed;
         self.result.push_chunk(self.from.other(), chunk);
-        Ok(self.removed < self.most)
+        Ok(Progress::more_if(self.removed < self.most))
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {
@@ -162,7 +163,7 @@ fn lrem(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 /// A search through a list, a part at a time.
-struct Search {
+struct ListSearch {
     list: Snapshot<Arc<List>>,
     item: Text,
     from: End,
@@ -171,14 +172,13 @@ struct Search {
     longest: usize,
 }
 
-impl Search {
+impl ListSearch {
     fn is_long(&self) -> bool {
         is_long(&self.list, &self.item)
     }
 
-    /// Calls `found` with the index of each matching element of the next part, until that returns false. Returns
-    /// whether there is more.
-    fn advance(&mut self, mut found: impl FnMut(usize) -> bool) -> bool {
+    /// Calls `found` with the index of each matching element of the next part, until that returns false.
+    fn advance(&mut self, mut found: impl FnMut(usize) -> bool) -> Progress {
         let (first, all) = (self.passed, self.list.len());
         let end = all.min(self.longest);
         let (mut cost, wanted, passed) = (0, self.item.as_bytes(), &mut self.passed);
@@ -205,13 +205,13 @@ impl Search {
                 rest.all(&mut look_at);
             }
         }
-        self.passed < end
+        Progress::more_if(self.passed < end)
     }
 }
 
 /// LINSERT.
 struct Insertion {
-    search: Search,
+    search: ListSearch,
     behind: usize,
     item: Text,
     index: Option<usize>,
@@ -226,7 +226,7 @@ impl Making for Insertion {
         self.search.is_long()
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         let index = &mut self.index;
         Ok(self.search.advance(|found| {
             *index = Some(found);
@@ -263,7 +263,7 @@ fn linsert(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (pivot, item) = (args.text(3), args.text(4));
     stored::store(context, key, vec![source.clone()], move |db| {
         Ok(Insertion {
-            search: Search {
+            search: ListSearch {
                 list: Snapshot(snapshot(db, source.as_bytes())?),
                 item: pivot.clone(),
                 from: End::Left,
@@ -282,7 +282,7 @@ const MOST_AT_ONCE: usize = 16 * 1024;
 
 /// LPOS.
 struct Positions {
-    search: Search,
+    search: ListSearch,
     /// How many matching elements are still to be left out, and to be returned.
     skipped: usize,
     wanted: usize,
@@ -296,8 +296,8 @@ struct Positions {
 }
 
 impl Positions {
-    /// Returns whether there is more.
-    fn advance(&mut self) -> bool {
+    /// Looks for some more.
+    fn advance(&mut self) -> Progress {
         let (skipped, found, wanted) = (&mut self.skipped, &mut self.found, self.wanted);
         self.search.advance(|index| {
             match *skipped {
@@ -330,7 +330,7 @@ impl Producer for Positions {
             ..Reply::default()
         };
         let Some(mut encoded) = self.encoded else {
-            if !self.advance() {
+            if self.advance() == Progress::Complete {
                 self.begin(&mut reply);
                 self.encoded = Some(0);
             }
@@ -378,7 +378,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
     }
     let mut positions = Positions {
-        search: Search {
+        search: ListSearch {
             list: Snapshot(snapshot(context.db(), args.get(1))?),
             item: args.text(2),
             from: if rank < 0 { End::Right } else { End::Left },
@@ -402,7 +402,7 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.produce(positions);
         return Ok(());
     }
-    while positions.advance() {}
+    while positions.advance() == Progress::More {}
     positions.begin(context.reply);
     let found = positions.found.iter();
     found.for_each(|index| context.reply.count(*index));
@@ -459,7 +459,7 @@ mod tests {
                     .filter(|it| it.as_bytes().len() == item.as_bytes().len());
                 let bytes = same.count() * item.as_bytes().len();
                 for most in [1, 2, 50, usize::MAX] {
-                    let mut search = Search {
+                    let mut search = ListSearch {
                         list: Snapshot(Arc::new(list(&all))),
                         item: item.clone(),
                         from,
@@ -470,7 +470,8 @@ mod tests {
                     while search.advance(|index| {
                         found.push(index);
                         found.len() < most
-                    }) {
+                    }) == Progress::More
+                    {
                         parts += 1;
                     }
                     let wanted = &matching[..matching.len().min(most)];
@@ -488,7 +489,7 @@ mod tests {
                         removed: 0,
                     };
                     parts = 1;
-                    while removal.advance().is_ok_and(|is_open| is_open) {
+                    while matches!(removal.advance(), Ok(Progress::More)) {
                         parts += 1;
                     }
                     assert!(most != usize::MAX || parts >= least, "{parts} parts");
@@ -512,7 +513,7 @@ mod tests {
             (End::Right, 40, 60..100),
             (End::Right, 1_000, 0..100),
         ] {
-            let mut search = Search {
+            let mut search = ListSearch {
                 list: Snapshot(Arc::new(list(&all))),
                 item: all[50].clone(),
                 from,
@@ -523,7 +524,8 @@ mod tests {
             while search.advance(|index| {
                 found.push(index);
                 true
-            }) {}
+            }) == Progress::More
+            {}
             found.sort_unstable();
             let matching = wanted.filter(|at| all[*at] == all[50]);
             assert_eq!(found, matching.collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! Replies that are made while they are sent, and work that is done elsewhere, so that no client waits for another.
+//! Replies that are made while they are sent, and results that are made before, in parts, so that no client waits for another.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,6 +11,7 @@ use super::{Context, Outcome};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::client::Client;
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
@@ -24,6 +25,9 @@ pub(super) const MANY: usize = crate::store::dropper::MANY;
 
 /// So are elements of more bytes than this together.
 pub(super) const MANY_BYTES: usize = 64 * 1024;
+
+/// How many parts of a result or of a value are made at a time.
+pub(super) const PARTS_AT_ONCE: usize = 2;
 
 /// Whether so many elements, of these sizes, are sent by a producer.
 pub(super) fn are_many(number: usize, mut sizes: impl Iterator<Item = usize>) -> bool {
@@ -64,7 +68,7 @@ pub(super) fn reply_parts(
     reply: &mut Reply,
     make: impl FnMut(&mut Reply, usize) -> io::Result<()> + Send + 'static,
 ) {
-    reply.produce(Parts {
+    reply.produce(PartsProducer {
         make,
         resp3: reply.resp3,
         chunks: Chunks::default(),
@@ -92,13 +96,13 @@ pub(super) fn has_room(reply: &Reply, budget: usize) -> bool {
     reply.len() < budget && reply.parts.is_empty()
 }
 
-struct Parts<F> {
+struct PartsProducer<F> {
     make: F,
     resp3: bool,
     chunks: Chunks,
 }
 
-impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
+impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for PartsProducer<F> {
     fn more(&mut self, budget: usize) -> io::Result<More> {
         if let Some(more) = self.chunks.next() {
             return Ok(more);
@@ -115,32 +119,32 @@ impl<F: FnMut(&mut Reply, usize) -> io::Result<()>> Producer for Parts<F> {
 
 /// A result that is made before its reply begins. It is made whether the client reads or not, so that the snapshot from which
 /// it is made is dropped soon.
-pub(super) trait Work: Send + 'static {
-    /// Does one more part. Returns whether the result is complete. An error ends the connection.
-    fn turn(&mut self) -> io::Result<bool>;
+pub(super) trait LongResult: Send + 'static {
+    /// Does one more part. An error ends the connection.
+    fn turn(&mut self) -> io::Result<Progress>;
 }
 
 /// Makes a result in the next turns, as long as the reply is wanted, which is the other owner.
-pub(super) fn work_later<W: Work>(context: &Context<'_>, work: W) -> Arc<Mutex<W>> {
-    let work = Arc::new(Mutex::new(work));
-    let wanted = Arc::downgrade(&work);
+pub(super) fn make_later<R: LongResult>(context: &Context<'_>, result: R) -> Arc<Mutex<R>> {
+    let result = Arc::new(Mutex::new(result));
+    let wanted = Arc::downgrade(&result);
     let chat = context.chat.clone();
     let mut unfinished = Unfinished(Some(Arc::clone(context.client)));
-    context.server.work_later(move || {
-        let Some(work) = wanted.upgrade() else {
+    context.server.add_task(move || {
+        let Some(result) = wanted.upgrade() else {
             unfinished.0 = None;
-            return false;
+            return Progress::Complete;
         };
-        let outcome = lock(&work).turn();
+        let outcome = lock(&result).turn();
         match outcome {
-            Ok(false) => return true,
-            Ok(true) => chat.resume_producing(),
+            Ok(Progress::More) => return Progress::More,
+            Ok(Progress::Complete) => chat.resume_producing(),
             Err(why) => unfinished.end_with(why),
         }
         unfinished.0 = None;
-        false
+        Progress::Complete
     });
-    work
+    result
 }
 
 /// The client of a result that is being made. If that panics, its connection ends: nobody would resume the reply.
@@ -164,7 +168,7 @@ impl Drop for Unfinished {
 pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (now, memory) = (context.data.keyspace.now(), context.result_memory());
     let db = context.db();
-    let mut search = Search {
+    let mut search = KeySearch {
         memory,
         table: Snapshot(db.table().clone()),
         pattern: super::pattern(args.get(1))?.to_vec(),
@@ -175,9 +179,9 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         found: Reply::default(),
         output: None,
     };
-    if search.table.len() > MANY || search.advance() {
-        let search = work_later(context, search);
-        context.reply.produce(Found(search));
+    if search.table.len() > MANY || search.advance() == Progress::More {
+        let search = make_later(context, search);
+        context.reply.produce(KeysReply(search));
         return Ok(());
     }
     context.reply.array(search.count);
@@ -187,7 +191,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// A search for keys in a snapshot of the table. The number of keys comes before them in the reply, so the search
 /// ends before the reply begins. It does not wait for the client to read: the snapshot may be all that is left of the keys.
-struct Search {
+struct KeySearch {
     memory: ResultMemory,
     table: Snapshot<Table<Entry>>,
     pattern: Vec<u8>,
@@ -202,14 +206,14 @@ struct Search {
     output: Option<(Bytes, Bytes, usize)>,
 }
 
-impl Search {
-    /// Searches one more part. Returns whether there are more.
-    fn advance(&mut self) -> bool {
+impl KeySearch {
+    /// Searches one more part.
+    fn advance(&mut self) -> Progress {
         let (mut searched, cost) = (0, cost_per_byte(&self.pattern));
         while let Some(entries) = self.table.segment(self.segment) {
             for entry in entries.skip(self.within) {
                 if searched > SEARCHED_AT_ONCE {
-                    return true;
+                    return Progress::More;
                 }
                 searched += OVERHEAD + cost * entry.key.as_bytes().len();
                 self.within += 1;
@@ -222,15 +226,15 @@ impl Search {
             self.segment += 1;
             self.within = 0;
         }
-        false
+        Progress::Complete
     }
 }
 
-impl Work for Search {
-    fn turn(&mut self) -> io::Result<bool> {
+impl LongResult for KeySearch {
+    fn turn(&mut self) -> io::Result<Progress> {
         self.memory.note_use(self.found.buffer.capacity())?;
-        if self.advance() {
-            return Ok(false);
+        if self.advance() == Progress::More {
+            return Ok(Progress::More);
         }
         self.table = Snapshot::default();
         let mut head = Reply::default();
@@ -238,16 +242,16 @@ impl Work for Search {
         let found = std::mem::take(&mut self.found.buffer);
         let size = found.capacity();
         self.output = Some((head.buffer.into(), found.into(), size));
-        Ok(true)
+        Ok(Progress::Complete)
     }
 }
 
 /// The reply to KEYS.
-struct Found(Arc<Mutex<Search>>);
+struct KeysReply(Arc<Mutex<KeySearch>>);
 
-impl Producer for Found {
+impl Producer for KeysReply {
     fn more(&mut self, budget: usize) -> io::Result<More> {
-        let Search { output, memory, .. } = &mut *lock(&self.0);
+        let KeySearch { output, memory, .. } = &mut *lock(&self.0);
         let Some((head, found, size)) = output else {
             return Ok(More::Pending);
         };

@@ -14,7 +14,8 @@ use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::Server;
 use crate::server::client::ReplyMode;
-use crate::server::pubsub::{Counts, Kind, Search};
+use crate::server::progress::Progress;
+use crate::server::pubsub::{Counts, Kind, PatternSearch};
 use crate::server::results::ResultMemory;
 use crate::store::dropper::Droppable;
 
@@ -127,9 +128,9 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         context.reply.count(0);
         return Ok(());
     }
-    let mut search = Search::new(args.bytes(1), &context.data.subscribers);
+    let mut search = PatternSearch::new(args.bytes(1), &context.data.subscribers);
     search.compare();
-    while search.advance(&context.data.subscribers) {
+    while search.advance(&context.data.subscribers) == Progress::More {
         if context.mode == Mode::Request {
             publish_later(context, search, args.bytes(2));
             return Ok(());
@@ -151,7 +152,7 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 /// Compares the channel with the other patterns while the client waits and others are served. Who subscribes meanwhile may
 /// get the message.
-fn publish_later(context: &mut Context<'_>, search: Search, content: Bytes) {
+fn publish_later(context: &mut Context<'_>, search: PatternSearch, content: Bytes) {
     let publication = Publication {
         server: Rc::clone(context.server),
         waiter: Waiter::begin(context),
@@ -164,7 +165,7 @@ fn publish_later(context: &mut Context<'_>, search: Search, content: Bytes) {
 struct Publication {
     server: Rc<Server>,
     waiter: Waiter,
-    search: Search,
+    search: PatternSearch,
     content: Bytes,
 }
 
@@ -177,7 +178,7 @@ impl Publication {
             drop(locked);
             return self.waiter.end(Reply::default());
         }
-        if self.search.advance(&locked.subscribers) {
+        if self.search.advance(&locked.subscribers) == Progress::More {
             drop(locked);
             return asynchat::call_soon(move || self.turn());
         }
@@ -193,7 +194,7 @@ impl Publication {
 
 /// A client that is itself a subscriber gets its earlier replies before the message, but the message is not an element
 /// of the reply of EXEC.
-fn publish_to_itself(context: &mut Context<'_>, search: Search, args: Args<'_>) -> usize {
+fn publish_to_itself(context: &mut Context<'_>, search: PatternSearch, args: Args<'_>) -> usize {
     let (server, own, reply) = (context.server, context.client.id, &mut *context.reply);
     let is_in_exec = context.mode == Mode::Exec;
     server.deliver();
@@ -275,7 +276,7 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (mut last, mut found) = (None, Some(Channels::new(context)));
     execute_in_parts(context, move |context| {
         let Some(channels) = &mut found else {
-            return true;
+            return Progress::Complete;
         };
         let (subscribers, Names(names)) = (&context.data.subscribers, &mut *channels.names);
         last = subscribers.find_channels(&pattern, last.as_ref(), names);
@@ -283,14 +284,14 @@ fn channels(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             let client = context.client;
             client.closes.store(true);
             client.post(move |session| session.end_with(&why));
-            return true;
+            return Progress::Complete;
         }
         if last.is_none()
             && let Some(channels) = found.take()
         {
             channels.reply(context.reply);
         }
-        last.is_none()
+        Progress::more_if(last.is_some())
     });
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::comparison::{PART, cost_of_look_ups};
 use crate::store::database::Database;
 use crate::store::table::size_of_entry;
@@ -147,18 +148,18 @@ impl Job {
 }
 
 impl Combined for Job {
-    fn combine_some(&mut self) -> bool {
+    fn combine_some(&mut self) -> Progress {
         if self.limit.is_some_and(|limit| self.result.len() >= limit) {
-            return false;
+            return Progress::Complete;
         }
         let Some((first, others)) = self.sets.get(self.set..).and_then(<[_]>::split_first) else {
-            return false;
+            return Progress::Complete;
         };
         let Some(members) = first.segment(self.segment) else {
             // Only a union goes through all sets.
             self.set += 1;
             self.segment = 0;
-            return self.combine == Combine::Union;
+            return Progress::more_if(self.combine == Combine::Union);
         };
         let tables = match self.combine {
             Combine::Union => 1,
@@ -167,7 +168,7 @@ impl Combined for Job {
         let mut cost = 0;
         for member in members.skip(self.member) {
             if cost >= PART {
-                return true;
+                return Progress::More;
             }
             let name = member.as_bytes();
             cost += cost_of_look_ups(name, tables);
@@ -184,7 +185,7 @@ impl Combined for Job {
         }
         self.segment += 1;
         self.member = 0;
-        true
+        Progress::More
     }
 
     fn size(&self) -> usize {
@@ -219,7 +220,7 @@ fn send(context: &mut Context<'_>, mut job: Job) {
         let memory = context.result_memory();
         return context.reply.produce(Sending::new(job, memory, resp3));
     }
-    while job.combine_some() {}
+    while job.combine_some() == Progress::More {}
     job.begin(context.reply);
     if job.limit.is_none() {
         let members = job.result.iter();
@@ -237,7 +238,7 @@ impl Making for Job {
         long::are_many(self.len(), members.map(|it| it.as_bytes().len()))
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         Ok(self.combine_some())
     }
 
@@ -289,7 +290,7 @@ mod tests {
         let sets = snapshots(db, keys).unwrap_or_default();
         let mut job = Job::new(sets, combine);
         let mut parts = 1;
-        while job.combine_some() {
+        while job.combine_some() == Progress::More {
             parts += 1;
         }
         let number = |member: &Text| crate::store::number::integer(member.as_bytes());

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::database::Database;
 use crate::store::text::Text;
 use crate::store::value::{Set, Value};
@@ -277,15 +278,15 @@ impl Making for Popped {
         self.number
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         for _ in 0..PART.min(self.number - self.members.len()) {
             let Some(member) = self.set.random(fastrand::u64(..)).cloned() else {
-                return Ok(false);
+                return Ok(Progress::Complete);
             };
             self.set.remove(member.as_bytes());
             self.members.push(member);
         }
-        Ok(self.members.len() < self.number)
+        Ok(Progress::more_if(self.members.len() < self.number))
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {

@@ -4,6 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::long::{self, Snapshot};
+use crate::server::progress::Progress;
 use crate::store::comparison::{PART, cost_of_look_ups};
 use crate::store::database::{Database, WrongType};
 use crate::store::ranked::Scored;
@@ -135,20 +136,20 @@ impl Job {
         self.sources.iter().map(|(source, _)| source.len()).sum()
     }
 
-    /// Combines some more members. Returns false if there are none.
-    pub(super) fn combine_some(&mut self) -> bool {
+    /// Combines some more members, if there are any.
+    pub(super) fn combine_some(&mut self) -> Progress {
         if self.result.len() >= self.limit {
-            return false;
+            return Progress::Complete;
         }
         let rest = self.sources.get(self.source..);
         let Some(((source, weight), others)) = rest.and_then(<[_]>::split_first) else {
-            return false;
+            return Progress::Complete;
         };
         let Some(members) = source.segment(self.segment) else {
             // Only a union goes through all sets.
             self.source += 1;
             self.segment = 0;
-            return self.combine == Combine::Union;
+            return Progress::more_if(self.combine == Combine::Union);
         };
         let tables = match self.combine {
             Combine::Union => 1,
@@ -158,7 +159,7 @@ impl Job {
         let aggregate = self.aggregate;
         for (member, score) in members.into_iter().skip(self.member) {
             if cost >= PART {
-                return true;
+                return Progress::More;
             }
             let name = member.as_bytes();
             cost += cost_of_look_ups(name, tables);
@@ -188,7 +189,7 @@ impl Job {
         }
         self.segment += 1;
         self.member = 0;
-        true
+        Progress::More
     }
 
     /// The bytes of memory of the result, about. It has each member twice.
@@ -240,7 +241,7 @@ mod tests {
             let sources = sources.collect::<Result<Vec<_>, WrongType>>().unwrap();
             let mut job = Job::new(sources, combine, Aggregate::Sum, usize::MAX);
             let mut count = 1;
-            while job.combine_some() {
+            while job.combine_some() == Progress::More {
                 count += 1;
             }
             assert_eq!(job.result.len(), members);
@@ -266,7 +267,7 @@ mod tests {
             let mut job = Job::new(sources.into(), combine, Aggregate::Sum, usize::MAX);
             assert!(job.is_long());
             let mut parts = 1;
-            while job.combine_some() {
+            while job.combine_some() == Progress::More {
                 parts += 1;
             }
             assert_eq!(job.result.len(), members);

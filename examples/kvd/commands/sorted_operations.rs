@@ -10,6 +10,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::database::{Database, WrongType};
 use crate::store::number;
 use crate::store::text::Text;
@@ -195,7 +196,7 @@ impl Making for Job {
         self.is_long()
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         Ok(self.combine_some())
     }
 
@@ -239,7 +240,7 @@ fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
         context.reply.produce(Sending::new(answer, memory, resp3));
         return Ok(());
     }
-    while answer.combine_some() {}
+    while answer.combine_some() == Progress::More {}
     answer.begin(context.reply);
     if form == Form::Replies {
         answer.encode(context.reply, 0, usize::MAX);
@@ -256,7 +257,7 @@ struct Answer {
 }
 
 impl Combined for Answer {
-    fn combine_some(&mut self) -> bool {
+    fn combine_some(&mut self) -> Progress {
         self.job.combine_some()
     }
 

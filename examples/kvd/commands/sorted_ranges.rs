@@ -10,6 +10,7 @@ use super::stored::{self, Making};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::database::Database;
 use crate::store::list;
 use crate::store::number;
@@ -339,13 +340,13 @@ impl Making for Stored {
         self.ranks.len()
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         let number = PART.min(self.ranks.len());
         for it in self.set.ranked.from(self.ranks.start).take(number) {
             self.result.insert(it.member.as_bytes(), it.score);
         }
         self.ranks.start += number;
-        Ok(!self.ranks.is_empty())
+        Ok(Progress::more_if(!self.ranks.is_empty()))
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {

@@ -16,6 +16,7 @@ use super::{Context, Failure, Mode, Outcome, PANICKED, fail, long};
 use crate::resp::reply::Reply;
 use crate::server::Server;
 use crate::server::client::{Blocking, Client};
+use crate::server::progress::Progress;
 use crate::server::shared::Data;
 use crate::server::targets::Target;
 use crate::server::waiting::end_wait;
@@ -28,9 +29,6 @@ use crate::store::watch::{Family, Watch};
 /// How often a value is made in parts.
 const ATTEMPTS: usize = 3;
 
-/// How many parts are made at a time.
-const PARTS_AT_ONCE: usize = 2;
-
 /// A collection that is made a part at a time, each of some hundred elements.
 pub(super) trait Making {
     /// How many elements it is made from.
@@ -41,8 +39,8 @@ pub(super) trait Making {
         self.len() > long::MANY
     }
 
-    /// Makes one more part. Returns false if there is none.
-    fn advance(&mut self) -> Result<bool, Failure>;
+    /// Makes one more part, if there is one.
+    fn advance(&mut self) -> Result<Progress, Failure>;
 
     /// Stores what was made under the key `target`, and replies, when there are no more parts.
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply);
@@ -71,7 +69,7 @@ pub(super) fn store<M: Making + Send + 'static>(
     let mut making = make(context.db())?;
     let may_wait = context.mode == Mode::Request && making.is_long();
     if !may_wait {
-        while making.advance()? {}
+        while making.advance()? == Progress::More {}
         let db = context
             .data
             .keyspace
@@ -207,7 +205,7 @@ impl<F> Request<F> {
         };
         match begun {
             Ok((making, watch)) => {
-                let work = Work {
+                let attempts = Attempts {
                     server: Rc::clone(server),
                     request: self,
                     target,
@@ -215,7 +213,7 @@ impl<F> Request<F> {
                     making,
                     attempts_left: ATTEMPTS - 1,
                 };
-                work.turn();
+                attempts.turn();
             }
             Err(failure) => {
                 let mut reply = Reply::default();
@@ -235,8 +233,8 @@ impl<F> Request<F> {
     }
 }
 
-/// A value that is being made.
-struct Work<M, F> {
+/// The attempts to make a value, one after another.
+struct Attempts<M, F> {
     server: Rc<Server>,
     request: Request<F>,
     target: Target,
@@ -248,7 +246,7 @@ struct Work<M, F> {
 
 const KILLED: Failure = fail("ERR the client was killed");
 
-impl<M, F> Work<M, F>
+impl<M, F> Attempts<M, F>
 where
     M: Making + Send + 'static,
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
@@ -257,10 +255,10 @@ where
         if self.request.waiter.has_left() {
             return self.finish(Ok(()));
         }
-        for _ in 0..PARTS_AT_ONCE {
+        for _ in 0..long::PARTS_AT_ONCE {
             match self.making.advance() {
-                Ok(true) => {}
-                Ok(false) => return self.finish(Ok(())),
+                Ok(Progress::More) => {}
+                Ok(Progress::Complete) => return self.finish(Ok(())),
                 Err(failure) => return self.finish(Err(failure)),
             }
         }
@@ -317,7 +315,7 @@ where
     fn make_at_once(&mut self, db: &mut Database) -> Outcome {
         let making = (self.request.make)(db)?;
         dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
-        while self.making.advance()? {}
+        while self.making.advance()? == Progress::More {}
         Ok(())
     }
 

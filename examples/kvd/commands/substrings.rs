@@ -11,6 +11,7 @@ use super::strings::value;
 use super::{Command, Context, Failure, Outcome, TOO_LONG, command, fail, integer};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::database::{Database, WrongType};
 use crate::store::number::Digits;
 use crate::store::text::Text;
@@ -202,9 +203,9 @@ impl Making for Copy {
         self.data.capacity()
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         let Some(piece) = self.pieces.get_mut(self.piece) else {
-            return Ok(false);
+            return Ok(Progress::Complete);
         };
         let left = match piece {
             Piece::Bytes(bytes) => {
@@ -220,7 +221,7 @@ impl Making for Copy {
             }
         };
         self.piece += usize::from(left == 0);
-        Ok(true)
+        Ok(Progress::More)
     }
 
     fn store(&mut self, db: &mut Database, target: &[u8], reply: &mut Reply) {

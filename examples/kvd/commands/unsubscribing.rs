@@ -7,20 +7,21 @@ use asynchat::bytes::Bytes;
 use super::pubsub::confirm;
 use super::{Context, Mode};
 use crate::server::parts::execute_later;
+use crate::server::progress::Progress;
 use crate::server::pubsub::Kind;
 use crate::server::shared::lock;
 
 /// How many end at a time: this takes less than a millisecond.
 const AT_ONCE: usize = 1000;
 
-/// Executes the parts of a command until one returns true. Others are served in between, unless it is one of a transaction.
+/// Executes the parts of a command until it is complete. Others are served in between, unless it is one of a transaction.
 pub(super) fn execute_in_parts(
     context: &mut Context<'_>,
-    mut part: impl FnMut(&mut Context<'_>) -> bool + 'static,
+    mut command: impl FnMut(&mut Context<'_>) -> Progress + 'static,
 ) {
-    while !part(context) {
+    while command(context) == Progress::More {
         if context.mode == Mode::Request {
-            return execute_later(context.client, context.chat, Box::new(part));
+            return execute_later(context.client, context.chat, Box::new(command));
         }
     }
 }
@@ -45,8 +46,8 @@ impl Ending {
         }
     }
 
-    /// Ends some. Returns whether there are no others.
-    pub(super) fn advance(&mut self, context: &mut Context<'_>) -> bool {
+    /// Ends some.
+    pub(super) fn advance(&mut self, context: &mut Context<'_>) -> Progress {
         for _ in 0..AT_ONCE {
             let Some(name) = self.next(context) else {
                 if !self.has_begun {
@@ -54,14 +55,14 @@ impl Ending {
                 }
                 let timeout = context.data.config.timeout;
                 context.client.apply_timeout(context.chat, timeout);
-                return true;
+                return Progress::Complete;
             };
             self.has_begun = true;
             let (server, client) = (context.server, context.client);
             server.unsubscribe(context.data, client, context.chat, self.kind, &name);
             self.confirm(context, Some(&name));
         }
-        false
+        Progress::More
     }
 
     fn next(&mut self, context: &Context<'_>) -> Option<Bytes> {

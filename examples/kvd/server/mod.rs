@@ -4,8 +4,8 @@
 //! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
 //! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
-//! `targets.rs`: commands that wait for others. `work.rs`: results that are made in parts. `config.rs`, `info.rs`: parameters
-//! and figures.
+//! `targets.rs`: commands that wait for others. `tasks.rs`: results that are made in parts. `progress.rs`: what a part of a
+//! task returns. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;
 pub mod config;
@@ -14,6 +14,7 @@ pub mod leftovers;
 pub mod mailbox;
 pub mod output;
 pub mod parts;
+pub mod progress;
 pub mod pubsub;
 pub mod rest;
 pub mod results;
@@ -21,8 +22,8 @@ pub mod retained;
 pub mod session;
 pub mod shared;
 pub mod targets;
+mod tasks;
 pub mod waiting;
-mod work;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -41,7 +42,7 @@ use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
 use targets::WaitingCommand;
-use work::Works;
+use tasks::Tasks;
 
 use crate::commands::Failure;
 use crate::disk::journal::Journal;
@@ -100,7 +101,7 @@ pub struct Server {
     /// The commands of clients of this worker that wait for a target.
     waiting_commands: RefCell<HashMap<u64, WaitingCommand>>,
     /// Results that are being made.
-    works: Works,
+    tasks: Tasks,
     /// Taken out while a session uses them.
     tools: Cell<Option<Box<Tools>>>,
     /// What this worker had counted at the last CONFIG RESETSTAT.
@@ -134,7 +135,7 @@ impl Server {
             undelivered: RefCell::default(),
             deliveries: Cell::default(),
             waiting_commands: RefCell::default(),
-            works: Works::default(),
+            tasks: Tasks::default(),
             tools: Cell::default(),
             counts_before: Cell::default(),
             expiry: Cell::default(),

@@ -3,40 +3,41 @@
 use asynchat::Chat;
 
 use super::client::{Client, ReplyMode};
+use super::progress::Progress;
 use super::session::Session;
 use crate::commands::{Context, Mode};
 use crate::resp::reply::Reply;
 use crate::store::dropper;
 
-/// Executes a part of a command. Returns whether it was the last one.
-pub type Part = Box<dyn FnMut(&mut Context<'_>) -> bool>;
+/// A command that takes several turns. Each call executes the next part.
+pub type LongCommand = Box<dyn FnMut(&mut Context<'_>) -> Progress>;
 
 /// Executes the parts of a command in the next turns. The client's next request waits for the last one.
-pub fn execute_later(client: &Client, chat: &Chat, part: Part) {
+pub fn execute_later(client: &Client, chat: &Chat, command: LongCommand) {
     client.waits.store(true);
     // CLIENT REPLY SKIP is over when the first part has returned.
     let is_wanted = client.reply_mode.load() == ReplyMode::On;
-    post(chat, part, is_wanted);
+    post(chat, command, is_wanted);
 }
 
-fn post(chat: &Chat, part: Part, is_wanted: bool) {
+fn post(chat: &Chat, command: LongCommand, is_wanted: bool) {
     // An error means that the client has left.
     let _ = chat.post::<Session>(move |session| {
-        session.execute_part(part, is_wanted);
+        session.execute_part(command, is_wanted);
         Ok(())
     });
 }
 
 impl Session {
-    fn execute_part(&mut self, mut part: Part, is_wanted: bool) {
+    fn execute_part(&mut self, mut command: LongCommand, is_wanted: bool) {
         let mut reply = Reply {
             resp3: self.client.resp3.load(),
             ..Reply::default()
         };
-        let is_last = {
+        let progress = {
             let data = &mut *self.server.shared.lock();
             data.keyspace.set_time(self.server.now());
-            part(&mut Context {
+            command(&mut Context {
                 server: &self.server,
                 client: &self.client,
                 chat: &self.chat,
@@ -46,22 +47,22 @@ impl Session {
             })
         };
         dropper::join_freed_blocks();
-        if is_last {
+        if progress == Progress::Complete {
             self.client.waits.store(false);
         }
         if !is_wanted {
             reply.drop_unwanted();
         }
         self.send(&mut reply);
-        if is_last {
+        if progress == Progress::Complete {
             if !self.client.has_to_wait() {
                 self.resume();
             }
         } else if self.has_much_output() {
             let chat = self.chat.clone();
-            self.chat.push_hook(move || post(&chat, part, is_wanted));
+            self.chat.push_hook(move || post(&chat, command, is_wanted));
         } else {
-            post(&self.chat, part, is_wanted);
+            post(&self.chat, command, is_wanted);
         }
     }
 }

@@ -18,6 +18,7 @@ use asynchat::{ChannelId, Chat};
 use super::Server;
 use super::client::Client;
 use super::mailbox::{Mailbox, Message};
+use super::progress::Progress;
 use super::shared::{Data, lock};
 use crate::resp::message::Encoded;
 use crate::store::comparison::cost_per_byte;
@@ -127,7 +128,7 @@ impl Subscribers {
 }
 
 /// The search for the patterns that match a channel, a part at a time.
-pub struct Search {
+pub struct PatternSearch {
     channel: Bytes,
     /// The next patterns to be compared.
     next: Vec<Bytes>,
@@ -142,9 +143,9 @@ fn cost(pattern: &[u8], channel: &[u8]) -> usize {
     OVERHEAD + cost_per_byte(pattern) * channel.len()
 }
 
-impl Search {
-    pub fn new(channel: Bytes, subscribers: &Subscribers) -> Search {
-        let mut search = Search {
+impl PatternSearch {
+    pub fn new(channel: Bytes, subscribers: &Subscribers) -> PatternSearch {
+        let mut search = PatternSearch {
             channel,
             next: Vec::new(),
             found: Vec::new(),
@@ -153,15 +154,16 @@ impl Search {
         search
     }
 
-    /// Takes the patterns behind those that are compared. Returns whether there are any.
-    pub fn advance(&mut self, subscribers: &Subscribers) -> bool {
+    /// Takes the patterns behind those that are compared. The search is complete if there are none.
+    pub fn advance(&mut self, subscribers: &Subscribers) -> Progress {
         let Some(last) = self.next.last().cloned() else {
-            return false;
+            return Progress::Complete;
         };
-        self.take_next(subscribers, Excluded(&last))
+        self.take_next(subscribers, Excluded(&last));
+        Progress::more_if(!self.next.is_empty())
     }
 
-    fn take_next(&mut self, subscribers: &Subscribers, start: Bound<&Bytes>) -> bool {
+    fn take_next(&mut self, subscribers: &Subscribers, start: Bound<&Bytes>) {
         let rest = subscribers.patterns.range::<Bytes, _>((start, Unbounded));
         self.next.clear();
         let mut compared = 0;
@@ -172,7 +174,6 @@ impl Search {
             compared += cost(pattern, &self.channel);
             self.next.push(pattern.clone());
         }
-        !self.next.is_empty()
     }
 
     /// Compares these patterns. That takes most of the time, and needs no lock.
@@ -282,7 +283,7 @@ impl Server {
     pub fn publish(
         &self,
         data: &mut Data,
-        search: Search,
+        search: PatternSearch,
         content: impl FnOnce() -> Bytes,
     ) -> usize {
         let receivers = search.receivers(&data.subscribers);

@@ -10,6 +10,7 @@ use super::order::{Item, Order, Run, Weight};
 use crate::commands::found::Found;
 use crate::commands::long::{MANY, Snapshot, are_many};
 use crate::commands::{Failure, LONGEST_NAME, fail};
+use crate::server::progress::Progress;
 use crate::store::database::{Database, Entry, WrongType};
 use crate::store::list::List;
 use crate::store::number;
@@ -170,36 +171,36 @@ impl Job {
         !self.options.wanted.is_empty()
     }
 
-    /// Does one more part, and gives the results that this makes to `take`. Returns false behind the last one.
-    pub fn advance(&mut self, mut take: impl FnMut(Option<Found>)) -> Result<bool, Failure> {
+    /// Does one more part, and gives the results that this makes to `take`.
+    pub fn advance(&mut self, mut take: impl FnMut(Option<Found>)) -> Result<Progress, Failure> {
         self.cost = 0;
         if !self.is_sorted() {
-            if !self.sort_some()? {
+            if self.sort_some()? == Progress::Complete {
                 self.end_sorting();
             }
-            return Ok(true);
+            return Ok(Progress::More);
         }
-        if self.skip_some() {
-            return Ok(true);
+        if self.skip_some() == Progress::More {
+            return Ok(Progress::More);
         }
         while self.cost < PART {
             let Some(result) = self.next_result() else {
                 self.clear();
-                return Ok(false);
+                return Ok(Progress::Complete);
             };
             take(result);
         }
-        Ok(true)
+        Ok(Progress::More)
     }
 
-    /// Sorts one more part. Returns false if there is none.
-    fn sort_some(&mut self) -> Result<bool, Failure> {
+    /// Sorts one more part, if there is one.
+    fn sort_some(&mut self) -> Result<Progress, Failure> {
         while self.cost < PART {
             self.cost += OVERHEAD;
             let Some(text) = self.texts.next() else {
                 self.end_run();
                 let Some(texts) = self.source.run(self.next_run, &self.options) else {
-                    return Ok(false);
+                    return Ok(Progress::Complete);
                 };
                 self.next_run += 1;
                 self.items = Vec::with_capacity(texts.len());
@@ -225,7 +226,7 @@ impl Job {
                 self.end_run();
             }
         }
-        Ok(true)
+        Ok(Progress::More)
     }
 
     fn end_run(&mut self) {
@@ -321,10 +322,10 @@ impl Job {
         most * self.options.wanted.len().max(1)
     }
 
-    /// Leaves out some of the elements that are not wanted. Returns false if there are no more of them.
-    pub fn skip_some(&mut self) -> bool {
+    /// Leaves out some of the elements that are not wanted, if there are any.
+    pub fn skip_some(&mut self) -> Progress {
         let Some((skipped @ 1.., wanted)) = self.left else {
-            return false;
+            return Progress::Complete;
         };
         let (mut number, before) = (0, self.cost);
         while number < skipped.min(RUN) && self.cost - before < PART {
@@ -332,7 +333,7 @@ impl Job {
             number += 1;
         }
         self.left = Some((skipped - number, wanted));
-        true
+        Progress::More
     }
 
     /// The next element in order, when those that are not wanted are left out.

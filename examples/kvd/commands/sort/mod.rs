@@ -19,6 +19,7 @@ use super::stored::{self, Making, Sources};
 use super::{Command, Context, Failure, Outcome, command, fail};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
 use crate::store::database::Database;
 use crate::store::list::{End, List};
 use crate::store::text::Text;
@@ -83,7 +84,8 @@ fn reply(context: &mut Context<'_>, mut job: Job) -> Outcome {
         job.advance(|_| ())?;
     }
     context.reply.array(job.results());
-    while job.advance(|result| sorting::encode(context.reply, result.as_ref()))? {}
+    while job.advance(|result| sorting::encode(context.reply, result.as_ref()))? == Progress::More {
+    }
     Ok(())
 }
 
@@ -109,10 +111,10 @@ impl Making for Stored {
         self.job.is_long_to_store()
     }
 
-    fn advance(&mut self) -> Result<bool, Failure> {
+    fn advance(&mut self) -> Result<Progress, Failure> {
         let returns_of_patterns = self.job.returns_of_patterns();
         let (list, size) = (&mut self.list, &mut self.size);
-        let is_open = self.job.advance(|result| {
+        let progress = self.job.advance(|result| {
             let result = result.map_or_else(Text::default, Found::into_text);
             if returns_of_patterns {
                 *size += result.as_bytes().len();
@@ -122,7 +124,7 @@ impl Making for Stored {
         if self.size > self.longest {
             Err(TOO_LARGE)
         } else {
-            Ok(is_open)
+            Ok(progress)
         }
     }
 

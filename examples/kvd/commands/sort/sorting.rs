@@ -9,15 +9,13 @@ use asynchat::{More, Producer};
 
 use super::job::Job;
 use crate::commands::found::Found;
-use crate::commands::long::{Chunks, Snapshot, Work, has_room};
+use crate::commands::long::{Chunks, LongResult, PARTS_AT_ONCE, Snapshot, has_room};
 use crate::commands::{Context, Failure, long};
 use crate::resp::reply::Reply;
+use crate::server::progress::Progress;
 use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::store::dropper::Droppable;
-
-/// How many parts are made at a time.
-const PARTS_AT_ONCE: usize = 2;
 
 /// What GET has found, in the parts in which it was made.
 #[derive(Default)]
@@ -58,22 +56,22 @@ impl Sorting {
         self.memory.note_use(self.job.size() + self.size)
     }
 
-    /// Does one more part. Returns false when there is nothing left to do before the reply begins.
-    fn advance(&mut self) -> Result<bool, Failure> {
+    /// Does one more part of what has to be complete before the reply begins.
+    fn advance(&mut self) -> Result<Progress, Failure> {
         if self.job.is_sorted() {
             self.head.get_or_insert(Ok(self.job.results()));
             if !self.job.returns_of_keys() {
-                return Ok(false);
+                return Ok(Progress::Complete);
             }
         }
         let mut found = Vec::new();
-        let outcome = self.job.advance(|result| found.push(result))?;
+        let progress = self.job.advance(|result| found.push(result))?;
         if !found.is_empty() {
             let copies = found.iter().flatten().map(Found::size_of_copy);
             self.size += found.capacity() * size_of::<Option<Found>>() + copies.sum::<usize>();
             self.results.0.0.push_back(found.into_iter());
         }
-        Ok(outcome)
+        Ok(progress)
     }
 
     fn next_result(&mut self) -> Option<Option<Found>> {
@@ -85,12 +83,12 @@ impl Sorting {
     }
 }
 
-impl Work for Sorting {
-    fn turn(&mut self) -> io::Result<bool> {
+impl LongResult for Sorting {
+    fn turn(&mut self) -> io::Result<Progress> {
         for _ in 0..PARTS_AT_ONCE {
             match self.advance() {
-                Ok(true) => {}
-                Ok(false) => self.is_complete = true,
+                Ok(Progress::More) => {}
+                Ok(Progress::Complete) => self.is_complete = true,
                 Err(failure) => {
                     self.job.clear();
                     self.head = Some(Err(failure));
@@ -102,7 +100,7 @@ impl Work for Sorting {
             }
         }
         self.note_use()?;
-        Ok(self.is_complete)
+        Ok(Progress::more_if(!self.is_complete))
     }
 }
 
@@ -116,7 +114,7 @@ pub fn reply_later(context: &mut Context<'_>, job: Job) {
         head: None,
         is_complete: false,
     };
-    let sorting = long::work_later(context, sorting);
+    let sorting = long::make_later(context, sorting);
     context.reply.produce(Sorted {
         sorting,
         resp3: context.reply.resp3,
@@ -149,7 +147,7 @@ impl Producer for Sorted {
             Some(Err(failure)) => reply.error(&failure.0),
             None => {}
         }
-        if !sorting.job.returns_of_keys() && sorting.job.skip_some() {
+        if !sorting.job.returns_of_keys() && sorting.job.skip_some() == Progress::More {
             return Ok(More::Chunk(reply.buffer.into()));
         }
         while has_room(&reply, budget.min(1 << 14))
