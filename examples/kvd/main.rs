@@ -129,7 +129,7 @@
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor
 //! DEBUG, MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and
 //! RESTORE, OBJECT IDLETIME and FREQ, LCS, LOLWUT. There is no TLS, no Unix-domain socket and no
-//! configuration file. A parameter of one of these features can be set to its present value only.
+//! configuration file. A parameter of one of these features that CONFIG GET shows can be set to its present value only.
 //!
 //! Ctrl-C and SIGTERM end it, and a second signal ends it at once. SIGHUP does nothing.
 //!
@@ -391,7 +391,12 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
         ("maxmemory-clients", &arguments.maxmemory_clients),
     ] {
         if let Err(why) = config.change(name, value.as_bytes()) {
-            let why = format!("invalid value '{value}' for '--{name}': {why}\n\n{UNITS}");
+            let given = if name == "client-output-buffer-limit" {
+                &arguments.client_output_buffer_limit
+            } else {
+                value
+            };
+            let why = format!("invalid value '{given}' for '--{name}': {why}\n\n{UNITS}");
             Arguments::command()
                 .error(ErrorKind::InvalidValue, why)
                 .exit();

@@ -162,17 +162,17 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             return Err(fail("NOPROTO unsupported protocol version"));
         }
     }
-    let (mut login, mut name) = (None, None);
+    // As in Redis, what comes before an option that is wrong has its effect.
     let mut at = 2;
     while at < args.len() {
         let left = args.len() - at - 1;
         match () {
             () if args.is(at, "auth") && left >= 2 => {
-                login = Some((args.get(at + 1), args.get(at + 2)));
+                log_in(context, args.get(at + 1), args.get(at + 2))?;
                 at += 3;
             }
             () if args.is(at, "setname") && left >= 1 => {
-                name = Some(args.get(at + 1));
+                clients::set_name(context, args.get(at + 1))?;
                 at += 2;
             }
             () => {
@@ -181,18 +181,12 @@ fn hello(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             }
         }
     }
-    if let Some((user, password)) = login {
-        log_in(context, user, password)?;
-    }
     if !context.client.is_admitted(&context.data.config) {
         return Err(fail(
             "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
              <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
              same time",
         ));
-    }
-    if let Some(name) = name {
-        clients::set_name(context, name)?;
     }
     context.client.resp3.store(version == 3);
     let reply = &mut *context.reply;

@@ -16,6 +16,12 @@ pub fn create(dir: &Path) -> io::Result<()> {
     if let [_, folder, ..] = missing[..] {
         fs::create_dir_all(folder)?;
     }
+    if dir.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "it is not a folder",
+        ));
+    }
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::output::OutputLimits;
-use crate::store::glob;
+use crate::store::{glob, number};
 
 /// Parameters that have one value, which may be set.
 const FIXED: &[&str] = &[
@@ -163,10 +163,10 @@ impl Config {
         }
         let mut stored = value.to_owned();
         match known {
-            "timeout" => match value.parse::<i64>() {
-                Ok(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
-                Ok(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
-                Err(_) => return failed("argument couldn't be parsed into an integer"),
+            "timeout" => match number::integer(value.as_bytes()) {
+                Some(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
+                Some(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
+                None => return failed("argument couldn't be parsed into an integer"),
             },
             "protected-mode" => match value {
                 "yes" => self.protected = true,

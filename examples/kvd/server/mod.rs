@@ -175,6 +175,9 @@ impl Server {
         let limits = Limits::default()
             .connections(self.shared.most_clients)
             .per_address(Limits::UNLIMITED)
+            // Several publishers send a subscriber more in a turn than one of them sends to the server. Without this, the
+            // output of a subscriber that reads everything would grow to its limit. In Redis the ratio is the same.
+            .turn_write(4 * Limits::default().turn_read)
             // `output.rs` has limits of its own.
             .output(Limits::UNLIMITED);
         asynchat::Server::new(listen)

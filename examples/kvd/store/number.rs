@@ -70,6 +70,15 @@ pub fn float(text: &[u8]) -> Option<f64> {
     is_exact.then_some(number)
 }
 
+/// Reads the weight of an element that is sorted. It may have spaces before it, and is 0 if there is nothing, as for C's
+/// `strtod`.
+pub fn weight(text: &[u8]) -> Option<f64> {
+    match text.trim_ascii_start() {
+        [] => Some(0.0),
+        text => float(text),
+    }
+}
+
 /// Reads the bound of a range of scores. As C's `strtod`, it may have spaces before it, is 0 if there is nothing, and is
 /// infinite if it is too large.
 pub fn bound(text: &[u8]) -> Option<f64> {
@@ -116,6 +125,15 @@ mod tests {
             ("1e308", 1e308),
         ] {
             assert_eq!(float(text.as_bytes()), Some(number), "{text}");
+        }
+        for (text, number) in [
+            ("", Some(0.0)),
+            (" ", Some(0.0)),
+            (" 1", Some(1.0)),
+            ("1 ", None),
+            ("1e400", None),
+        ] {
+            assert_eq!(weight(text.as_bytes()), number, "{text}");
         }
     }
 

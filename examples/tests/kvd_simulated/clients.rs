@@ -536,6 +536,25 @@ fn a_password_is_needed_before_anything_else() -> Result {
 }
 
 #[test]
+fn what_comes_before_a_wrong_option_of_hello_has_its_effect() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let reply = scene.ask(
+        &client,
+        "HELLO 3 SETNAME me X\nCLIENT GETNAME\nCONFIG SET requirepass secret\nCONFIG SET timeout 01\n",
+    )?;
+    let expected = "-ERR Syntax error in HELLO option 'X' $2 me +OK -ERR CONFIG SET failed (possibly related to argument \
+                    'timeout') - argument couldn't be parsed into an integer ";
+    assert_eq!(reply, expected);
+    let late = scene.client()?;
+    let reply = scene.ask(&late, "HELLO 2 AUTH default wrong X\n")?;
+    assert!(reply.starts_with("-WRONGPASS "), "{reply}");
+    let reply = scene.ask(&late, "HELLO 2 AUTH default secret X\nPING\n")?;
+    assert_eq!(reply, "-ERR Syntax error in HELLO option 'X' +PONG ");
+    Ok(())
+}
+
+#[test]
 fn a_password_has_any_bytes() -> Result {
     let scene = Scene::new()?;
     let (open, late) = (scene.client()?, scene.client()?);

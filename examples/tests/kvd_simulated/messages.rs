@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use asynchat::Result;
+use asynchat::sim::Conditions;
 
 use crate::allocator::allocated;
 use crate::clients::PANICS;
@@ -232,5 +233,32 @@ fn client_reply_applies_to_the_parts_of_a_transaction_and_not_to_messages() -> R
             assert!(scene.ask(&client, "ECHO end\n")?.ends_with("$3 end "));
         }
     }
+    Ok(())
+}
+
+/// Each publisher may cause a turn's input for the subscriber, and with the words around it more than that.
+#[test]
+fn a_subscriber_that_reads_is_not_ended_by_several_publishers() -> Result {
+    let scene = Scene::new()?;
+    scene
+        .network
+        .set_conditions(Conditions::default().buffer(1 << 20));
+    let subscriber = scene.client()?;
+    assert!(scene.ask(&subscriber, "SUBSCRIBE c\n")?.starts_with("*3 "));
+    let publishers = [scene.client()?, scene.client()?, scene.client()?];
+    let message = "x".repeat(200);
+    let input = format!("PUBLISH c {message}\r\n").repeat(300);
+    let mut received = 0;
+    for _ in 0..500 {
+        for publisher in &publishers {
+            publisher.send(input.clone());
+        }
+        scene.event_loop.run_once(Duration::ZERO)?;
+        received += subscriber.take_received().len();
+        publishers.iter().for_each(|it| drop(it.take_received()));
+    }
+    assert!(received > 64 << 20, "{received} bytes");
+    assert!(scene.queued() < 8 << 20, "{} bytes wait", scene.queued());
+    assert!(!subscriber.has_ended());
     Ok(())
 }

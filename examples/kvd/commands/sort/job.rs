@@ -256,7 +256,7 @@ impl Job {
             None => Some(0.0),
             Some(text) => {
                 self.cost += text.as_bytes().len();
-                number::float(text.as_bytes())
+                number::weight(text.as_bytes())
             }
         };
         let number = number.ok_or(fail(
