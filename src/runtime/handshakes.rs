@@ -28,19 +28,31 @@ const EXPENSIVE_STEPS: usize = 8;
 /// After what time a turn takes no other step. At least one is taken.
 const STEPS_TIME: Duration = Duration::from_millis(5);
 
+/// What the turn of a channel does that has TLS, or no handler yet.
+pub(super) enum Prepared {
+    /// Its handler has not been made, so it has no turn.
+    AwaitsHandler,
+    /// Its handshake is not complete, so its driver has no turn.
+    Securing,
+    /// Its driver has its turn.
+    Ready,
+}
+
 impl Runtime {
-    /// Prepares the turn of a channel with TLS. Returns whether its handshake is not complete. A channel without a
-    /// handler has no turn: `None`.
+    /// Prepares the turn of a channel that has TLS, or no handler yet.
     #[cold]
     #[inline(never)]
-    pub(super) fn prepare_turn(state: &Rc<ChannelState>, ready: &mut Ready) -> Option<bool> {
+    pub(super) fn prepare_turn(state: &Rc<ChannelState>, ready: &mut Ready) -> Prepared {
         if state.flags.has(Flag::AWAITS_HANDLER) {
-            return None;
+            return Prepared::AwaitsHandler;
+        }
+        if state.phase.get() == Phase::Securing {
+            return Prepared::Securing;
         }
         if state.is_up() {
             *ready = state.prepare_secured(*ready);
         }
-        Some(state.phase.get() == Phase::Securing)
+        Prepared::Ready
     }
 
     /// The driver of a channel with TLS has had its turn. TLS may have begun in it.
@@ -61,7 +73,9 @@ impl Runtime {
     }
 
     /// Puts a channel whose handshake can be advanced behind the others.
-    fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
         state.pending.set(state.pending.get().union(ready));
         if !state.flags.replace(Flag::QUEUED, true) {
             state.handshake_is_queued();
@@ -112,26 +126,20 @@ impl Runtime {
             return false;
         };
         state.flags.set(Flag::QUEUED, false);
-        self.handshaking.set(true);
-        self.take_turn(&state, state.pending.take());
-        self.handshaking.set(false);
+        let ready = state.pending.take();
+        self.make_earlier_calls();
+        if state.phase.get() == Phase::Securing {
+            self.advance_handshake(&state, ready);
+        } else {
+            // It has ended while its handshake was queued.
+            self.take_turn(&state, ready);
+        }
         let until = self.handshakes_until.get();
         until.is_none_or(|until| self.poller.clock().now() < until)
     }
 
-    /// Queues the channel for its handshake; in the step of the handshakes, advances the handshake. Returns what it
-    /// waits for.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn secure(
-        self: &Rc<Self>,
-        state: &Rc<ChannelState>,
-        ready: Ready,
-    ) -> Option<Interest> {
-        if !self.handshaking.take() {
-            self.queue_handshake(state, ready);
-            return None;
-        }
+    /// Takes a step of this handshake. Watches for what the handshake waits for, or gives the channel its turn.
+    fn advance_handshake(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
         if ready.has(Ready::URGENT) {
             state.discard_urgent();
         }
@@ -141,7 +149,7 @@ impl Runtime {
             self.handshake_budget.set(left.saturating_sub(1));
         }
         match handshake {
-            Handshake::Waits(interest) => return Some(interest),
+            Handshake::Waits(interest) => return self.watch(state, interest),
             Handshake::Complete => {
                 self.counters.handshakes.add(1);
                 #[cfg(feature = "tls-no-provider")]
@@ -152,7 +160,6 @@ impl Runtime {
         }
         // What came behind the handshake is delivered in this turn.
         self.take_turn(state, Ready::NONE);
-        None
     }
 
     /// A channel ends whose handshake was not completed. A server has to know of those without a session, and of all that

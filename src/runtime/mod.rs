@@ -71,8 +71,6 @@ pub(crate) struct Runtime {
     handshake_budget: Cell<usize>,
     /// When it takes no more of them.
     handshakes_until: Cell<Option<Instant>>,
-    /// A channel has its turn to advance its handshake.
-    handshaking: Cell<bool>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.
@@ -125,7 +123,6 @@ impl Runtime {
             handshakes: RefCell::default(),
             handshake_budget: Cell::new(0),
             handshakes_until: Cell::new(None),
-            handshaking: Cell::new(false),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),
             posts: RefCell::default(),

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use super::Runtime;
 use super::driver::{Budget, Turn};
+use super::handshakes::Prepared;
 use super::send::send_pushed;
 use crate::error::{Close, Error, Result};
 use crate::log::log_throttled;
@@ -302,11 +303,11 @@ impl Runtime {
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, mut ready: Ready) {
         self.make_earlier_calls();
-        let mut is_securing = false;
         if state.flags.are_rare() {
             match Runtime::prepare_turn(state, &mut ready) {
-                Some(securing) => is_securing = securing,
-                None => return,
+                Prepared::AwaitsHandler => return,
+                Prepared::Securing => return self.queue_handshake(state, ready),
+                Prepared::Ready => {}
             }
         }
         match state.phase.get() {
@@ -317,15 +318,14 @@ impl Runtime {
                 if !state.advance_connection(&self.poller, &new_key) {
                     return;
                 }
-                is_securing = state.phase.get() == Phase::Securing;
+                if state.phase.get() == Phase::Securing {
+                    return self.queue_handshake(state, ready);
+                }
             }
             _ => {}
         }
         let interest = if ready.is_none() && state.only_sends() && send_pushed(state) {
             Some(Interest::READ)
-        } else if is_securing {
-            // A handshake is no turn of the driver.
-            self.secure(state, ready)
         } else {
             let turn = self.turn.get();
             let has_received = state.last_turn.replace(turn) == turn;
@@ -365,7 +365,8 @@ impl Runtime {
         state.free_unused();
     }
 
-    fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
+    /// Registers with the poller what the channel waits for.
+    pub(super) fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
         let watched = state.watch(
             &self.poller,
             interest,
