@@ -310,7 +310,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         if !state.has_lost_output() && state.end_with_send_error() {
             return Ok(());
         }
-        state.time(|clocks, _| clocks.record_over());
+        state.time(|clocks, _| clocks.end_record());
         if state.flags.has(Flag::PIPED) {
             state.pass_on_eof();
             return self.session.handle_piped(&[]);

@@ -55,10 +55,10 @@ impl Runtime {
         Prepared::Ready
     }
 
-    /// The driver of a channel with TLS has had its turn. TLS may have begun in it.
+    /// Ends the turn of a channel with TLS, after its driver has had it. TLS may have begun in it.
     #[cold]
     #[inline(never)]
-    pub(super) fn turn_was_secured(
+    pub(super) fn finish_turn_with_tls(
         &self,
         state: &Rc<ChannelState>,
         interest: &mut Option<Interest>,
@@ -78,7 +78,7 @@ impl Runtime {
     pub(super) fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
         state.pending.set(state.pending.get().union(ready));
         if !state.flags.replace(Flag::QUEUED, true) {
-            state.handshake_is_queued();
+            state.note_queued_handshake();
             self.handshakes.borrow_mut().push_back(Rc::clone(state));
         }
     }
@@ -99,10 +99,10 @@ impl Runtime {
                 return None;
             }
         }
-        if !state.flags.has(Flag::QUEUED) && state.has_unread_handshake() {
+        if !state.flags.has(Flag::QUEUED) && state.look_for_unread_handshake() {
             self.queue_handshake(state, Ready::READ);
         }
-        state.handshake_timed_out(fired)
+        state.check_handshake_deadline(fired)
     }
 
     /// Begins the step of the handshakes, of which so many wait.

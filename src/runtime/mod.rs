@@ -180,7 +180,7 @@ impl Runtime {
 
     /// The turns are over for now. Returns whether something is left to run for and the loop was not stopped.
     pub(crate) fn pause(self: &Rc<Self>) -> bool {
-        let is_stopped = self.agenda.stopped();
+        let is_stopped = self.agenda.take_stop();
         let is_left = self.has_work();
         // After a stop in the middle of a shutdown, the next turns continue the shutdown.
         if !is_left {

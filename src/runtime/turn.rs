@@ -135,7 +135,7 @@ impl Runtime {
             self.step(Step::Deferred, deferred, |_| self.make_next_call())
         };
         let _ = take_steps();
-        self.agenda.turn_has_ended();
+        self.agenda.end_turn();
         match outcome {
             Some(outcome) => self.judge(outcome),
             None => Ok(()),
@@ -218,7 +218,7 @@ impl Runtime {
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
-        self.agenda.has_waited(timeout != Some(Duration::ZERO));
+        self.agenda.end_wait(timeout != Some(Duration::ZERO));
         self.turn.set(self.turn.get().wrapping_add(1));
         self.begin_next_turn();
         self.counters.turns.add(1);
@@ -345,7 +345,7 @@ impl Runtime {
             let mut interest = is_done.then_some(turn.interest);
             state.flags.set(Flag::IN_TURN, false);
             if state.flags.has(Flag::STAGED) {
-                self.turn_was_secured(state, &mut interest, &mut turn.has_more);
+                self.finish_turn_with_tls(state, &mut interest, &mut turn.has_more);
             }
             let has_more = turn.has_more;
             if has_more && !state.flags.replace(Flag::QUEUED, true) {

@@ -132,9 +132,9 @@ impl ChannelState {
         if self.timing.get().is_some_and(|timing| is_changed(timing)) {
             self.time_it(|clocks, now| {
                 if awaits_input {
-                    clocks.turn_is_over(now, true, has_output);
+                    clocks.end_turn(now, true, has_output);
                 } else {
-                    clocks.turn_is_over(self.polled_until(now), false, has_output);
+                    clocks.end_turn(self.polled_until(now), false, has_output);
                 }
             });
         }

@@ -111,7 +111,7 @@ impl ChannelState {
             out.replace_close(why)
         };
         self.drop_later(lost);
-        self.close_is_queued();
+        self.begin_closing();
         if !has_failed {
             self.await_progress(Some(self.moved()));
         }

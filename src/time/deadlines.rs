@@ -318,7 +318,7 @@ impl Clocks {
     /// life of the connection.
     pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: Begun, received: u64) {
         if begun == Begun::Nothing {
-            return self.record_over();
+            return self.end_record();
         }
         if completed || self.record.is_some() != (begun == Begun::Record) {
             self.record = (begun == Begun::Record).then_some(Stopwatch::Since(now));
@@ -331,7 +331,7 @@ impl Clocks {
     }
 
     /// The current record will not be completed, or has been by silence.
-    pub(crate) fn record_over(&mut self) {
+    pub(crate) fn end_record(&mut self) {
         self.record = None;
         self.input = None;
     }
@@ -364,9 +364,9 @@ impl Clocks {
         self.drain = None;
     }
 
-    /// The connection has had its turn. `awaits_input`: it waits for its peer to send, with nothing left to
+    /// Ends the turn of the connection. `awaits_input`: it waits for its peer to send, with nothing left to
     /// deliver. `has_output`: it has something to send.
-    pub(crate) fn turn_is_over(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
+    pub(crate) fn end_turn(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
         self.of_input().for_each(|it| {
             if awaits_input {
                 it.resume(now);
@@ -563,15 +563,15 @@ mod tests {
     fn a_record_is_not_timed_while_this_side_does_not_read() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         clocks.pause(start);
-        clocks.turn_is_over(start, true, true);
+        clocks.end_turn(start, true, true);
         assert_eq!(clocks.next(), None);
         clocks.parsed(start, false, Begun::Record, 0);
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
         // Two of its five seconds had passed before the pause.
-        clocks.turn_is_over(start + secs(60), true, true);
-        clocks.turn_is_over(start + secs(61), true, true);
+        clocks.end_turn(start + secs(60), true, true);
+        clocks.end_turn(start + secs(61), true, true);
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
     }
 
@@ -596,16 +596,16 @@ mod tests {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         clocks.parsed(start, false, Begun::Record, 0);
         assert!(clocks.is_changed_by_turn(false, true));
-        clocks.turn_is_over(start + secs(2), false, true);
+        clocks.end_turn(start + secs(2), false, true);
         assert!(!clocks.is_changed_by_turn(false, true));
         clocks.parsed(start + secs(60), false, Begun::Record, 0);
         assert_eq!(clocks.next(), None);
         assert!(clocks.is_changed_by_turn(true, true));
-        clocks.turn_is_over(start + secs(60), true, true);
+        clocks.end_turn(start + secs(60), true, true);
         assert!(!clocks.is_changed_by_turn(true, true));
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
         // A record that begins in the meantime has its own time.
-        clocks.turn_is_over(start + secs(61), false, true);
+        clocks.end_turn(start + secs(61), false, true);
         clocks.parsed(start + secs(70), true, Begun::Record, 0);
         assert_eq!(passes(&clocks, start), Some((75, Deadline::Record)));
     }
@@ -621,7 +621,7 @@ mod tests {
         // Nothing is left to send.
         assert!(!clocks.is_changed_by_turn(true, true));
         assert!(clocks.is_changed_by_turn(true, false));
-        clocks.turn_is_over(start + secs(6), true, false);
+        clocks.end_turn(start + secs(6), true, false);
         clocks.offered(start + secs(7), false, 1000);
         assert_eq!(passes(&clocks, start), Some((17, Deadline::Drain)));
     }
@@ -640,7 +640,7 @@ mod tests {
         clocks.forgive_input(start + secs(6), secs(100));
         clocks.forgive_output(start + secs(6), Duration::MAX);
         assert_eq!(passes(&clocks, start), Some((11, Deadline::Input)));
-        clocks.turn_is_over(start + secs(6), false, true);
+        clocks.end_turn(start + secs(6), false, true);
         assert_eq!(passes(&clocks, start), Some((13, Deadline::Drain)));
     }
 
@@ -686,7 +686,7 @@ mod tests {
     fn a_record_that_is_given_up_is_not_timed() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         clocks.parsed(start, false, Begun::Record, 0);
-        clocks.record_over();
+        clocks.end_record();
         assert_eq!(clocks.next(), None);
     }
 
@@ -717,7 +717,7 @@ mod tests {
         // It stops while this side does not read, and with the record.
         clocks.pause(start + secs(5));
         assert_eq!(clocks.next(), None);
-        clocks.turn_is_over(start + secs(60), true, true);
+        clocks.end_turn(start + secs(60), true, true);
         assert_eq!(passes(&clocks, start), Some((64, Deadline::Input)));
         clocks.parsed(start + secs(61), true, Begun::Record, 11 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((66, Deadline::Input)));
@@ -734,7 +734,7 @@ mod tests {
         clocks.parsed(start + secs(4), false, Begun::Stream, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
         assert!(clocks.is_changed_by_turn(false, true));
-        clocks.turn_is_over(start + secs(5), false, true);
+        clocks.end_turn(start + secs(5), false, true);
         assert!(!clocks.is_changed_by_turn(false, true));
         assert_eq!(clocks.next(), None);
         // A record begins while both wait.

@@ -66,8 +66,8 @@ impl Crew {
         Remotes::new(&self.inboxes, &self.acceptor.inbox, &self.ended)
     }
 
-    /// A worker has ended, with this outcome. Called on its thread.
-    pub(super) fn has_ended(self: &Arc<Self>, number: usize, outcome: Result<(), Error>) {
+    /// Records that a worker has ended with this outcome, and makes the service end too. Called on the worker's thread.
+    pub(super) fn record_end(self: &Arc<Self>, number: usize, outcome: Result<(), Error>) {
         let has_failed = outcome.is_err();
         if let Err(error) = outcome {
             log!(error, worker = number, error = %Escaped(&error), "a worker has failed");

@@ -145,7 +145,7 @@ fn report_missed(topic: &Topic, worker: usize) {
     if let Ok(event_loop) = EventLoop::current() {
         event_loop.0.counters.pushes_missed.add(missed);
     }
-    on_this_worker(topic, Group::has_missed);
+    on_this_worker(topic, Group::apply_policy_for_loss);
 }
 
 impl fmt::Debug for SharedGroup {

@@ -153,8 +153,8 @@ impl Listeners {
         })
     }
 
-    /// The receiver of a worker at this place is registered.
-    pub(super) fn registered(&self, place: usize, worker: usize, receiver: ChannelId) {
+    /// Sets the receiver of a worker at this place. It is registered.
+    pub(super) fn set_receiver(&self, place: usize, worker: usize, receiver: ChannelId) {
         if let Some(listener) = self.lock().listeners.get_mut(place) {
             // The last one: an earlier one was not registered, if its setup has tried again.
             let mut recipients = listener.recipients.iter_mut();

@@ -182,9 +182,9 @@ mod tests {
         assert_eq!(event_loop.len(), 2);
         let crew = Arc::clone(&service.crew);
         let ends = move || {
-            crew.has_ended(1, Err(Error::new("worker 1: wait for events")));
+            crew.record_end(1, Err(Error::new("worker 1: wait for events")));
             // The other one has been shut down.
-            crew.has_ended(0, Ok(()));
+            crew.record_end(0, Ok(()));
         };
         thread::spawn(ends).join().unwrap();
         event_loop.run().unwrap();
@@ -201,7 +201,7 @@ mod tests {
     fn a_worker_that_was_stopped_stops_the_service() {
         let (event_loop, workers) = loops();
         let service = service(&event_loop, &workers);
-        service.crew.has_ended(0, Ok(()));
+        service.crew.record_end(0, Ok(()));
         event_loop.run().unwrap();
         assert_eq!(event_loop.len(), 1, "the other one still runs");
         service.finish().unwrap();

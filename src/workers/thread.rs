@@ -166,7 +166,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let outcome = mem::replace(&mut self.outcome, Ok(()));
         let outcome = outcome.map_err(|error| named(self.number, error));
-        self.crew.has_ended(self.number, outcome);
+        self.crew.record_end(self.number, outcome);
     }
 }
 

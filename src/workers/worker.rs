@@ -122,7 +122,7 @@ impl Worker {
             };
             Ok((source, quota))
         })?;
-        crew.listeners.registered(place, number, channel.id());
+        crew.listeners.set_receiver(place, number, channel.id());
         self.0.listened.set(place + 1);
         joined.ok_or_else(|| Error::new("nothing was opened"))
     }

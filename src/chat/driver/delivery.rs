@@ -146,7 +146,7 @@ impl<S: AsyncChat> ChatDriver<S> {
             Begun::Record
         };
         if begun == Begun::Nothing {
-            return state.put_off(|clocks, _| clocks.record_over());
+            return state.put_off(|clocks, _| clocks.end_record());
         }
         let completed = state.records_in.get() > records_before;
         state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
