@@ -31,7 +31,7 @@ use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
 /// The driver of a server's listening socket.
-pub(super) struct Acceptor<F> {
+pub(super) struct ListenerDriver<F> {
     settings: Settings,
     rules: Rules,
     policy: Rc<Policy>,
@@ -54,7 +54,7 @@ pub(super) struct Rules {
     pub(super) proxies: Option<Box<[Network]>>,
 }
 
-impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for ListenerDriver<F> {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let (runtime, state) = (turn.runtime, turn.state);
         accept(
@@ -103,9 +103,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
     }
 }
 
-impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> ListenerDriver<F> {
     pub(super) fn new(settings: Settings, rules: Rules, policy: Policy, factory: F) -> Self {
-        Acceptor {
+        ListenerDriver {
             settings,
             rules,
             policy: Rc::new(policy),

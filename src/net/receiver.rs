@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use super::accept::Acceptor;
+use super::accept::ListenerDriver;
 use super::arrivals::{Arrival, Arrivals};
 use crate::Addr;
 use crate::chat::handle::Chat;
@@ -34,16 +34,20 @@ pub(crate) struct Arriving {
 
 /// The driver of a listener whose connections another loop accepts.
 pub(super) struct Receiver<F> {
-    acceptor: Acceptor<F>,
+    listener: ListenerDriver<F>,
     arriving: Arriving,
     /// Weak, because the runtime owns this.
     runtime: Weak<Runtime>,
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
-    pub(super) fn new(acceptor: Acceptor<F>, arriving: Arriving, runtime: &Rc<Runtime>) -> Self {
+    pub(super) fn new(
+        listener: ListenerDriver<F>,
+        arriving: Arriving,
+        runtime: &Rc<Runtime>,
+    ) -> Self {
         Receiver {
-            acceptor,
+            listener,
             arriving,
             runtime: Rc::downgrade(runtime),
         }
@@ -62,7 +66,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
         } in arrived
         {
             runtime.counters.accepted.add(1);
-            self.acceptor.admit_arrival(&runtime, socket, peer, place);
+            self.listener.admit_arrival(&runtime, socket, peer, place);
         }
     }
 
@@ -88,7 +92,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
     }
 
     fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
-        self.acceptor.error(error);
+        self.listener.error(error);
     }
 
     /// Those that are left come too late for a session: they get the refusal.
@@ -100,9 +104,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
             if let Some(runtime) = &runtime {
                 runtime.counters.accepted.add(1);
             }
-            self.acceptor.turn_away(runtime.as_deref(), socket, &peer);
+            self.listener.turn_away(runtime.as_deref(), socket, &peer);
         }
-        self.acceptor.close(why);
+        self.listener.close(why);
     }
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {

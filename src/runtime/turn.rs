@@ -60,7 +60,7 @@ fn share_of(count: usize) -> usize {
 
 /// The steps of a turn that may be cut. The wait is between the first two.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum TurnStep {
     Pushed,
     Events,
     Queued,
@@ -73,7 +73,7 @@ enum Step {
 /// Where a turn was cut.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
-    step: Step,
+    step: TurnStep,
     /// How many channels or calls of the step are left.
     left: usize,
 }
@@ -86,12 +86,12 @@ impl Runtime {
         let mut now = None;
         let mut take_steps = || {
             let queued = || self.agenda.run_queue.borrow().len();
-            self.step(Step::Pushed, queued, |_| self.take_next_turn())?;
+            self.step(TurnStep::Pushed, queued, |_| self.take_next_turn())?;
             if self.cut.get().is_none() {
                 outcome = Some(self.wait(timeout));
             }
             self.step(
-                Step::Events,
+                TurnStep::Events,
                 || self.event_count(),
                 |left| {
                     let Some(event) = self.event(left) else {
@@ -105,12 +105,12 @@ impl Runtime {
             )?;
             // In most turns these steps would find nothing, and often there are no timers.
             if self.is_busy() {
-                self.step(Step::Queued, queued, |_| self.take_next_turn())?;
+                self.step(TurnStep::Queued, queued, |_| self.take_next_turn())?;
                 let handshakes = || match self.handshakes.borrow().len() {
                     0 => 0,
                     count => self.begin_handshakes(count),
                 };
-                self.step(Step::Handshakes, handshakes, |_| {
+                self.step(TurnStep::Handshakes, handshakes, |_| {
                     self.advance_next_handshake()
                 })?;
                 self.make_earlier_calls();
@@ -121,18 +121,18 @@ impl Runtime {
                         0
                     }
                 };
-                self.step(Step::Posts, posts, |_| self.run_next_post())?;
+                self.step(TurnStep::Posts, posts, |_| self.run_next_post())?;
                 self.make_earlier_calls();
             } else if self.agenda.timers.borrow().is_empty() {
                 return ControlFlow::Continue(());
             }
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
-            self.step(Step::Timers, timers, |_| {
+            self.step(TurnStep::Timers, timers, |_| {
                 let now = now.get_or_insert_with(|| self.begin_timers());
                 self.fire_next_timer(*now)
             })?;
             let deferred = || share_of(self.agenda.deferred.borrow().len());
-            self.step(Step::Deferred, deferred, |_| self.make_next_call())
+            self.step(TurnStep::Deferred, deferred, |_| self.make_next_call())
         };
         let _ = take_steps();
         self.agenda.end_turn();
@@ -165,7 +165,7 @@ impl Runtime {
     #[inline]
     fn step(
         &self,
-        step: Step,
+        step: TurnStep,
         count: impl FnOnce() -> usize,
         mut act: impl FnMut(usize) -> bool,
     ) -> ControlFlow<()> {
@@ -181,7 +181,7 @@ impl Runtime {
                 break;
             }
             if self.is_time_up() {
-                let is_over = step == Step::Deferred && left == 0;
+                let is_over = step == TurnStep::Deferred && left == 0;
                 self.cut.set((!is_over).then_some(Cut { step, left }));
                 // The rest of the turn does not wait. An outer loop may take the next edge for the cause of it.
                 self.may_have_events.set(true);
@@ -194,7 +194,7 @@ impl Runtime {
     /// Continues the turn that was cut, if that was in this step. Returns how many calls are left to it. The steps before
     /// it have been taken.
     #[cold]
-    fn resume(&self, cut: Cut, step: Step) -> Option<usize> {
+    fn resume(&self, cut: Cut, step: TurnStep) -> Option<usize> {
         (cut.step == step).then(|| {
             self.cut.set(None);
             cut.left

@@ -29,7 +29,7 @@ use crate::time::timer::TimerId;
 use crate::user_code::{contain, discard, enter};
 
 pub(super) use secured::Secured;
-use secured::{End, Step};
+use secured::{End, HandshakeStep};
 
 /// After what time the deadline of a handshake is checked again that waits for this side.
 const A_TURN: Duration = Duration::from_millis(1);
@@ -98,7 +98,7 @@ impl ChannelState {
         let action = secured.action();
         let (then, starts_clocks) = (secured.then, secured.starts_clocks);
         let outcome = enter(|| secured.advance(self, ready));
-        if let Ok(Ok(Step {
+        if let Ok(Ok(HandshakeStep {
             handshake: Handshake::Complete,
             ..
         })) = outcome

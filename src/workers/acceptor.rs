@@ -23,7 +23,8 @@ use crate::sys::socket::Socket;
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
-pub(super) struct Acceptor {
+/// The driver of a listening socket whose connections are distributed among the workers.
+pub(super) struct DistributingAcceptor {
     crew: Arc<Crew>,
     recipients: Vec<Recipient>,
     spread: Spread,
@@ -31,9 +32,9 @@ pub(super) struct Acceptor {
     unannounced: Vec<usize>,
 }
 
-impl Acceptor {
+impl DistributingAcceptor {
     pub(super) fn new(crew: &Arc<Crew>, recipients: Vec<Recipient>) -> Self {
-        Acceptor {
+        DistributingAcceptor {
             crew: Arc::clone(crew),
             recipients,
             spread: Spread::default(),
@@ -110,7 +111,7 @@ impl Acceptor {
     }
 }
 
-impl Driver for Acceptor {
+impl Driver for DistributingAcceptor {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         let was_starved = state.flags.has(Flag::STARVED);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const PUSH: usize = 256;
 
 /// How much was pushed to groups for one worker that has not taken it yet.
-pub(super) struct Backlog {
+pub(super) struct GroupBacklog {
     bytes: AtomicUsize,
     /// With so many bytes, nothing is added.
     most: usize,
@@ -16,13 +16,13 @@ pub(super) struct Backlog {
 
 /// A push that counts for its worker, until this is dropped.
 pub(super) struct Waiting {
-    backlog: Arc<Backlog>,
+    backlog: Arc<GroupBacklog>,
     bytes: usize,
 }
 
-impl Backlog {
+impl GroupBacklog {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Backlog {
+        Arc::new(GroupBacklog {
             bytes: AtomicUsize::new(0),
             most,
         })
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_backlog_takes_no_more_at_its_limit() {
-        let backlog = Backlog::new(10 * (100 + PUSH));
+        let backlog = GroupBacklog::new(10 * (100 + PUSH));
         let mut waiting: Vec<_> = (0..20).filter_map(|_| backlog.add(100)).collect();
         assert_eq!(waiting.len(), 10);
         waiting.pop();
@@ -69,14 +69,14 @@ mod tests {
 
     #[test]
     fn the_number_of_empty_pushes_is_bounded_too() {
-        let backlog = Backlog::new(1000 * PUSH);
+        let backlog = GroupBacklog::new(1000 * PUSH);
         let waiting: Vec<_> = (0..5000).filter_map(|_| backlog.add(0)).collect();
         assert_eq!(waiting.len(), 1000);
     }
 
     #[test]
     fn an_empty_backlog_takes_any_push() {
-        let backlog = Backlog::new(1000);
+        let backlog = GroupBacklog::new(1000);
         let large = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && backlog.add(0).is_none());
         drop(large);
@@ -86,7 +86,7 @@ mod tests {
     /// On systems of 32 bits the same bytes can be pushed more often than their length can be counted.
     #[test]
     fn a_sum_that_would_overflow_is_refused_and_nothing_is_counted() {
-        let backlog = Backlog::new(usize::MAX);
+        let backlog = GroupBacklog::new(usize::MAX);
         let large = backlog.add(isize::MAX as usize);
         let second = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && second.is_none());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::acceptor::Acceptor;
+use super::acceptor::DistributingAcceptor;
 use super::crew::Crew;
 use super::listeners::Listener;
 use super::remotes::Remotes;
@@ -65,7 +65,7 @@ impl Service {
         let runtime = &self.event_loop.0;
         runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
         channel.0.open_span();
-        let acceptor = Acceptor::new(&self.crew, listener.recipients);
+        let acceptor = DistributingAcceptor::new(&self.crew, listener.recipients);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         self.listeners.push(channel);
         Ok(())

@@ -10,7 +10,7 @@ use crate::framing::splitter::{Event, Splitter};
 use crate::log::log_throttled;
 use crate::runtime::driver::Turn;
 use crate::state::{ChannelState, Flag, Request};
-use crate::time::deadlines::Begun;
+use crate::time::deadlines::PartialInput;
 
 /// How much unparsed input does not count against a queue. More than this reduces the room for output.
 /// The two together are what a peer costs that asks for much and reads nothing. To read less at once
@@ -139,13 +139,13 @@ impl<S: AsyncChat> ChatDriver<S> {
     pub(super) fn time_records(&self, state: &ChannelState, records_before: u64) {
         let is_between = || self.splitter.is_idle() && !state.has_partial_secured();
         let begun = if state.is_closing() || state.flags.has(Flag::PIPED) || is_between() {
-            Begun::Nothing
+            PartialInput::Nothing
         } else if self.splitter.is_endless() {
-            Begun::Stream
+            PartialInput::Stream
         } else {
-            Begun::Record
+            PartialInput::Record
         };
-        if begun == Begun::Nothing {
+        if begun == PartialInput::Nothing {
             return state.put_off(|clocks, _| clocks.end_record());
         }
         let completed = state.records_in.get() > records_before;

@@ -5,7 +5,7 @@ use rustls::client::ClientConnectionData;
 use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus};
 
-use super::buffers::{Into, Output, Received};
+use super::buffers::{Destination, Output, Received};
 
 /// How many records, or handshake messages, without content for the channel may follow each other: key updates,
 /// tickets, records that are empty. rustls counts key updates and empty records, but each kind resets the count of the
@@ -53,7 +53,7 @@ pub(super) fn run<S: Side>(
     connection: &mut UnbufferedConnectionCommon<S>,
     input: &mut [u8],
     mut seen: usize,
-    into: &mut Into<'_>,
+    into: &mut Destination<'_>,
     received: &mut Received,
     output: &mut Output,
 ) -> Result<(usize, usize), rustls::Error> {
