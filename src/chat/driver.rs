@@ -23,7 +23,7 @@ use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
-use delivery::{charge, is_held_up, suspend_gap};
+use delivery::{charge, is_input_throttled, suspend_gap};
 
 /// The driver of a session.
 pub(crate) struct ChatDriver<S> {
@@ -405,7 +405,7 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether input may be received and delivered now.
 #[inline(always)] // A turn asks three times.
 fn may_read(state: &ChannelState) -> bool {
-    !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state)
+    !state.flags.stop_reading() && !state.is_closing() && !is_input_throttled(state)
 }
 
 /// Whether there is output to send, or the session is to be called at the low-water mark.

@@ -46,7 +46,7 @@ type OnClose = Box<dyn FnOnce(&Close)>;
 #[derive(Default)]
 pub(super) struct Rules {
     pub(super) configure: Option<Configure>,
-    /// It listens for one connection, and waits for so long.
+    /// It listens for one connection, and waits for it no longer than this.
     pub(super) once: Option<Duration>,
     pub(super) on_close: Option<OnClose>,
     /// The networks of the proxies, if it is a server of the PROXY protocol.
@@ -136,9 +136,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> ListenerDriver<F> {
     }
 
     /// Sends the refusal on a connection that comes too late for a session.
-    pub(super) fn turn_away(&self, runtime: Option<&Runtime>, socket: Socket, peer: &Addr) {
+    pub(super) fn refuse_late(&self, runtime: Option<&Runtime>, socket: Socket, peer: &Addr) {
         let deadlines = self.settings.deadlines;
-        self.policy.turn_away(runtime, socket, peer, deadlines);
+        self.policy.refuse_late(runtime, socket, peer, deadlines);
     }
 
     /// Whether it is a server of the PROXY protocol without a proxy.

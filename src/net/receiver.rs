@@ -58,7 +58,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
             return;
         };
         let (arrived, waiting) = self.arriving.arrivals.take();
-        self.let_resume(waiting);
+        self.notify_acceptor(waiting);
         for Arrival {
             socket,
             peer,
@@ -70,8 +70,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
         }
     }
 
-    /// Gives an acceptor that waits for room a turn.
-    fn let_resume(&self, waiting: Option<ChannelId>) {
+    /// Notifies the acceptor that waits for room, if one does: it gets a turn.
+    fn notify_acceptor(&self, waiting: Option<ChannelId>) {
         if let Some(acceptor) = waiting {
             announce(&self.arriving.acceptor, acceptor);
         }
@@ -98,13 +98,13 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
     /// Those that are left come too late for a session: they get the refusal.
     fn close(&mut self, why: &Close) {
         let (left, waiting) = self.arriving.arrivals.close();
-        self.let_resume(waiting);
+        self.notify_acceptor(waiting);
         let runtime = self.runtime.upgrade();
         for Arrival { socket, peer, .. } in left {
             if let Some(runtime) = &runtime {
                 runtime.counters.accepted.add(1);
             }
-            self.listener.turn_away(runtime.as_deref(), socket, &peer);
+            self.listener.refuse_late(runtime.as_deref(), socket, &peer);
         }
         self.listener.close(why);
     }

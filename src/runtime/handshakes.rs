@@ -105,7 +105,7 @@ impl Runtime {
         state.check_handshake_deadline(fired)
     }
 
-    /// Begins the step of the handshakes, of which so many wait.
+    /// Begins the step of the handshakes, `count` of which are queued: sets the budgets of the step.
     #[cold]
     #[inline(never)]
     pub(super) fn begin_handshakes(&self, count: usize) -> usize {

@@ -170,7 +170,7 @@ impl Runtime {
         self.registry.borrow().len() + self.lingering.borrow().len() + self.worker_count()
     }
 
-    /// Whether there are none of them. Each turn asks, mostly with channels, so the first question decides.
+    /// Whether there are none of them. Each turn calls this. Most loops have channels, so the first comparison is enough.
     #[inline]
     fn is_empty(&self) -> bool {
         self.registry.borrow().len() == 0

@@ -52,8 +52,8 @@ const FAILED_WAITS: u32 = 100;
 /// The longest pause after a failed wait. The first pause is 2 ms, and each is twice the previous one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many of so many posts or deferred calls one turn makes. An eighth of a long queue is more than the
-/// budget: otherwise a queue to which each turn adds more than that would grow for ever.
+/// How many posts or deferred calls a turn makes of the `count` that are queued: at most the budget, or an eighth of a
+/// long queue. Otherwise a queue to which each turn adds more than the budget would grow for ever.
 fn share_of(count: usize) -> usize {
     count.min(TURN_CALLS.max(count / 8))
 }
@@ -137,7 +137,7 @@ impl Runtime {
         let _ = take_steps();
         self.agenda.end_turn();
         match outcome {
-            Some(outcome) => self.judge(outcome),
+            Some(outcome) => self.handle_wait_outcome(outcome),
             None => Ok(()),
         }
     }
@@ -160,8 +160,8 @@ impl Runtime {
         }
     }
 
-    /// Makes the calls of a step: so many, or what a cut has left of them. `act` gets the number of those that
-    /// follow, and returns false when there is none to make. Breaks when the time is up.
+    /// Makes the calls of a step: as many as `count` returns, or those that a cut has left. `act` makes one call. It gets
+    /// the number of calls that follow, and returns false when no call was left. Breaks when the time is up.
     #[inline]
     fn step(
         &self,
@@ -246,7 +246,7 @@ impl Runtime {
         self.events.borrow().len()
     }
 
-    /// The event that is followed by so many more.
+    /// The event that `left` others follow.
     #[inline]
     fn event(&self, left: usize) -> Option<Event> {
         let events = self.events.borrow();
@@ -303,7 +303,7 @@ impl Runtime {
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, mut ready: Ready) {
         self.make_earlier_calls();
-        if state.flags.are_rare() {
+        if state.flags.need_preparation() {
             match Runtime::prepare_turn(state, &mut ready) {
                 Prepared::AwaitsHandler => return,
                 Prepared::Securing => return self.queue_handshake(state, ready),
@@ -474,7 +474,7 @@ impl Runtime {
 
     /// Handles the outcome of the wait. After a failure the loop pauses and continues, because the cause (a lack
     /// of memory) may end. Repeated failures end `run` with the error.
-    fn judge(&self, outcome: io::Result<()>) -> Result<(), Error> {
+    fn handle_wait_outcome(&self, outcome: io::Result<()>) -> Result<(), Error> {
         let Err(error) = outcome else {
             self.failed_waits.set(0);
             return Ok(());

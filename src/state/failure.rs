@@ -45,8 +45,8 @@ impl ChannelState {
         }
         // The error is reported once. The next receive returns the end of the stream, which a pipe would take for
         // complete. Where a reset that follows the end looks the same, what was received completely must not be lost.
-        let tells_end = || self.on_socket(|socket| Ok(socket.tells_reset_after_end()));
-        if error.kind() == io::ErrorKind::ConnectionReset && tells_end().unwrap_or(false) {
+        let reports_end = || self.on_socket(|socket| Ok(socket.reports_reset_after_end()));
+        if error.kind() == io::ErrorKind::ConnectionReset && reports_end().unwrap_or(false) {
             self.with_cold(|cold| cold.lacks_end = true);
         }
         // The old error is dropped after the borrow: an error that a dispatcher returned may have a

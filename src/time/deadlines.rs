@@ -391,12 +391,12 @@ impl Clocks {
         runs.is_some_and(|runs| runs != awaits_input) || (!has_output && self.drain.is_some())
     }
 
-    /// Input has arrived that may have filled the kernel's buffer while the loop was away for so long.
+    /// Input has arrived that may have filled the kernel's buffer in the `absence` of the loop.
     pub(crate) fn forgive_input(&mut self, now: Instant, absence: Duration) {
         self.of_input().for_each(|it| it.forgive(now, absence));
     }
 
-    /// The peer may have emptied the kernel's buffer while the loop was away for so long.
+    /// The peer may have emptied the kernel's buffer in the `absence` of the loop.
     pub(crate) fn forgive_output(&mut self, now: Instant, absence: Duration) {
         if let Some(drain) = &mut self.drain {
             drain.stopwatch.forgive(now, absence);
@@ -460,7 +460,7 @@ impl Stopwatch {
         };
     }
 
-    /// So much of the time does not count.
+    /// This part of the time does not count.
     fn forgive(&mut self, now: Instant, time: Duration) {
         if let Stopwatch::Since(begun) = self {
             *begun = begun.checked_add(time).map_or(now, |later| later.min(now));

@@ -85,7 +85,7 @@ impl DistributingAcceptor {
     }
 
     /// Wakes each worker that connections were handed to: once, however many they are.
-    fn tell(&mut self) {
+    fn announce_arrivals(&mut self) {
         for index in self.unannounced.drain(..) {
             let recipient = self.recipients.get(index);
             if let Some((recipient, receiver)) = recipient.and_then(|it| Some((it, it.receiver?)))
@@ -123,7 +123,7 @@ impl Driver for DistributingAcceptor {
             |acceptor| acceptor.has_room_or_waits(id),
             |acceptor, socket, peer| acceptor.hand_over(counters, socket, peer),
         );
-        self.tell();
+        self.announce_arrivals();
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
         }
@@ -156,7 +156,7 @@ impl Driver for DistributingAcceptor {
             recipient.arrivals.fail(kind, why.to_string());
             self.unannounced.push(index);
         }
-        self.tell();
+        self.announce_arrivals();
     }
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {

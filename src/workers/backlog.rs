@@ -10,7 +10,7 @@ const PUSH: usize = 256;
 /// How much was pushed to groups for one worker that has not taken it yet.
 pub(super) struct GroupBacklog {
     bytes: AtomicUsize,
-    /// With so many bytes, nothing is added.
+    /// When this number of bytes waits, nothing is added.
     most: usize,
 }
 
@@ -28,10 +28,10 @@ impl GroupBacklog {
         })
     }
 
-    /// Counts a push of so many bytes. `None` if too much waits already. As with the output of a connection, a push is
-    /// checked against what waited before it, so one that is larger than the limit can be made.
+    /// Counts a push of this number of bytes. `None` if too much waits already. As with the output of a connection, a push
+    /// is checked against what waited before it, so one that is larger than the limit can be made.
     pub(super) fn add(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
-        // No allocation is so long that this could overflow.
+        // The length of an allocation is too small for an overflow.
         let bytes = bytes + PUSH;
         let add = |waiting: usize| {
             if waiting < self.most {

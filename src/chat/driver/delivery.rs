@@ -185,7 +185,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         let waits =
             state.flags.has(Flag::PAUSED) || state.is_shutdown_due() || state.is_replacement_due();
         charge(state, input.len());
-        if waits || is_held_up(state) {
+        if waits || is_input_throttled(state) {
             state.requests.add(Request::PARSE);
             return false;
         }
@@ -290,7 +290,7 @@ pub(super) fn suspend_gap(state: &ChannelState) {
 /// Whether input has to wait: for the session's own queue, that of its replies, or for the queue that a pipe
 /// leads to.
 #[inline]
-pub(super) fn is_held_up(state: &ChannelState) -> bool {
+pub(super) fn is_input_throttled(state: &ChannelState) -> bool {
     if state.flags.has(Flag::PIPED) {
         state.is_pipe_full()
     } else {

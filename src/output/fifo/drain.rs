@@ -23,7 +23,7 @@ const EXCESS: usize = 16;
 
 /// What the pump has to do for the front of the queue, if that is not bytes.
 pub(super) enum PumpStep {
-    /// This producer is to be asked for so many bytes.
+    /// This producer is to be asked for this number of bytes.
     Ask(Box<dyn Producer>, usize),
     /// This hook is to be called.
     Call(Box<dyn FnOnce()>),

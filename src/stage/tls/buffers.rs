@@ -79,7 +79,7 @@ impl Received {
 }
 
 impl Output {
-    /// Room for so many bytes behind the content.
+    /// Room for this number of bytes behind the content.
     pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
         let end = self.filled + bytes;
         if self.buffer.len() < end {
@@ -96,7 +96,8 @@ impl Output {
         self.write(OVERHEAD, encode)
     }
 
-    /// Appends what `write` writes, which needs so much room, or tells how much it needs.
+    /// Appends what `write` writes. It gets `room` bytes. If they are too few, its error says how many it needs, and it is
+    /// called once more.
     pub(super) fn write<E: NotWritten>(
         &mut self,
         mut room: usize,

@@ -45,8 +45,8 @@ pub(super) const TOO_LONG: [u8; 5] = [22, 3, 3, 0xff, 0xff];
 /// A record that has no place behind the handshake. rustls answers it with the alert `unexpected_message`.
 const UNEXPECTED: [u8; 6] = [20, 3, 3, 0, 1, 1];
 
-/// Processes all input, of which so many bytes are records that were `seen` before. Returns how many bytes of it are
-/// done with, and how many of the others are whole records.
+/// Processes all input. Its first `seen` bytes are records that were counted by an earlier call. Returns how many bytes of
+/// the input are done with, and how many of the others are whole records.
 ///
 /// rustls gets one record at a time. So the records without content can be counted, which it does not tell about.
 pub(super) fn run<S: Side>(
