@@ -20,6 +20,10 @@ use crate::sys::clock::Clock;
 use crate::sys::poller::Poller;
 use crate::time::timer::{TimerId, TimerQueue};
 
+/// The delay after which something is checked again that needs another turn of the loop first. A turn that has work left
+/// does not sleep, so this is short.
+pub(crate) const ONE_TURN: Duration = Duration::from_millis(1);
+
 /// The work of one loop that is not reported by the kernel.
 pub(crate) struct Agenda {
     clock: Clock,

@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::agenda::Task;
+use super::agenda::{ONE_TURN, Task};
 use super::{ChannelState, Flag, Phase, Request};
 use crate::Addr;
 use crate::error::{Close, Deadline, Error};
@@ -30,9 +30,6 @@ use crate::user_code::{contain, discard, enter};
 
 pub(super) use secured::Secured;
 use secured::{End, HandshakeStep};
-
-/// After what time the deadline of a handshake is checked again that waits for this side.
-const A_TURN: Duration = Duration::from_millis(1);
 
 /// The buffers of a loop for its stages. An idle connection has none.
 #[derive(Default)]
@@ -191,7 +188,7 @@ impl ChannelState {
     pub(crate) fn check_handshake_deadline(self: &Rc<Self>, fired: TimerId) -> Option<Duration> {
         if self.phase.get() == Phase::Securing {
             if self.flags.has(Flag::QUEUED) {
-                return Some(A_TURN);
+                return Some(ONE_TURN);
             }
             let delay = self.on_secured(|secured| std::mem::take(&mut secured.delay));
             if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
