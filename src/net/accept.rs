@@ -23,7 +23,6 @@ use crate::proxy_protocol::Network;
 use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
-use crate::state::agenda::HandlerCall;
 use crate::state::load::Place;
 use crate::state::quota::{Exceeded, Quota};
 use crate::sys::socket::{Configure, Socket};
@@ -71,10 +70,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for ListenerDriver<F>
         )
     }
 
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
         if self.deadline == Some(timer) {
             state.end(Close::Timeout(Deadline::Accept));
@@ -94,12 +89,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for ListenerDriver<F>
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
         self
-    }
-
-    /// A listener has no handler of the user's that could be asked for.
-    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
-        discard(call);
-        Ok(())
     }
 }
 

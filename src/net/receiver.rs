@@ -19,7 +19,6 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::{Inbox, Post};
 use crate::state::{ChannelId, ChannelState};
-use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
 /// Where the connections of a receiver come from.
@@ -80,14 +79,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
     fn turn(&mut self, _: &mut Turn<'_>) -> Result {
-        Ok(())
-    }
-
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
         Ok(())
     }
 

@@ -16,12 +16,9 @@ use crate::net::arrivals::{Arrival, Pushed};
 use crate::net::receiver::announce;
 use crate::runtime::counters::Counters;
 use crate::runtime::driver::{Driver, Turn};
-use crate::state::agenda::HandlerCall;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Flag};
 use crate::sys::socket::Socket;
-use crate::time::timer::TimerId;
-use crate::user_code::discard;
 
 /// The driver of a listening socket whose connections are distributed among the workers.
 pub(super) struct DistributingAcceptor {
@@ -44,7 +41,8 @@ impl DistributingAcceptor {
 
     /// Whether a worker can take another connection. Without any worker all are refused.
     ///
-    /// If no worker can, this acceptor is registered as waiting with each of them. One step checks and registers, because
+    /// If no worker can, this acceptor is registered as waiting with each of them. The first that has room posts a call to
+    /// it, and the turn that follows the call accepts again. One step checks and registers, because
     /// a worker may get room between two steps, and would notify nobody.
     fn has_room_or_waits(&self, acceptor: ChannelId) -> bool {
         let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
@@ -130,14 +128,6 @@ impl Driver for DistributingAcceptor {
         outcome
     }
 
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
-        Ok(())
-    }
-
     fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
         log_throttled!(warn, error = %Escaped(WithSources(error)), "accepting failed");
     }
@@ -161,12 +151,6 @@ impl Driver for DistributingAcceptor {
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
         self
-    }
-
-    /// A worker has posted it: there is room. The turn that follows accepts again.
-    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
-        discard(call);
-        Ok(())
     }
 }
 
