@@ -149,7 +149,7 @@ impl Runtime {
             self.handshake_budget.set(left.saturating_sub(1));
         }
         match handshake {
-            Handshake::Waits(interest) => return self.watch(state, interest),
+            Handshake::Waits(interest) => return self.watch_handshake(state, interest),
             Handshake::Complete => {
                 self.counters.handshakes.add(1);
                 #[cfg(feature = "tls-no-provider")]
@@ -160,6 +160,17 @@ impl Runtime {
         }
         // What came behind the handshake is delivered in this turn.
         self.take_turn(state, Ready::NONE);
+    }
+
+    /// Registers with the poller what the handshake waits for. The compiler inlines `watch` into the turns of all channels
+    /// only if it is called in one place, so this does not call it.
+    fn watch_handshake(&self, state: &Rc<ChannelState>, interest: Interest) {
+        let id = state.id.get();
+        let new_key = || self.poll_key(id);
+        let known_key = || self.shared_poll_key(id);
+        if let Err(error) = state.watch(&self.poller, interest, new_key, known_key) {
+            state.end(Close::Io(error));
+        }
     }
 
     /// A channel ends whose handshake was not completed. A server has to know of those without a session, and of all that

@@ -365,8 +365,7 @@ impl Runtime {
         state.free_unused();
     }
 
-    /// Registers with the poller what the channel waits for.
-    pub(super) fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
+    fn watch(&self, state: &Rc<ChannelState>, interest: Interest) {
         let watched = state.watch(
             &self.poller,
             interest,
