@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::log::log;
-use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::state::connect::{AttemptContext, Connect, Connected, Progress};
 use crate::sys::interest::Interest;
 use crate::sys::resolver::Ticket;
 use crate::sys::socket::{ConnectOptions, LocalAddrs};
@@ -123,10 +123,10 @@ impl Attempts {
 }
 
 impl Connect for Attempts {
-    fn advance(&mut self, step: &Step<'_>) -> Progress {
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress {
         match &mut self.stage {
-            Stage::Racing(race) => race.advance(step, &self.options),
-            Stage::Resolving(look_up) => look_up.advance(step),
+            Stage::Racing(race) => race.advance(context, &self.options),
+            Stage::Resolving(look_up) => look_up.advance(context),
         }
     }
 
@@ -170,13 +170,13 @@ impl Connect for Attempts {
 }
 
 impl LookUp {
-    fn advance(&mut self, step: &Step<'_>) -> Progress {
-        if step.now >= self.give_up_at {
-            if !step.has_deadline {
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress {
+        if context.now >= self.give_up_at {
+            if !context.has_deadline {
                 return Progress::Failed(self.failed(io::ErrorKind::TimedOut.into()));
             }
             // The deadline may be lifted before it has passed.
-            self.give_up_at = step.now + LOOK_UP_TIMEOUT;
+            self.give_up_at = context.now + LOOK_UP_TIMEOUT;
         }
         Progress::Waiting(Some(self.give_up_at))
     }
@@ -207,11 +207,11 @@ impl Race {
         }
     }
 
-    fn advance(&mut self, step: &Step<'_>, options: &Options) -> Progress {
+    fn advance(&mut self, context: &AttemptContext<'_>, options: &Options) -> Progress {
         if let Some(connected) = self.take_winner() {
             return Progress::Connected(connected);
         }
-        self.begin_due(step, options);
+        self.begin_due(context, options);
         if self.attempts.is_empty() {
             let no_address = || Error::new("the name has no address");
             return Progress::Failed(self.error.take().unwrap_or_else(no_address));
@@ -256,13 +256,13 @@ impl Race {
     }
 
     /// Begins each attempt that is due, and watches all that are under way.
-    fn begin_due(&mut self, step: &Step<'_>, options: &Options) {
+    fn begin_due(&mut self, context: &AttemptContext<'_>, options: &Options) {
         loop {
-            self.watch(step);
-            let Some(addr) = self.plan.next(step.now) else {
+            self.watch(context);
+            let Some(addr) = self.plan.next(context.now) else {
                 return;
             };
-            match step.poller.system().connect(addr, &options.socket) {
+            match context.poller.system().connect(addr, &options.socket) {
                 Ok(socket) => {
                     if options.urgent_inline
                         && let Err(error) = socket.set_urgent_inline()
@@ -277,11 +277,11 @@ impl Race {
         }
     }
 
-    fn watch(&mut self, step: &Step<'_>) {
+    fn watch(&mut self, context: &AttemptContext<'_>) {
         const WRITABLE: Interest = Interest::new(false, true);
         for Attempt { addr, source } in mem::take(&mut self.attempts) {
-            let key = || *self.key.get_or_insert_with(step.new_key);
-            match source.watch(step.poller, WRITABLE, key) {
+            let key = || *self.key.get_or_insert_with(context.new_key);
+            match source.watch(context.poller, WRITABLE, key) {
                 Ok(()) => self.attempts.push(Attempt { addr, source }),
                 Err(error) => self.fail(addr, error),
             }

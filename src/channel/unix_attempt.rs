@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::attempts::Options;
 use crate::Addr;
 use crate::error::Error;
-use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::state::connect::{AttemptContext, Connect, Connected, Progress};
 use crate::sys::socket::Fd;
 use crate::sys::watched_socket::WatchedSocket;
 use crate::target::UnixName;
@@ -29,8 +29,8 @@ impl UnixAttempt {
         Ok(UnixAttempt { name, options })
     }
 
-    fn connect(&self, step: &Step<'_>) -> io::Result<Connected> {
-        let system = step.poller.system();
+    fn connect(&self, context: &AttemptContext<'_>) -> io::Result<Connected> {
+        let system = context.poller.system();
         let socket = system.connect_unix(&self.name, &self.options.socket)?;
         Ok(Connected {
             peer: Some(self.peer_of(&socket)),
@@ -50,8 +50,8 @@ impl UnixAttempt {
 }
 
 impl Connect for UnixAttempt {
-    fn advance(&mut self, step: &Step<'_>) -> Progress {
-        match self.connect(step) {
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress {
+        match self.connect(context) {
             Ok(connected) => Progress::Connected(connected),
             Err(error) => Progress::Failed(Error::new(error).context(self.action())),
         }

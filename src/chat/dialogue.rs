@@ -117,12 +117,13 @@ pub struct Dialogue<S> {
     chat: Chat,
     /// The terminator of the first line of a reply.
     line: Terminator,
-    steps: Discarded<Step<S>>,
+    /// In the order in which they arrive.
+    expected: Discarded<ExpectedReply<S>>,
     /// Commands that wait for room in the queue. They belong to a producer in the queue.
     unsent: Weak<Unsent>,
     /// The command whose reply arrives.
     current: Verb,
-    /// How many steps at the front were added since the last record.
+    /// How many of them, at the front, were added since the last record.
     added: usize,
     /// The first command that was sent since the last record.
     sent: Option<Verb>,
@@ -130,7 +131,8 @@ pub struct Dialogue<S> {
     is_changed: bool,
 }
 
-struct Step<S> {
+/// A reply, or a part of one, that is still to arrive.
+struct ExpectedReply<S> {
     verb: Verb,
     /// `None`: that of the first line of a reply.
     terminator: Option<Terminator>,
@@ -147,7 +149,7 @@ impl<S: 'static> Dialogue<S> {
         Dialogue {
             chat: chat.clone(),
             line: chat.terminator(),
-            steps: Discarded(VecDeque::new()),
+            expected: Discarded(VecDeque::new()),
             unsent: Weak::new(),
             current: Verb::word(b"greeting"),
             added: 0,
@@ -211,12 +213,12 @@ impl<S: 'static> Dialogue<S> {
             let error = "`expect` was called after `send`, before the reply has begun";
             return self.chat.close_with(format!("{verb}: {error}"));
         }
-        let step = Step {
+        let reply = ExpectedReply {
             verb: self.current,
             terminator: (terminator != self.line).then_some(terminator),
             then: Box::new(then),
         };
-        self.steps.0.insert(self.added, step);
+        self.expected.0.insert(self.added, reply);
         self.added += 1;
         if self.added == 1 {
             self.set_terminator();
@@ -243,7 +245,7 @@ impl<S: 'static> Dialogue<S> {
         &mut self,
         record: &'r [u8],
     ) -> Result<impl FnOnce(&mut S) -> Result + use<'r, S>, Error> {
-        let Some(Step { verb, then, .. }) = self.steps.0.pop_front() else {
+        let Some(ExpectedReply { verb, then, .. }) = self.expected.0.pop_front() else {
             return Err(Error::new(format!("unexpected: `{}`", excerpt(record))));
         };
         self.current = verb;
@@ -261,12 +263,12 @@ impl<S: 'static> Dialogue<S> {
     /// How many records are expected: one for each command whose reply has not begun, and those that
     /// [`expect`](Dialogue::expect) has added.
     pub fn len(&self) -> usize {
-        self.steps.0.len()
+        self.expected.0.len()
     }
 
     /// Whether no record is expected.
     pub fn is_empty(&self) -> bool {
-        self.steps.0.is_empty()
+        self.expected.0.is_empty()
     }
 
     /// How the dialogue ended, for `handle_close`.
@@ -277,11 +279,11 @@ impl<S: 'static> Dialogue<S> {
     /// Its [kind](Error::io_kind) is that of the reason, if that contains an i/o error; `ConnectionReset`, `TimedOut`
     /// or, when replies are missing, `UnexpectedEof` for the reasons of these names.
     pub fn outcome(&self, why: &Close) -> Result<(), Error> {
-        let message = match (why, self.steps.0.front()) {
+        let message = match (why, self.expected.0.front()) {
             (Close::Handler(error), _) => WithSources(&**error).to_string(),
-            (why, Some(step)) => match self.len() {
-                1 => format!("{}: the reply is missing: {why}", step.verb),
-                n => format!("{}: {n} replies are missing: {why}", step.verb),
+            (why, Some(reply)) => match self.len() {
+                1 => format!("{}: the reply is missing: {why}", reply.verb),
+                n => format!("{}: {n} replies are missing: {why}", reply.verb),
             },
             (why, None) if why.is_local() || matches!(why, Close::Eof) => return Ok(()),
             (why, None) => why.to_string(),
@@ -301,21 +303,21 @@ impl<S: 'static> Dialogue<S> {
     #[cfg(feature = "tls-no-provider")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn start_tls(&self, tls: impl Into<crate::stage::side::Side>) -> Result<(), Error> {
-        match self.steps.0.front() {
-            Some(step) => Err(Error::new(format!("{}: {BEHIND_TLS}", step.verb))),
+        match self.expected.0.front() {
+            Some(reply) => Err(Error::new(format!("{}: {BEHIND_TLS}", reply.verb))),
             None => self.chat.start_tls(tls),
         }
     }
 
     fn command(&mut self, verb: Verb, command: Bytes, then: Then<S>) {
-        if let Some(last) = self.steps.0.back()
+        if let Some(last) = self.expected.0.back()
             && last.verb.begins_tls()
         {
             return self.chat.close_with(format!("{verb}: {BEHIND_TLS}"));
         }
         self.sent.get_or_insert(verb);
         self.push(command);
-        self.steps.0.push_back(Step {
+        self.expected.0.push_back(ExpectedReply {
             verb,
             terminator: None,
             then,
@@ -350,8 +352,8 @@ impl<S: 'static> Dialogue<S> {
 
     /// Gives the connection the terminator of the next record.
     fn set_terminator(&mut self) {
-        let next = self.steps.0.front();
-        let other = next.and_then(|step| step.terminator.as_ref());
+        let next = self.expected.0.front();
+        let other = next.and_then(|reply| reply.terminator.as_ref());
         if other.is_some() || self.is_changed {
             self.is_changed = other.is_some();
             self.chat
@@ -366,7 +368,7 @@ impl<S> fmt::Debug for Dialogue<S> {
         let unsent = unsent.map_or(0, |it| it.commands.borrow().0.len());
         f.debug_struct("Dialogue")
             .field("chat", &self.chat)
-            .field("expected", &self.steps.0.len())
+            .field("expected", &self.expected.0.len())
             .field("unsent", &unsent)
             .finish()
     }

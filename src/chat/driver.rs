@@ -23,7 +23,7 @@ use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
-use delivery::{charge, is_held_up, suspend_gap};
+use delivery::{charge, is_input_throttled, suspend_gap};
 
 /// The driver of a session.
 pub(crate) struct ChatDriver<S> {
@@ -310,7 +310,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         if !state.has_lost_output() && state.end_with_send_error() {
             return Ok(());
         }
-        state.time(|clocks, _| clocks.record_over());
+        state.time(|clocks, _| clocks.end_record());
         if state.flags.has(Flag::PIPED) {
             state.pass_on_eof();
             return self.session.handle_piped(&[]);
@@ -405,7 +405,7 @@ impl<S: AsyncChat> ChatDriver<S> {
 /// Whether input may be received and delivered now.
 #[inline(always)] // A turn asks three times.
 fn may_read(state: &ChannelState) -> bool {
-    !state.flags.stop_reading() && !state.is_closing() && !is_held_up(state)
+    !state.flags.stop_reading() && !state.is_closing() && !is_input_throttled(state)
 }
 
 /// Whether there is output to send, or the session is to be called at the low-water mark.

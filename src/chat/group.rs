@@ -141,9 +141,8 @@ impl Group {
         self.0.borrow_mut().slow = Some((bound, policy));
     }
 
-    /// Something that was pushed to the group is lost for all members: the policy for slow members is applied to those that
-    /// would have taken it.
-    pub(crate) fn has_missed(&self) {
+    /// Applies the policy for slow members after the loss of a push to the group: to all members that would have taken it.
+    pub(crate) fn apply_policy_for_loss(&self) {
         let mut members = self.0.borrow_mut();
         let policy = members.slow.map_or(SlowReader::Abort, |(_, policy)| policy);
         let gone = members.take_closed();
@@ -346,7 +345,7 @@ mod tests {
             }
             peers.push(peer);
         }
-        group.has_missed();
+        group.apply_policy_for_loss();
         network.settle(&event_loop)?;
         assert_eq!(peers[0].ended(), Some(Ended::Reset));
         assert_eq!(peers[1].received(), b"goodbye");

@@ -238,7 +238,7 @@ impl Chat {
         state.flags.set(Flag::BLOCKED, false);
         state.time(|clocks, _| {
             clocks.drained();
-            clocks.record_over();
+            clocks.end_record();
         });
         state.schedule();
     }

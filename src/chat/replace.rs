@@ -6,8 +6,10 @@ use std::rc::Rc;
 use super::driver::ChatDriver;
 use super::handle::Chat;
 use super::session::AsyncChat;
+use crate::log::log;
 use crate::runtime::driver::Driver;
 use crate::state::ChannelState;
+use crate::user_code::discard;
 
 /// Makes the driver of the new session from that of the old one.
 type Replacement = Box<dyn FnOnce(ChatDriver<()>) -> Box<dyn Driver>>;
@@ -66,10 +68,19 @@ pub(super) fn replaced<S: AsyncChat>(
     driver: ChatDriver<S>,
 ) -> (Option<S>, Box<dyn Driver>) {
     let make: Option<Box<dyn Any>> = state.take_replacement();
-    match make.and_then(|make| make.downcast::<Replacement>().ok()) {
-        Some(make) => {
+    match make.map(<Box<dyn Any>>::downcast::<Replacement>) {
+        Some(Ok(make)) => {
             let (session, parts) = driver.exchange(());
             (Some(session), make(parts))
+        }
+        // A defect of this crate: only `replace_session` sets a replacement.
+        Some(Err(other)) => {
+            log!(
+                error,
+                "a session stays: what should replace it is no session"
+            );
+            discard(other);
+            (None, Box::new(driver))
         }
         None => (None, Box::new(driver)),
     }

@@ -30,7 +30,7 @@ use crate::framing::terminator::{Delivery, Kind, Terminator};
 use crate::limits::CompactLimit;
 
 use current::Current;
-use cursor::{Cursor, Step};
+use cursor::{Cursor, Scan};
 pub(crate) use lines::Lines;
 
 /// What [`Splitter::next`] has found.
@@ -358,45 +358,45 @@ impl Splitter {
             let hay = *input;
             let before = self.cursor;
             // The fast path has searched this input for an LF already.
-            let step = if std::mem::take(&mut searched) && !hay.is_empty() {
+            let scan = if std::mem::take(&mut searched) && !hay.is_empty() {
                 self.cursor.pass_without_lf(hay)
             } else if inclusive {
                 self.cursor.scan_inclusive(kind, hay)
             } else {
                 self.cursor.scan(kind, hay)
             };
-            let length = self.cursor.length + (step.released + step.content) as u64;
+            let length = self.cursor.length + (scan.released + scan.content) as u64;
             if length > limit {
                 if inclusive {
                     // The terminator may have begun in earlier input, and ends the discarding.
                     self.cursor = before;
                 } else {
                     // The terminator stays in the input, because it ends the discarding.
-                    let tail = if step.end { 0 } else { step.tail };
-                    take(input, step.content + tail);
+                    let tail = if scan.end { 0 } else { scan.tail };
+                    take(input, scan.content + tail);
                     self.cursor.length = length;
                 }
                 return Some(self.overflow());
             }
-            let content = take(input, step.content);
-            take(input, step.tail);
-            if step.end && self.cursor.length == 0 {
+            let content = take(input, scan.content);
+            take(input, scan.tail);
+            if scan.end && self.cursor.length == 0 {
                 return Some(match self.delivery {
                     Delivery::Owned => Event::Owned(Bytes::copy_from_slice(content)),
                     _ => Event::Record(content),
                 });
             }
-            if step == Step::default() {
+            if scan == Scan::default() {
                 self.free_if_empty();
                 return None;
             }
-            let content = match step.released {
+            let content = match scan.released {
                 0 => content,
                 released => Cursor::released(kind, released),
             };
             append(&mut self.buffer, content, kind, limit);
             self.cursor.length = length;
-            if step.end {
+            if scan.end {
                 return Some(self.deliver_buffer());
             }
         }
@@ -460,13 +460,13 @@ impl Splitter {
     /// Drops input up to the end of the record that is being discarded.
     fn skip(&mut self, input: &mut &[u8]) {
         loop {
-            let step = self.cursor.scan(self.terminator.kind(), input);
-            take(input, step.content + step.tail);
-            self.cursor.length += (step.released + step.content) as u64;
-            if step.end {
+            let scan = self.cursor.scan(self.terminator.kind(), input);
+            take(input, scan.content + scan.tail);
+            self.cursor.length += (scan.released + scan.content) as u64;
+            if scan.end {
                 return self.end_discarding();
             }
-            if step == Step::default() {
+            if scan == Scan::default() {
                 return;
             }
         }

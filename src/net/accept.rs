@@ -23,7 +23,6 @@ use crate::proxy_protocol::Network;
 use crate::runtime::Runtime;
 use crate::runtime::driver::{Driver, Turn};
 use crate::state::ChannelState;
-use crate::state::agenda::HandlerCall;
 use crate::state::load::Place;
 use crate::state::quota::{Exceeded, Quota};
 use crate::sys::socket::{Configure, Socket};
@@ -31,7 +30,7 @@ use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
 /// The driver of a server's listening socket.
-pub(super) struct Acceptor<F> {
+pub(super) struct ListenerDriver<F> {
     settings: Settings,
     rules: Rules,
     policy: Rc<Policy>,
@@ -46,7 +45,7 @@ type OnClose = Box<dyn FnOnce(&Close)>;
 #[derive(Default)]
 pub(super) struct Rules {
     pub(super) configure: Option<Configure>,
-    /// It listens for one connection, and waits for so long.
+    /// It listens for one connection, and waits for it no longer than this.
     pub(super) once: Option<Duration>,
     pub(super) on_close: Option<OnClose>,
     /// The networks of the proxies, if it is a server of the PROXY protocol.
@@ -54,7 +53,7 @@ pub(super) struct Rules {
     pub(super) proxies: Option<Box<[Network]>>,
 }
 
-impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for ListenerDriver<F> {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let (runtime, state) = (turn.runtime, turn.state);
         accept(
@@ -69,10 +68,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
                 }
             },
         )
-    }
-
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
     }
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {
@@ -95,17 +90,11 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
         self
     }
-
-    /// A listener has no handler of the user's that could be asked for.
-    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
-        discard(call);
-        Ok(())
-    }
 }
 
-impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
+impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> ListenerDriver<F> {
     pub(super) fn new(settings: Settings, rules: Rules, policy: Policy, factory: F) -> Self {
-        Acceptor {
+        ListenerDriver {
             settings,
             rules,
             policy: Rc::new(policy),
@@ -136,9 +125,9 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Acceptor<F> {
     }
 
     /// Sends the refusal on a connection that comes too late for a session.
-    pub(super) fn turn_away(&self, runtime: Option<&Runtime>, socket: Socket, peer: &Addr) {
+    pub(super) fn refuse_late(&self, runtime: Option<&Runtime>, socket: Socket, peer: &Addr) {
         let deadlines = self.settings.deadlines;
-        self.policy.turn_away(runtime, socket, peer, deadlines);
+        self.policy.refuse_late(runtime, socket, peer, deadlines);
     }
 
     /// Whether it is a server of the PROXY protocol without a proxy.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::error::Error;
 use crate::proxy_protocol::Header;
-use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::state::connect::{AttemptContext, Connect, Connected, Progress};
 use crate::sys::interest::Interest;
 
 /// The attempts to connect a channel, and then the header.
@@ -41,11 +41,11 @@ impl Announcement {
 }
 
 impl Connect for Announcement {
-    fn advance(&mut self, step: &Step<'_>) -> Progress {
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress {
         const WRITABLE: Interest = Interest::new(false, true);
         let connected = match self.connected.take() {
             Some(connected) => connected,
-            None => match self.attempts.advance(step) {
+            None => match self.attempts.advance(context) {
                 Progress::Connected(connected) => connected,
                 progress => return progress,
             },
@@ -56,7 +56,9 @@ impl Connect for Announcement {
         }
         let outcome = self.send(&connected).and_then(|()| match self.unsent[..] {
             [] => Ok(()),
-            _ => connected.source.watch(step.poller, WRITABLE, step.new_key),
+            _ => connected
+                .source
+                .watch(context.poller, WRITABLE, context.new_key),
         });
         match outcome {
             Ok(()) if self.unsent.is_empty() => Progress::Connected(connected),

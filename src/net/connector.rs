@@ -20,7 +20,7 @@ use crate::limits::Limits;
 use crate::log::log;
 #[cfg(feature = "proxy-protocol")]
 use crate::net::announcement::Announcement;
-use crate::net::endpoint::{Begun, Endpoint, Settings};
+use crate::net::endpoint::{Endpoint, PendingSession, Settings};
 use crate::net::reconnect::{Reconnect, Retrier};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::Header;
@@ -349,8 +349,8 @@ impl Connector {
         };
         #[cfg(feature = "proxy-protocol")]
         announce(&chat, header.as_ref());
-        let begun = Begun(chat.clone());
-        runtime.call_soon(move |runtime| begun.make_session(runtime, factory));
+        let pending = PendingSession(chat.clone());
+        runtime.call_soon(move |runtime| pending.make_session(runtime, factory));
         Ok(chat)
     }
 
@@ -436,7 +436,9 @@ impl Connector {
             announce(&chat, header.as_ref());
             Ok(chat)
         };
-        let make = move |runtime: &Runtime, begun: Begun| begun.make_session(runtime, &mut factory);
+        let make = move |runtime: &Runtime, pending: PendingSession| {
+            pending.make_session(runtime, &mut factory);
+        };
         Retrier::start(&event_loop.0, backoff, Box::new(connect), Box::new(make))
     }
 }

@@ -85,9 +85,9 @@ pub(crate) fn session_driver<I: IntoSession>(
 }
 
 /// An outgoing connection whose session is still to be made. Its caller has its chat already.
-pub(crate) struct Begun(pub(crate) Chat);
+pub(crate) struct PendingSession(pub(crate) Chat);
 
-impl Begun {
+impl PendingSession {
     /// Makes the session. What the caller has done meanwhile follows what the factory does.
     pub(crate) fn make_session<I: IntoSession>(
         self,

@@ -77,7 +77,7 @@ impl Policy {
 
     /// Sends the refusal on a connection that its worker has received after its end. Without a runtime, which is about
     /// to be dropped, the socket does not linger.
-    pub(super) fn turn_away(
+    pub(super) fn refuse_late(
         &self,
         runtime: Option<&Runtime>,
         socket: Socket,

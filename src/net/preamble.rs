@@ -5,7 +5,6 @@
 //! what the handshake has agreed on, and the address of the client.
 
 use std::cell::Cell;
-use std::error::Error as StdError;
 use std::rc::{Rc, Weak};
 
 use super::endpoint::session_driver;
@@ -17,12 +16,9 @@ use crate::error::{Close, Result};
 use crate::runtime::driver::{Driver, Turn};
 #[cfg(feature = "proxy-protocol")]
 use crate::state::Flag;
-use crate::state::agenda::HandlerCall;
 use crate::state::{ChannelState, Request};
 #[cfg(feature = "proxy-protocol")]
 use crate::sys::interest::Interest;
-use crate::time::timer::TimerId;
-use crate::user_code::discard;
 
 /// The factory of a server. It is taken out while it is called, because it is user code.
 pub(super) struct Factory<F> {
@@ -104,16 +100,6 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
         Ok(())
     }
 
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
-        Ok(())
-    }
-
-    fn error(&mut self, _: &(dyn StdError + Send + Sync + 'static)) {}
-
     #[cfg_attr(
         not(feature = "proxy-protocol"),
         allow(unused_variables, reason = "a failed handshake is counted elsewhere")
@@ -137,10 +123,5 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Preamble<F> {
                 self
             }
         }
-    }
-
-    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
-        discard(call);
-        Ok(())
     }
 }

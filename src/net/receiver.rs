@@ -8,7 +8,7 @@ use std::error::Error as StdError;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use super::accept::Acceptor;
+use super::accept::ListenerDriver;
 use super::arrivals::{Arrival, Arrivals};
 use crate::Addr;
 use crate::chat::handle::Chat;
@@ -19,7 +19,6 @@ use crate::runtime::driver::{Driver, Turn};
 use crate::state::agenda::HandlerCall;
 use crate::state::inbox::{Inbox, Post};
 use crate::state::{ChannelId, ChannelState};
-use crate::time::timer::TimerId;
 use crate::user_code::discard;
 
 /// Where the connections of a receiver come from.
@@ -34,16 +33,20 @@ pub(crate) struct Arriving {
 
 /// The driver of a listener whose connections another loop accepts.
 pub(super) struct Receiver<F> {
-    acceptor: Acceptor<F>,
+    listener: ListenerDriver<F>,
     arriving: Arriving,
     /// Weak, because the runtime owns this.
     runtime: Weak<Runtime>,
 }
 
 impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
-    pub(super) fn new(acceptor: Acceptor<F>, arriving: Arriving, runtime: &Rc<Runtime>) -> Self {
+    pub(super) fn new(
+        listener: ListenerDriver<F>,
+        arriving: Arriving,
+        runtime: &Rc<Runtime>,
+    ) -> Self {
         Receiver {
-            acceptor,
+            listener,
             arriving,
             runtime: Rc::downgrade(runtime),
         }
@@ -54,7 +57,7 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
             return;
         };
         let (arrived, waiting) = self.arriving.arrivals.take();
-        self.let_resume(waiting);
+        self.notify_acceptor(waiting);
         for Arrival {
             socket,
             peer,
@@ -62,12 +65,12 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Receiver<F> {
         } in arrived
         {
             runtime.counters.accepted.add(1);
-            self.acceptor.admit_arrival(&runtime, socket, peer, place);
+            self.listener.admit_arrival(&runtime, socket, peer, place);
         }
     }
 
-    /// Gives an acceptor that waits for room a turn.
-    fn let_resume(&self, waiting: Option<ChannelId>) {
+    /// Notifies the acceptor that waits for room, if one does: it gets a turn.
+    fn notify_acceptor(&self, waiting: Option<ChannelId>) {
         if let Some(acceptor) = waiting {
             announce(&self.arriving.acceptor, acceptor);
         }
@@ -79,30 +82,22 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Receiver<F> {
         Ok(())
     }
 
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
-        Ok(())
-    }
-
     fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
-        self.acceptor.error(error);
+        self.listener.error(error);
     }
 
     /// Those that are left come too late for a session: they get the refusal.
     fn close(&mut self, why: &Close) {
         let (left, waiting) = self.arriving.arrivals.close();
-        self.let_resume(waiting);
+        self.notify_acceptor(waiting);
         let runtime = self.runtime.upgrade();
         for Arrival { socket, peer, .. } in left {
             if let Some(runtime) = &runtime {
                 runtime.counters.accepted.add(1);
             }
-            self.acceptor.turn_away(runtime.as_deref(), socket, &peer);
+            self.listener.refuse_late(runtime.as_deref(), socket, &peer);
         }
-        self.acceptor.close(why);
+        self.listener.close(why);
     }
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Close, Error, Result};
 use crate::log::{Escaped, log, log_throttled};
-use crate::net::endpoint::Begun;
+use crate::net::endpoint::PendingSession;
 use crate::runtime::Runtime;
 use crate::state::ChannelId;
 use crate::state::agenda::Task;
@@ -176,7 +176,7 @@ fn report_end(
 /// Begins a connection, whose session is still to be made.
 type Connect = Box<dyn Fn(&Rc<Runtime>) -> Result<Chat, Error>>;
 /// Makes the session: calls the user's factory, and contains its failures.
-type MakeSession = Box<dyn FnMut(&Runtime, Begun)>;
+type MakeSession = Box<dyn FnMut(&Runtime, PendingSession)>;
 
 /// Makes one connection after another. Its owner is the channel of the connection, or the timer of the
 /// pause. Without an owner it is dropped, and the factory with it.
@@ -241,10 +241,10 @@ impl Retrier {
             Stage::Connecting(chat.id())
         });
         chat.state().set_retry(Rc::clone(self) as Rc<dyn Retry>);
-        let (retrier, begun) = (Rc::clone(self), Begun(chat));
+        let (retrier, pending) = (Rc::clone(self), PendingSession(chat));
         runtime.call_soon(move |runtime| {
             if let Some(mut make_session) = retrier.make_session.take() {
-                make_session(runtime, begun);
+                make_session(runtime, pending);
                 retrier.make_session.set(Some(make_session));
             }
         });

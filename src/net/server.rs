@@ -16,7 +16,7 @@ use crate::chat::into_session::IntoSession;
 use crate::error::{Close, Error, Result};
 use crate::event_loop::EventLoop;
 use crate::limits::Limits;
-use crate::net::accept::{Acceptor, Rules};
+use crate::net::accept::{ListenerDriver, Rules};
 use crate::net::endpoint::{Endpoint, Settings};
 use crate::net::policy::Policy;
 use crate::net::receiver::{Arriving, Receiver};
@@ -382,9 +382,9 @@ impl Server {
         };
         let is_once = self.rules.once.is_some();
         // Made first: where this function fails, it drops the refusal and the factory one at a time.
-        let mut acceptor = Acceptor::new(settings, self.rules, policy, factory);
+        let mut driver = ListenerDriver::new(settings, self.rules, policy, factory);
         #[cfg(feature = "proxy-protocol")]
-        if acceptor.trusts_nobody() {
+        if driver.trusts_nobody() {
             return Err(Error::new(
                 "proxy_protocol without a trusted network would refuse every connection",
             ));
@@ -396,7 +396,7 @@ impl Server {
             is_once,
         })?;
         if let Some(quota) = quota {
-            acceptor.set_quota(quota);
+            driver.set_quota(quota);
         }
         let channel = match &source {
             Source::Listener(channel) => channel.clone(),
@@ -409,10 +409,10 @@ impl Server {
             Source::Acceptor(arriving) => Some(&arriving.addr),
         };
         channel.0.open_span_at(local);
-        acceptor.begin_waiting(&channel);
+        driver.begin_waiting(&channel);
         let driver: Box<dyn Driver> = match source {
-            Source::Listener(_) => Box::new(acceptor),
-            Source::Acceptor(arriving) => Box::new(Receiver::new(acceptor, arriving, runtime)),
+            Source::Listener(_) => Box::new(driver),
+            Source::Acceptor(arriving) => Box::new(Receiver::new(driver, arriving, runtime)),
         };
         runtime.set_driver(&channel.0, driver);
         Ok(channel)

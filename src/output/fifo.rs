@@ -41,7 +41,7 @@ pub(crate) const COPIED: usize = 4096;
 /// Unused capacity up to this size stays with its buffer.
 pub(crate) const SLACK: usize = 8192;
 
-/// A rest of a large push is copied up to this size: so much is in the queue of a peer that reads slowly in any case.
+/// A rest of a large push is copied up to this size. The queue of a peer that reads slowly holds as much in any case.
 const REST: usize = 64 * 1024;
 
 /// The output queue of one connection.
@@ -239,7 +239,7 @@ impl Fifo {
         append(&mut self.head, parts, spare::take);
     }
 
-    /// Notes that so many bytes of the head have been sent, and removes them once they are more than half of it.
+    /// Notes that the first `sent` bytes of the head have been sent, and removes them once they are more than half of it.
     /// So each byte is moved at most once on average. More than 4 GiB are removed in any case.
     #[inline(never)] // Most sends empty the head.
     fn compact(&mut self, sent: usize) {

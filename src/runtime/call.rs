@@ -5,19 +5,16 @@
 //! the channel. What is not a callback (destructors, `Display`, deferred calls) goes through
 //! [`user_code`](crate::user_code), which this uses as well.
 
-use std::error::Error as StdError;
 use std::rc::Rc;
 
 use super::Runtime;
 use super::driver::Driver;
-use crate::error::{Close, Result};
+use crate::error::{BoxError, Close, Result};
 use crate::log::{Escaped, log, log_throttled};
 use crate::output::fifo::Item;
 use crate::state::agenda::{Deferred, HandlerCall};
 use crate::state::{ChannelId, ChannelState, Flag, Phase, Request};
 use crate::user_code::{discard, discard_each, enter, in_span, report};
-
-type BoxedError = Box<dyn StdError + Send + Sync>;
 
 impl Runtime {
     /// Calls the driver of a channel. Returns false when the call has failed, when there is no driver to
@@ -173,7 +170,7 @@ impl Runtime {
 
 /// Tells the handler that a callback has returned this error. Returns why the channel ends.
 #[cold]
-fn report_error(state: &ChannelState, driver: &mut dyn Driver, error: BoxedError) -> Close {
+fn report_error(state: &ChannelState, driver: &mut dyn Driver, error: BoxError) -> Close {
     match enter(|| driver.error(&*error)) {
         Ok(()) => Close::Handler(error),
         Err(panic) => {

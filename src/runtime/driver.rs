@@ -16,6 +16,7 @@ use crate::state::agenda::HandlerCall;
 use crate::state::delivered::unused_buffer;
 use crate::sys::interest::{Interest, Ready};
 use crate::time::timer::TimerId;
+use crate::user_code::discard;
 
 /// The bridge between the runtime and a handler: one virtual call for a readiness event, in which all
 /// callbacks are bound statically. `channel/driver.rs` implements it for a dispatcher,
@@ -27,13 +28,17 @@ pub(crate) trait Driver: 'static {
 
     /// Makes the callbacks that come before any other: `handle_connect` of a connection that has come
     /// up, and `handle_shutdown`.
-    fn begin(&mut self, state: &Rc<ChannelState>) -> Result;
+    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
+        Ok(())
+    }
 
     /// A timer of the channel is due.
-    fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result;
+    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
+        Ok(())
+    }
 
-    /// A callback has returned this error.
-    fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static));
+    /// A callback has returned this error, which is also the reason of the close.
+    fn error(&mut self, _: &(dyn StdError + Send + Sync + 'static)) {}
 
     /// The channel has ended.
     fn close(&mut self, why: &Close);
@@ -42,8 +47,11 @@ pub(crate) trait Driver: 'static {
     /// borrowed: the old handler is dropped.
     fn replaced(self: Box<Self>, state: &Rc<ChannelState>) -> Box<dyn Driver>;
 
-    /// Makes a call with the user's own handler: a callback like any other.
-    fn call(&mut self, state: &Rc<ChannelState>, call: HandlerCall) -> Result;
+    /// Makes a call with the user's own handler: a callback like any other. A driver without such a handler drops the call.
+    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
+        discard(call);
+        Ok(())
+    }
 
     /// Gives the user's own handler away, if there is one: for the transcript of a simulated connection.
     #[cfg(feature = "sim")]

@@ -28,25 +28,37 @@ const EXPENSIVE_STEPS: usize = 8;
 /// After what time a turn takes no other step. At least one is taken.
 const STEPS_TIME: Duration = Duration::from_millis(5);
 
+/// What the turn of a channel does that has TLS, or no handler yet.
+pub(super) enum Prepared {
+    /// Its handler has not been made, so it has no turn.
+    AwaitsHandler,
+    /// Its handshake is not complete, so its driver has no turn.
+    Securing,
+    /// Its driver has its turn.
+    Ready,
+}
+
 impl Runtime {
-    /// Prepares the turn of a channel with TLS. Returns whether its handshake is not complete. A channel without a
-    /// handler has no turn: `None`.
+    /// Prepares the turn of a channel that has TLS, or no handler yet.
     #[cold]
     #[inline(never)]
-    pub(super) fn prepare_turn(state: &Rc<ChannelState>, ready: &mut Ready) -> Option<bool> {
+    pub(super) fn prepare_turn(state: &Rc<ChannelState>, ready: &mut Ready) -> Prepared {
         if state.flags.has(Flag::AWAITS_HANDLER) {
-            return None;
+            return Prepared::AwaitsHandler;
+        }
+        if state.phase.get() == Phase::Securing {
+            return Prepared::Securing;
         }
         if state.is_up() {
             *ready = state.prepare_secured(*ready);
         }
-        Some(state.phase.get() == Phase::Securing)
+        Prepared::Ready
     }
 
-    /// The driver of a channel with TLS has had its turn. TLS may have begun in it.
+    /// Ends the turn of a channel with TLS, after its driver has had it. TLS may have begun in it.
     #[cold]
     #[inline(never)]
-    pub(super) fn turn_was_secured(
+    pub(super) fn finish_turn_with_tls(
         &self,
         state: &Rc<ChannelState>,
         interest: &mut Option<Interest>,
@@ -61,10 +73,12 @@ impl Runtime {
     }
 
     /// Puts a channel whose handshake can be advanced behind the others.
-    fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn queue_handshake(&self, state: &Rc<ChannelState>, ready: Ready) {
         state.pending.set(state.pending.get().union(ready));
         if !state.flags.replace(Flag::QUEUED, true) {
-            state.handshake_is_queued();
+            state.note_queued_handshake();
             self.handshakes.borrow_mut().push_back(Rc::clone(state));
         }
     }
@@ -85,13 +99,13 @@ impl Runtime {
                 return None;
             }
         }
-        if !state.flags.has(Flag::QUEUED) && state.has_unread_handshake() {
+        if !state.flags.has(Flag::QUEUED) && state.look_for_unread_handshake() {
             self.queue_handshake(state, Ready::READ);
         }
-        state.handshake_timed_out(fired)
+        state.check_handshake_deadline(fired)
     }
 
-    /// Begins the step of the handshakes, of which so many wait.
+    /// Begins the step of the handshakes, `count` of which are queued: sets the budgets of the step.
     #[cold]
     #[inline(never)]
     pub(super) fn begin_handshakes(&self, count: usize) -> usize {
@@ -112,26 +126,20 @@ impl Runtime {
             return false;
         };
         state.flags.set(Flag::QUEUED, false);
-        self.handshaking.set(true);
-        self.take_turn(&state, state.pending.take());
-        self.handshaking.set(false);
+        let ready = state.pending.take();
+        self.make_earlier_calls();
+        if state.phase.get() == Phase::Securing {
+            self.advance_handshake(&state, ready);
+        } else {
+            // It has ended while its handshake was queued.
+            self.take_turn(&state, ready);
+        }
         let until = self.handshakes_until.get();
         until.is_none_or(|until| self.poller.clock().now() < until)
     }
 
-    /// Queues the channel for its handshake; in the step of the handshakes, advances the handshake. Returns what it
-    /// waits for.
-    #[cold]
-    #[inline(never)]
-    pub(super) fn secure(
-        self: &Rc<Self>,
-        state: &Rc<ChannelState>,
-        ready: Ready,
-    ) -> Option<Interest> {
-        if !self.handshaking.take() {
-            self.queue_handshake(state, ready);
-            return None;
-        }
+    /// Takes a step of this handshake. Watches for what the handshake waits for, or gives the channel its turn.
+    fn advance_handshake(self: &Rc<Self>, state: &Rc<ChannelState>, ready: Ready) {
         if ready.has(Ready::URGENT) {
             state.discard_urgent();
         }
@@ -141,7 +149,7 @@ impl Runtime {
             self.handshake_budget.set(left.saturating_sub(1));
         }
         match handshake {
-            Handshake::Waits(interest) => return Some(interest),
+            Handshake::Waits(interest) => return self.watch_handshake(state, interest),
             Handshake::Complete => {
                 self.counters.handshakes.add(1);
                 #[cfg(feature = "tls-no-provider")]
@@ -152,7 +160,17 @@ impl Runtime {
         }
         // What came behind the handshake is delivered in this turn.
         self.take_turn(state, Ready::NONE);
-        None
+    }
+
+    /// Registers with the poller what the handshake waits for. The compiler inlines `watch` into the turns of all channels
+    /// only if it is called in one place, so this does not call it.
+    fn watch_handshake(&self, state: &Rc<ChannelState>, interest: Interest) {
+        let id = state.id.get();
+        let new_key = || self.poll_key(id);
+        let known_key = || self.shared_poll_key(id);
+        if let Err(error) = state.watch(&self.poller, interest, new_key, known_key) {
+            state.end(Close::Io(error));
+        }
     }
 
     /// A channel ends whose handshake was not completed. A server has to know of those without a session, and of all that

@@ -374,7 +374,7 @@ impl Lingerer {
         let interest = match outcome {
             // The peer may still receive the rest.
             Ok(0) if !self.rest.is_empty() => {
-                self.rest.input_has_ended();
+                self.rest.stop_reading();
                 self.rest.interest()
             }
             Ok(0) if report.ready.has(Ready::HUNG_UP) || !self.delivery.ends_at_once() => {

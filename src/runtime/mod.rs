@@ -72,8 +72,6 @@ pub(crate) struct Runtime {
     handshake_budget: Cell<usize>,
     /// When it takes no more of them.
     handshakes_until: Cell<Option<Instant>>,
-    /// A channel has its turn to advance its handshake.
-    handshaking: Cell<bool>,
     /// The channel whose handler is being called.
     called: Cell<Option<ChannelId>>,
     /// Channels that [wait for another worker](Flag::AWAITS_WORKER).
@@ -130,7 +128,6 @@ impl Runtime {
             handshakes: RefCell::default(),
             handshake_budget: Cell::new(0),
             handshakes_until: Cell::new(None),
-            handshaking: Cell::new(false),
             called: Cell::new(None),
             held: RefCell::default(),
             waiting_calls: Cell::new(0),
@@ -180,7 +177,7 @@ impl Runtime {
         self.registry.borrow().len() + self.lingering.borrow().len() + self.worker_count()
     }
 
-    /// Whether there are none of them. Each turn asks, mostly with channels, so the first question decides.
+    /// Whether there are none of them. Each turn calls this. Most loops have channels, so the first comparison is enough.
     #[inline]
     fn is_empty(&self) -> bool {
         self.registry.borrow().len() == 0
@@ -190,7 +187,7 @@ impl Runtime {
 
     /// The turns are over for now. Returns whether something is left to run for and the loop was not stopped.
     pub(crate) fn pause(self: &Rc<Self>) -> bool {
-        let is_stopped = self.agenda.stopped();
+        let is_stopped = self.agenda.take_stop();
         let is_left = self.has_work();
         // After a stop in the middle of a shutdown, the next turns continue the shutdown.
         if !is_left {

@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Runtime;
 use crate::error::{Close, Deadline};
-use crate::state::agenda::{Task, deadline_after};
+use crate::state::agenda::{ONE_TURN, Task, deadline_after};
 use crate::state::{ChannelState, Flag, Kind};
 use crate::sys::interest::Ready;
 use crate::time::deadlines::Passed;
 use crate::time::timer::Expired;
 use crate::user_code::{contain, discard};
-
-/// After what time a deadline is checked again that was not checked because the channel needs another turn.
-const A_TURN: Duration = Duration::from_millis(1);
 
 impl Runtime {
     /// Begins to fire the timers that are due: returns the time by which they are.
@@ -153,7 +150,7 @@ impl Runtime {
         // A turn that is cut may go on much later, without having polled again.
         let polled = self.agenda.polled().unwrap_or(now);
         if state.overdue(polled).is_none() {
-            return Some(state.look_at_clocks_later(now + A_TURN));
+            return Some(state.look_at_clocks_later(now + ONE_TURN));
         }
         let is_idle = passed == Passed::Deadline(Deadline::Idle);
         let reads = (is_idle || is_of_input(passed)) && state.has_unread();
@@ -162,7 +159,7 @@ impl Runtime {
         }
         // A peer is not late while its bytes wait for this side: for the rest of a budget, or for the next turn.
         if state.overdue(now).is_some_and(is_of_input) && state.has_unread() {
-            Some(state.look_at_clocks_later(now + A_TURN))
+            Some(state.look_at_clocks_later(now + ONE_TURN))
         } else {
             state.look_at_clocks(now)
         }

@@ -31,6 +31,7 @@ use std::time::{Duration, Instant};
 
 use super::Runtime;
 use super::driver::{Budget, Turn};
+use super::handshakes::Prepared;
 use super::send::send_pushed;
 use crate::error::{Close, Error, Result};
 use crate::log::log_throttled;
@@ -51,15 +52,15 @@ const FAILED_WAITS: u32 = 100;
 /// The longest pause after a failed wait. The first pause is 2 ms, and each is twice the previous one.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many of so many posts or deferred calls one turn makes. An eighth of a long queue is more than the
-/// budget: otherwise a queue to which each turn adds more than that would grow for ever.
+/// How many posts or deferred calls a turn makes of the `count` that are queued: at most the budget, or an eighth of a
+/// long queue. Otherwise a queue to which each turn adds more than the budget would grow for ever.
 fn share_of(count: usize) -> usize {
     count.min(TURN_CALLS.max(count / 8))
 }
 
 /// The steps of a turn that may be cut. The wait is between the first two.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum TurnStep {
     Pushed,
     Events,
     Queued,
@@ -72,7 +73,7 @@ enum Step {
 /// Where a turn was cut.
 #[derive(Clone, Copy)]
 pub(super) struct Cut {
-    step: Step,
+    step: TurnStep,
     /// How many channels or calls of the step are left.
     left: usize,
 }
@@ -85,12 +86,12 @@ impl Runtime {
         let mut now = None;
         let mut take_steps = || {
             let queued = || self.agenda.run_queue.borrow().len();
-            self.step(Step::Pushed, queued, |_| self.take_next_turn())?;
+            self.step(TurnStep::Pushed, queued, |_| self.take_next_turn())?;
             if self.cut.get().is_none() {
                 outcome = Some(self.wait(timeout));
             }
             self.step(
-                Step::Events,
+                TurnStep::Events,
                 || self.event_count(),
                 |left| {
                     let Some(event) = self.event(left) else {
@@ -104,12 +105,12 @@ impl Runtime {
             )?;
             // In most turns these steps would find nothing, and often there are no timers.
             if self.is_busy() {
-                self.step(Step::Queued, queued, |_| self.take_next_turn())?;
+                self.step(TurnStep::Queued, queued, |_| self.take_next_turn())?;
                 let handshakes = || match self.handshakes.borrow().len() {
                     0 => 0,
                     count => self.begin_handshakes(count),
                 };
-                self.step(Step::Handshakes, handshakes, |_| {
+                self.step(TurnStep::Handshakes, handshakes, |_| {
                     self.advance_next_handshake()
                 })?;
                 self.make_earlier_calls();
@@ -120,23 +121,23 @@ impl Runtime {
                         0
                     }
                 };
-                self.step(Step::Posts, posts, |_| self.run_next_post())?;
+                self.step(TurnStep::Posts, posts, |_| self.run_next_post())?;
                 self.make_earlier_calls();
             } else if self.agenda.timers.borrow().is_empty() {
                 return ControlFlow::Continue(());
             }
             let timers = || self.agenda.timers.borrow().len().min(TURN_CALLS);
-            self.step(Step::Timers, timers, |_| {
+            self.step(TurnStep::Timers, timers, |_| {
                 let now = now.get_or_insert_with(|| self.begin_timers());
                 self.fire_next_timer(*now)
             })?;
             let deferred = || share_of(self.agenda.deferred.borrow().len());
-            self.step(Step::Deferred, deferred, |_| self.make_next_call())
+            self.step(TurnStep::Deferred, deferred, |_| self.make_next_call())
         };
         let _ = take_steps();
-        self.agenda.turn_has_ended();
+        self.agenda.end_turn();
         match outcome {
-            Some(outcome) => self.judge(outcome),
+            Some(outcome) => self.handle_wait_outcome(outcome),
             None => Ok(()),
         }
     }
@@ -159,12 +160,12 @@ impl Runtime {
         }
     }
 
-    /// Makes the calls of a step: so many, or what a cut has left of them. `act` gets the number of those that
-    /// follow, and returns false when there is none to make. Breaks when the time is up.
+    /// Makes the calls of a step: as many as `count` returns, or those that a cut has left. `act` makes one call. It gets
+    /// the number of calls that follow, and returns false when no call was left. Breaks when the time is up.
     #[inline]
     fn step(
         &self,
-        step: Step,
+        step: TurnStep,
         count: impl FnOnce() -> usize,
         mut act: impl FnMut(usize) -> bool,
     ) -> ControlFlow<()> {
@@ -180,7 +181,7 @@ impl Runtime {
                 break;
             }
             if self.is_time_up() {
-                let is_over = step == Step::Deferred && left == 0;
+                let is_over = step == TurnStep::Deferred && left == 0;
                 self.cut.set((!is_over).then_some(Cut { step, left }));
                 // The rest of the turn does not wait. An outer loop may take the next edge for the cause of it.
                 self.may_have_events.set(true);
@@ -193,7 +194,7 @@ impl Runtime {
     /// Continues the turn that was cut, if that was in this step. Returns how many calls are left to it. The steps before
     /// it have been taken.
     #[cold]
-    fn resume(&self, cut: Cut, step: Step) -> Option<usize> {
+    fn resume(&self, cut: Cut, step: TurnStep) -> Option<usize> {
         (cut.step == step).then(|| {
             self.cut.set(None);
             cut.left
@@ -217,7 +218,7 @@ impl Runtime {
         let mut events = self.events.take();
         events.clear();
         let outcome = self.poller.wait(&mut events, timeout);
-        self.agenda.has_waited(timeout != Some(Duration::ZERO));
+        self.agenda.end_wait(timeout != Some(Duration::ZERO));
         self.turn.set(self.turn.get().wrapping_add(1));
         self.begin_next_turn();
         self.counters.turns.add(1);
@@ -245,7 +246,7 @@ impl Runtime {
         self.events.borrow().len()
     }
 
-    /// The event that is followed by so many more.
+    /// The event that `left` others follow.
     #[inline]
     fn event(&self, left: usize) -> Option<Event> {
         let events = self.events.borrow();
@@ -302,11 +303,11 @@ impl Runtime {
     /// Gives a channel its turn, then registers with the poller what the channel waits for.
     pub(super) fn take_turn(self: &Rc<Self>, state: &Rc<ChannelState>, mut ready: Ready) {
         self.make_earlier_calls();
-        let mut is_securing = false;
-        if state.flags.are_rare() {
+        if state.flags.need_preparation() {
             match Runtime::prepare_turn(state, &mut ready) {
-                Some(securing) => is_securing = securing,
-                None => return,
+                Prepared::AwaitsHandler => return,
+                Prepared::Securing => return self.queue_handshake(state, ready),
+                Prepared::Ready => {}
             }
         }
         match state.phase.get() {
@@ -317,15 +318,14 @@ impl Runtime {
                 if !state.advance_connection(&self.poller, &new_key) {
                     return;
                 }
-                is_securing = state.phase.get() == Phase::Securing;
+                if state.phase.get() == Phase::Securing {
+                    return self.queue_handshake(state, ready);
+                }
             }
             _ => {}
         }
         let interest = if ready.is_none() && state.only_sends() && send_pushed(state) {
             Some(Interest::READ)
-        } else if is_securing {
-            // A handshake is no turn of the driver.
-            self.secure(state, ready)
         } else {
             let turn = self.turn.get();
             let has_received = state.last_turn.replace(turn) == turn;
@@ -345,7 +345,7 @@ impl Runtime {
             let mut interest = is_done.then_some(turn.interest);
             state.flags.set(Flag::IN_TURN, false);
             if state.flags.has(Flag::STAGED) {
-                self.turn_was_secured(state, &mut interest, &mut turn.has_more);
+                self.finish_turn_with_tls(state, &mut interest, &mut turn.has_more);
             }
             let has_more = turn.has_more;
             if has_more && !state.flags.replace(Flag::QUEUED, true) {
@@ -473,7 +473,7 @@ impl Runtime {
 
     /// Handles the outcome of the wait. After a failure the loop pauses and continues, because the cause (a lack
     /// of memory) may end. Repeated failures end `run` with the error.
-    fn judge(&self, outcome: io::Result<()>) -> Result<(), Error> {
+    fn handle_wait_outcome(&self, outcome: io::Result<()>) -> Result<(), Error> {
         let Err(error) = outcome else {
             self.failed_waits.set(0);
             return Ok(());

@@ -28,10 +28,10 @@ use crate::net::connector::Connector;
 ///     .finish();
 /// ```
 #[derive(Clone, Debug, Default)]
-pub struct Script(Vec<Step>);
+pub struct Script(Vec<Action>);
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Action {
     Send(Bytes),
     SendUrgent(u8),
     Wait(Duration),
@@ -50,7 +50,7 @@ impl Script {
     /// Then sends `data`, which arrives in one piece.
     #[must_use]
     pub fn send(self, data: impl AsRef<[u8]>) -> Self {
-        self.then(Step::Send(Bytes::copy_from_slice(data.as_ref())))
+        self.then(Action::Send(Bytes::copy_from_slice(data.as_ref())))
     }
 
     /// Then sends each of the pieces, in a step of its own.
@@ -63,61 +63,61 @@ impl Script {
     /// Then sends an urgent byte: see [`Peer::send_urgent`].
     #[must_use]
     pub fn send_urgent(self, byte: u8) -> Self {
-        self.then(Step::SendUrgent(byte))
+        self.then(Action::SendUrgent(byte))
     }
 
     /// Then waits for this much virtual time.
     #[must_use]
     pub fn wait(self, time: Duration) -> Self {
-        self.then(Step::Wait(time))
+        self.then(Action::Wait(time))
     }
 
     /// Then finishes sending (TCP FIN), and goes on reading.
     #[must_use]
     pub fn finish(self) -> Self {
-        self.then(Step::Finish)
+        self.then(Action::Finish)
     }
 
     /// Then resets the connection (TCP RST).
     #[must_use]
     pub fn reset(self) -> Self {
-        self.then(Step::Reset)
+        self.then(Action::Reset)
     }
 
     /// Then stops reading.
     #[must_use]
     pub fn stop_reading(self) -> Self {
-        self.then(Step::Read(0))
+        self.then(Action::Read(0))
     }
 
     /// Then reads at most `count` more bytes; `usize::MAX` stands for everything.
     #[must_use]
     pub fn start_reading(self, count: usize) -> Self {
-        self.then(Step::Read(count))
+        self.then(Action::Read(count))
     }
 
     /// Then shuts the receiving side down: see [`Peer::shutdown_read`].
     #[must_use]
     pub fn shutdown_read(self) -> Self {
-        self.then(Step::ShutdownRead)
+        self.then(Action::ShutdownRead)
     }
 
-    fn then(mut self, step: Step) -> Self {
-        self.0.push(step);
+    fn then(mut self, action: Action) -> Self {
+        self.0.push(action);
         self
     }
 }
 
-impl Step {
+impl Action {
     fn play(&self, peer: &Peer) {
         match self {
-            Step::Send(data) => peer.send(data),
-            Step::SendUrgent(byte) => peer.send_urgent(*byte),
-            Step::Wait(_) => {}
-            Step::Finish => peer.finish(),
-            Step::Reset => peer.reset(),
-            Step::Read(count) => peer.start_reading(*count),
-            Step::ShutdownRead => peer.shutdown_read(),
+            Action::Send(data) => peer.send(data),
+            Action::SendUrgent(byte) => peer.send_urgent(*byte),
+            Action::Wait(_) => {}
+            Action::Finish => peer.finish(),
+            Action::Reset => peer.reset(),
+            Action::Read(count) => peer.start_reading(*count),
+            Action::ShutdownRead => peer.shutdown_read(),
         }
     }
 }
@@ -267,10 +267,10 @@ fn play(
     peer: &Peer,
 ) -> Result<(), Error> {
     network.settle(event_loop)?;
-    for step in script.0 {
-        step.play(peer);
-        match step {
-            Step::Wait(time) => network.advance(event_loop, time)?,
+    for action in script.0 {
+        action.play(peer);
+        match action {
+            Action::Wait(time) => network.advance(event_loop, time)?,
             _ => network.settle(event_loop)?,
         }
     }

@@ -318,7 +318,7 @@ impl Network {
     /// Lets time pass that the loop would have waited for.
     fn wait(&self, event_loop: &EventLoop, time: Duration) {
         self.0.lock().sleep(time);
-        event_loop.0.agenda.waits_until_now();
+        event_loop.0.agenda.note_passed_time();
     }
 
     /// Lets this much virtual time pass in a callback, as a callback that is slow does. Between two turns, it

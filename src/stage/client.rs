@@ -33,7 +33,7 @@ pub struct Client {
 }
 
 /// A client whose server has a name that can be in a certificate.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedClient {
     pub(super) config: Arc<ClientConfig>,
     pub(super) name: ServerName<'static>,
 }
@@ -51,7 +51,7 @@ impl Client {
     ///
     /// # Errors
     /// When there is none, or when it is no host name and no address.
-    pub(super) fn server(&self, default: Option<&str>) -> Result<Prepared, Error> {
+    pub(super) fn server(&self, default: Option<&str>) -> Result<PreparedClient, Error> {
         let Some(name) = self.name.as_deref().or(default) else {
             return Err(Error::new(
                 "a TLS client needs the name of the server: tls::Client::name",
@@ -61,7 +61,7 @@ impl Client {
         let name = checked.map_err(|error| {
             Error::new(error).context(format_args!("the name of a TLS server: {name:?}"))
         })?;
-        Ok(Prepared {
+        Ok(PreparedClient {
             config: Arc::clone(&self.config),
             name,
         })

@@ -81,13 +81,13 @@ pub(crate) trait Stage {
     /// What is to be sent to the peer.
     fn output(&self) -> &[u8];
 
-    /// So many bytes of the output were sent.
+    /// The first `count` bytes of the output were sent.
     fn sent(&mut self, count: usize);
 
     /// Drops the output: nothing can be sent any more.
     fn discard_output(&mut self);
 
-    /// Lends the stage a buffer for its output, unless it has one.
+    /// Gives the stage a buffer for its output, unless it has one.
     fn adopt_buffer(&mut self, buffer: &mut Vec<u8>);
 
     /// Gives the buffer of the output away. What is left of the output is copied to a smaller one, if it takes less

@@ -29,12 +29,12 @@ use rustls::{AlertDescription, CommonState, HandshakeKind};
 
 use super::Stage;
 use super::acceptor::Acceptor;
-use super::client::Prepared;
+use super::client::PreparedClient;
 use super::info::Info;
 use super::words::{in_words, plaintext};
 use crate::error::Error;
 use accepting::{Accepting, MOST_HELLO, alert, too_long};
-use buffers::{Into, Output, Received, Records, append};
+use buffers::{Destination, Output, Received, Records, append};
 use run::{TOO_LONG, record_length, refuse, run};
 use seal::{close_notify, seal};
 
@@ -82,12 +82,12 @@ impl TlsStage {
     ///
     /// # Errors
     /// When the configuration cannot be used.
-    pub(crate) fn connect(server: &Prepared) -> Result<Self, Error> {
+    pub(crate) fn connect(server: &PreparedClient) -> Result<Self, Error> {
         let (config, name) = (Arc::clone(&server.config), server.name.clone());
         let connection = UnbufferedClientConnection::new(config, name)
             .map_err(|error| in_words(&error, None))?;
         let mut stage = TlsStage::with(Connection::Client(Box::new(connection)));
-        stage.process(&mut [], &mut Into::nowhere());
+        stage.process(&mut [], &mut Destination::nowhere());
         match stage.failure() {
             Some(error) => Err(error),
             None => Ok(stage),
@@ -121,7 +121,7 @@ impl TlsStage {
     }
 
     /// Processes the input. Returns how many bytes of it are done with.
-    fn process(&mut self, input: &mut [u8], into: &mut Into<'_>) -> usize {
+    fn process(&mut self, input: &mut [u8], into: &mut Destination<'_>) -> usize {
         if self.failure.is_some() {
             return input.len();
         }
@@ -178,7 +178,7 @@ impl TlsStage {
 
     /// Looks for the whole first message of a client, with which `input` begins, and chooses the configuration.
     /// The connection then gets the same bytes again.
-    fn accept_hello(&mut self, input: &mut [u8], into: &mut Into<'_>) -> usize {
+    fn accept_hello(&mut self, input: &mut [u8], into: &mut Destination<'_>) -> usize {
         let Connection::Accepting(accepting) = &mut self.connection else {
             return 0;
         };
@@ -217,7 +217,10 @@ impl Stage for TlsStage {
     }
 
     fn feed(&mut self, input: &mut [u8], into: &mut [u8]) -> usize {
-        let mut into = Into { into, filled: 0 };
+        let mut into = Destination {
+            buffer: into,
+            filled: 0,
+        };
         let head = self.headroom();
         let new = input.get(head..).unwrap_or_default();
         if head == 0 && !self.kept.is_empty() {

@@ -20,6 +20,10 @@ use crate::sys::clock::Clock;
 use crate::sys::poller::Poller;
 use crate::time::timer::{TimerId, TimerQueue};
 
+/// The delay after which something is checked again that needs another turn of the loop first. A turn that has work left
+/// does not sleep, so this is short.
+pub(crate) const ONE_TURN: Duration = Duration::from_millis(1);
+
 /// The work of one loop that is not reported by the kernel.
 pub(crate) struct Agenda {
     clock: Clock,
@@ -172,20 +176,20 @@ impl Agenda {
         self.turn_time.set(TurnTime::Unread);
     }
 
-    /// A turn of the loop has ended.
+    /// Ends a turn of the loop: the time that was read in it is past.
     #[inline]
-    pub(crate) fn turn_has_ended(&self) {
+    pub(crate) fn end_turn(&self) {
         self.turn_time.set(TurnTime::NoTurn);
     }
 
-    /// The loop has waited for events. `slept`: the wait had a timeout, before which the time was read, if a timer
+    /// Notes that the loop has waited for events. `slept`: the wait had a timeout, before which the time was read, if a timer
     /// was pending: channels whose clocks run have one.
     ///
     /// Between two waits the loop does not poll, and peers may have waited for it. That time is known without
     /// another reading of the clock: with a timer pending, a turn reads it before a wait that may sleep, and
     /// after every wait.
     #[inline]
-    pub(crate) fn has_waited(&self, slept: bool) {
+    pub(crate) fn end_wait(&self, slept: bool) {
         match self.polled.get() {
             None => self.forget_time(),
             Some(polled) => self.note_absence(polled, slept),
@@ -235,9 +239,9 @@ impl Agenda {
         self.absence.get()
     }
 
-    /// Time has passed while the loop waited, outside of a turn: virtual time.
+    /// Notes that virtual time has passed while the loop waited, outside of a turn.
     #[cfg(feature = "sim")]
-    pub(crate) fn waits_until_now(&self) {
+    pub(crate) fn note_passed_time(&self) {
         if self.polled.get().is_some() {
             self.polled.set(Some(self.now()));
         }
@@ -330,8 +334,8 @@ impl Agenda {
         self.stopping.get()
     }
 
-    /// The loop has stopped. Returns whether it was asked to.
-    pub(crate) fn stopped(&self) -> bool {
+    /// The loop returns from `run`. Returns whether it was asked to, and forgets that.
+    pub(crate) fn take_stop(&self) -> bool {
         self.stopping.replace(false)
     }
 

@@ -87,7 +87,7 @@ impl ChannelState {
         self.timing.get().is_some()
     }
 
-    /// So many bytes were received, of `most` that were asked for.
+    /// `count` bytes were received, of `most` that were asked for.
     #[inline(never)]
     pub(crate) fn time_received(&self, count: usize, most: usize) {
         self.put_off(|clocks, now| {
@@ -96,7 +96,7 @@ impl ChannelState {
         });
     }
 
-    /// So many bytes were offered to the kernel, and it has accepted some or would have blocked.
+    /// `offered` bytes were offered to the kernel. It has accepted some of them, or (`None`) would have blocked.
     #[inline(never)]
     pub(crate) fn time_sent(&self, accepted: Option<usize>, offered: usize) {
         let (all, sent) = (!self.flags.has(Flag::BLOCKED), self.accepted_out());
@@ -112,8 +112,8 @@ impl ChannelState {
         }
     }
 
-    /// For how long the peer may have waited for the loop, if so many bytes have moved, of `most` that could have
-    /// moved with this call.
+    /// For how long the peer may have waited for the loop, if `count` bytes have moved, of `most` that could have moved
+    /// with this call.
     fn absence(&self, count: usize, most: usize) -> Duration {
         match self.agenda() {
             Some(agenda) if count > 0 && count >= most.min(BUFFERED) => agenda.absence(),
@@ -132,9 +132,9 @@ impl ChannelState {
         if self.timing.get().is_some_and(|timing| is_changed(timing)) {
             self.time_it(|clocks, now| {
                 if awaits_input {
-                    clocks.turn_is_over(now, true, has_output);
+                    clocks.end_turn(now, true, has_output);
                 } else {
-                    clocks.turn_is_over(self.polled_until(now), false, has_output);
+                    clocks.end_turn(self.polled_until(now), false, has_output);
                 }
             });
         }

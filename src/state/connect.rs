@@ -23,7 +23,7 @@ use crate::time::timer::TimerId;
 /// It owns the sockets of the attempts. The channel owns the timer and gets the one outcome.
 pub(crate) trait Connect {
     /// Checks the attempts under way, and begins the next one if it is due.
-    fn advance(&mut self, step: &Step<'_>) -> Progress;
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress;
 
     /// The poller has reported an event for one of the sockets; it does not say for which.
     fn event_reported(&mut self);
@@ -39,7 +39,7 @@ pub(crate) trait Connect {
 }
 
 /// What [`Connect::advance`] is given.
-pub(crate) struct Step<'a> {
+pub(crate) struct AttemptContext<'a> {
     pub(crate) now: Instant,
     pub(crate) poller: &'a Rc<Poller>,
     /// Makes a poll key of the channel, which makes its earlier keys stale.
@@ -147,13 +147,13 @@ impl ChannelState {
         let Some(Outgoing { mut connect, timer }) = self.take_outgoing() else {
             return false;
         };
-        let step = Step {
+        let context = AttemptContext {
             now: poller.clock().now(),
             poller,
             new_key,
             has_deadline: self.deadlines().connect.is_some(),
         };
-        let progress = connect.advance(&step);
+        let progress = connect.advance(&context);
         // `Connector::configure`, which is called for a new attempt, may have closed the channel.
         if self.has_ended() {
             self.set_connect_timer(timer, None);
@@ -167,7 +167,7 @@ impl ChannelState {
             }
             Progress::Connected(connected) => {
                 self.set_connect_timer(timer, None);
-                self.come_up(connected, step.now);
+                self.come_up(connected, context.now);
                 true
             }
             Progress::Failed(error) => {

@@ -12,7 +12,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::agenda::Task;
+use super::agenda::{ONE_TURN, Task};
 use super::io::Output;
 use super::{ChannelState, Flag};
 use crate::error::{Close, TlsFailure};
@@ -21,12 +21,8 @@ use crate::sys::socket::Fd;
 use crate::time::deadlines::Deadlines;
 use crate::user_code::discard;
 
-/// How long a piped connection whose output has failed waits for input that may have arrived already: one
-/// turn.
-const A_TURN: Duration = Duration::from_millis(1);
-
-/// How many bytes such a connection passes on at most: as much as the kernel may have received before the
-/// failure.
+/// How many bytes a piped connection whose output has failed passes on at most: as much as the kernel may have received
+/// before the failure.
 const RECEIVED: u64 = 8 << 20;
 
 impl ChannelState {
@@ -45,8 +41,8 @@ impl ChannelState {
         }
         // The error is reported once. The next receive returns the end of the stream, which a pipe would take for
         // complete. Where a reset that follows the end looks the same, what was received completely must not be lost.
-        let tells_end = || self.on_socket(|socket| Ok(socket.tells_reset_after_end()));
-        if error.kind() == io::ErrorKind::ConnectionReset && tells_end().unwrap_or(false) {
+        let reports_end = || self.on_socket(|socket| Ok(socket.reports_reset_after_end()));
+        if error.kind() == io::ErrorKind::ConnectionReset && reports_end().unwrap_or(false) {
             self.with_cold(|cold| cold.lacks_end = true);
         }
         // The old error is dropped after the borrow: an error that a dispatcher returned may have a
@@ -111,7 +107,7 @@ impl ChannelState {
             out.replace_close(why)
         };
         self.drop_later(lost);
-        self.close_is_queued();
+        self.begin_closing();
         if !has_failed {
             self.await_progress(Some(self.moved()));
         }
@@ -145,9 +141,10 @@ impl ChannelState {
                     && !self.flags.has(Flag::PAUSED)
                     && !self.is_pipe_full() =>
             {
-                A_TURN
+                // It waits for input that may have arrived already.
+                ONE_TURN
             }
-            Some(_) => linger.max(A_TURN),
+            Some(_) => linger.max(ONE_TURN),
         };
         let timer = agenda.set_timer(patience, Task::Progress(self.id.get(), since));
         self.add_timer(timer);

@@ -84,9 +84,9 @@ impl Flags {
         self.0.get() & (Flag::BACK_PRESSURED.0 | Flag::STAGED.0) != 0
     }
 
-    /// Whether a turn of the channel is unlike most: it has no handler yet, or a stage.
+    /// Whether a turn of the channel has to be prepared: the channel has a stage, or no handler yet.
     #[inline]
-    pub(crate) fn are_rare(&self) -> bool {
+    pub(crate) fn need_preparation(&self) -> bool {
         self.0.get() & (Flag::AWAITS_HANDLER.0 | Flag::STAGED.0) != 0
     }
 

@@ -126,8 +126,8 @@ impl Inbox {
         self.filled.load(Ordering::Acquire)
     }
 
-    /// Takes the first posts: as many as `share` says of so many. The inbox stays filled when some are
-    /// left.
+    /// Takes the first posts. `share` gets the number of all, and returns how many to take. The inbox stays filled when some
+    /// are left.
     pub(crate) fn fetch(&self, share: impl FnOnce(usize) -> usize) -> VecDeque<Post> {
         if !self.filled.swap(false, Ordering::AcqRel) {
             return VecDeque::new();

@@ -201,7 +201,8 @@ impl ChannelState {
         Ok(count)
     }
 
-    /// Whether a stage takes the output. Only a channel with cold parts has one, and who sends looks at these anyway.
+    /// Whether a stage takes the output. A channel with a stage has cold state. Every send checks for cold state anyway, so
+    /// most sends need not read the flag.
     #[inline]
     fn is_staged(&self) -> bool {
         self.has_cold.get() && self.flags.has(Flag::STAGED)

@@ -124,15 +124,15 @@ impl ChannelState {
         }
         let refused = self.out.borrow_mut().push(Item::Close(why));
         if refused.is_none() {
-            self.close_is_queued();
+            self.begin_closing();
         }
         discard(refused);
     }
 
-    /// No record is delivered any more.
-    pub(super) fn close_is_queued(self: &Rc<Self>) {
+    /// Stops the delivery of records, after a close was queued.
+    pub(super) fn begin_closing(self: &Rc<Self>) {
         // A record that is not complete by now never will be.
-        self.time(|clocks, _| clocks.record_over());
+        self.time(|clocks, _| clocks.end_record());
         self.requests.add(Request::CHECK);
         self.schedule();
     }

@@ -75,8 +75,8 @@ impl ChannelState {
         self.is_unidentified() && self.on_socket(Fd::peek).is_ok()
     }
 
-    /// The deadline of the header has passed.
-    pub(super) fn header_timed_out(self: &Rc<Self>) {
+    /// Ends the channel, because the deadline of the header has passed.
+    pub(super) fn end_without_header(self: &Rc<Self>) {
         let error = Error::from(io::Error::from(io::ErrorKind::TimedOut));
         self.end(Close::ProxyHeader(error.context("wait for the header")));
     }

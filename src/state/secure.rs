@@ -13,7 +13,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::agenda::Task;
+use super::agenda::{ONE_TURN, Task};
 use super::{ChannelState, Flag, Phase, Request};
 use crate::Addr;
 use crate::error::{Close, Deadline, Error};
@@ -29,10 +29,7 @@ use crate::time::timer::TimerId;
 use crate::user_code::{contain, discard, enter};
 
 pub(super) use secured::Secured;
-use secured::{End, Step};
-
-/// After what time the deadline of a handshake is checked again that waits for this side.
-const A_TURN: Duration = Duration::from_millis(1);
+use secured::{End, HandshakeStep};
 
 /// The buffers of a loop for its stages. An idle connection has none.
 #[derive(Default)]
@@ -98,7 +95,7 @@ impl ChannelState {
         let action = secured.action();
         let (then, starts_clocks) = (secured.then, secured.starts_clocks);
         let outcome = enter(|| secured.advance(self, ready));
-        if let Ok(Ok(Step {
+        if let Ok(Ok(HandshakeStep {
             handshake: Handshake::Complete,
             ..
         })) = outcome
@@ -111,7 +108,7 @@ impl ChannelState {
             if self.has_ended() {
                 return (Handshake::Failed(Close::Local), true);
             }
-            self.has_been_secured(then, starts_clocks);
+            self.complete_handshake(then, starts_clocks);
             return (Handshake::Complete, true);
         }
         // A part of a message earns no time: its sender could go on for ever.
@@ -135,7 +132,8 @@ impl ChannelState {
         }
     }
 
-    fn has_been_secured(self: &Rc<Self>, then: Phase, starts_clocks: bool) {
+    /// The handshake is complete: the channel goes on in the phase `then`.
+    fn complete_handshake(self: &Rc<Self>, then: Phase, starts_clocks: bool) {
         self.phase.set(then);
         if starts_clocks || then == Phase::Arrived {
             self.start_clocks();
@@ -169,28 +167,28 @@ impl ChannelState {
         }
     }
 
-    /// Its handshake waits for its turn from now on.
-    pub(crate) fn handshake_is_queued(&self) {
+    /// Notes since when its handshake waits for its turn: now.
+    pub(crate) fn note_queued_handshake(&self) {
         let now = self.agenda().map(|agenda| agenda.now());
         self.on_secured(|secured| secured.queued_at = now);
     }
 
-    /// The timer of the handshake has fired. Whether the peer has sent something that the kernel has not reported. It is
-    /// looked for once for each message: a peer could always have sent another byte.
-    pub(crate) fn has_unread_handshake(&self) -> bool {
+    /// Looks for something that the peer has sent and the kernel has not reported, when the timer of the handshake has
+    /// fired. It is looked for once for each message: a peer could always have sent another byte.
+    pub(crate) fn look_for_unread_handshake(&self) -> bool {
         let is_first = |secured: &mut Secured| !std::mem::replace(&mut secured.is_overdue, true);
         self.phase.get() == Phase::Securing
             && self.on_secured(is_first) == Some(true)
             && self.on_socket(Fd::peek).is_ok()
     }
 
-    /// The timer of the handshake has fired. Ends the channel, or returns after what time to check again: a peer is not
+    /// Checks the deadline whose timer has fired. Ends the channel, or returns after what time to check again: a peer is not
     /// late while this side has yet to process what it has sent, and the time for which its messages have waited for
     /// that is not the peer's.
-    pub(crate) fn handshake_timed_out(self: &Rc<Self>, fired: TimerId) -> Option<Duration> {
+    pub(crate) fn check_handshake_deadline(self: &Rc<Self>, fired: TimerId) -> Option<Duration> {
         if self.phase.get() == Phase::Securing {
             if self.flags.has(Flag::QUEUED) {
-                return Some(A_TURN);
+                return Some(ONE_TURN);
             }
             let delay = self.on_secured(|secured| std::mem::take(&mut secured.delay));
             if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
@@ -200,7 +198,7 @@ impl ChannelState {
         self.remove_timer(fired);
         #[cfg(feature = "proxy-protocol")]
         if self.phase.get() == Phase::Unidentified {
-            self.header_timed_out();
+            self.end_without_header();
             return None;
         }
         if self.phase.get() != Phase::Securing {
@@ -462,7 +460,7 @@ impl ChannelState {
         if !self.has_lost_output() && self.end_with_send_error() {
             return;
         }
-        self.time(|clocks, _| clocks.record_over());
+        self.time(|clocks, _| clocks.end_record());
         if self.flags.has(Flag::PIPED) {
             self.end(Close::Truncated);
         } else {

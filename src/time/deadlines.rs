@@ -241,7 +241,7 @@ struct RateClock {
 
 /// What has arrived in part when all that was received is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begun {
+pub(crate) enum PartialInput {
     Nothing,
     Record,
     /// Input that no terminator divides into records.
@@ -316,12 +316,18 @@ impl Clocks {
 
     /// Input has been parsed. `completed`: at least one record ended. `received`: how many bytes have arrived in the
     /// life of the connection.
-    pub(crate) fn parsed(&mut self, now: Instant, completed: bool, begun: Begun, received: u64) {
-        if begun == Begun::Nothing {
-            return self.record_over();
+    pub(crate) fn parsed(
+        &mut self,
+        now: Instant,
+        completed: bool,
+        begun: PartialInput,
+        received: u64,
+    ) {
+        if begun == PartialInput::Nothing {
+            return self.end_record();
         }
-        if completed || self.record.is_some() != (begun == Begun::Record) {
-            self.record = (begun == Begun::Record).then_some(Stopwatch::Since(now));
+        if completed || self.record.is_some() != (begun == PartialInput::Record) {
+            self.record = (begun == PartialInput::Record).then_some(Stopwatch::Since(now));
             self.input = None;
         }
         let is_due = |input: RateClock| received >= input.counted.saturating_add(RECEIVED);
@@ -331,7 +337,7 @@ impl Clocks {
     }
 
     /// The current record will not be completed, or has been by silence.
-    pub(crate) fn record_over(&mut self) {
+    pub(crate) fn end_record(&mut self) {
         self.record = None;
         self.input = None;
     }
@@ -364,9 +370,9 @@ impl Clocks {
         self.drain = None;
     }
 
-    /// The connection has had its turn. `awaits_input`: it waits for its peer to send, with nothing left to
+    /// Ends the turn of the connection. `awaits_input`: it waits for its peer to send, with nothing left to
     /// deliver. `has_output`: it has something to send.
-    pub(crate) fn turn_is_over(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
+    pub(crate) fn end_turn(&mut self, now: Instant, awaits_input: bool, has_output: bool) {
         self.of_input().for_each(|it| {
             if awaits_input {
                 it.resume(now);
@@ -385,12 +391,12 @@ impl Clocks {
         runs.is_some_and(|runs| runs != awaits_input) || (!has_output && self.drain.is_some())
     }
 
-    /// Input has arrived that may have filled the kernel's buffer while the loop was away for so long.
+    /// Input has arrived that may have filled the kernel's buffer in the `absence` of the loop.
     pub(crate) fn forgive_input(&mut self, now: Instant, absence: Duration) {
         self.of_input().for_each(|it| it.forgive(now, absence));
     }
 
-    /// The peer may have emptied the kernel's buffer while the loop was away for so long.
+    /// The peer may have emptied the kernel's buffer in the `absence` of the loop.
     pub(crate) fn forgive_output(&mut self, now: Instant, absence: Duration) {
         if let Some(drain) = &mut self.drain {
             drain.stopwatch.forgive(now, absence);
@@ -454,7 +460,7 @@ impl Stopwatch {
         };
     }
 
-    /// So much of the time does not count.
+    /// This part of the time does not count.
     fn forgive(&mut self, now: Instant, time: Duration) {
         if let Stopwatch::Since(begun) = self {
             *begun = begun.checked_add(time).map_or(now, |later| later.min(now));
@@ -519,7 +525,7 @@ mod tests {
     #[test]
     fn no_deadline_passes_by_default() {
         let (mut clocks, start) = clocks(Deadlines::default());
-        clocks.parsed(start, false, Begun::Record, 0);
+        clocks.parsed(start, false, PartialInput::Record, 0);
         clocks.offered(start, false, 0);
         assert_eq!(clocks.next(), None);
     }
@@ -549,13 +555,13 @@ mod tests {
     fn a_record_is_timed_from_its_first_byte_and_later_bytes_do_not_matter() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start + secs(1), false, Begun::Record, 0);
-        clocks.parsed(start + secs(4), false, Begun::Record, 0);
+        clocks.parsed(start + secs(1), false, PartialInput::Record, 0);
+        clocks.parsed(start + secs(4), false, PartialInput::Record, 0);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         // The same segment completes the record and begins the next one.
-        clocks.parsed(start + secs(5), true, Begun::Record, 0);
+        clocks.parsed(start + secs(5), true, PartialInput::Record, 0);
         assert_eq!(passes(&clocks, start), Some((10, Deadline::Record)));
-        clocks.parsed(start + secs(6), true, Begun::Nothing, 0);
+        clocks.parsed(start + secs(6), true, PartialInput::Nothing, 0);
         assert_eq!(clocks.next(), None);
     }
 
@@ -563,15 +569,15 @@ mod tests {
     fn a_record_is_not_timed_while_this_side_does_not_read() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
         clocks.pause(start);
-        clocks.turn_is_over(start, true, true);
+        clocks.end_turn(start, true, true);
         assert_eq!(clocks.next(), None);
-        clocks.parsed(start, false, Begun::Record, 0);
+        clocks.parsed(start, false, PartialInput::Record, 0);
         clocks.pause(start + secs(2));
         clocks.pause(start + secs(30));
         assert_eq!(clocks.next(), None);
         // Two of its five seconds had passed before the pause.
-        clocks.turn_is_over(start + secs(60), true, true);
-        clocks.turn_is_over(start + secs(61), true, true);
+        clocks.end_turn(start + secs(60), true, true);
+        clocks.end_turn(start + secs(61), true, true);
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
     }
 
@@ -594,19 +600,19 @@ mod tests {
     #[test]
     fn a_record_keeps_its_time_while_its_input_waits_for_this_side() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
-        clocks.parsed(start, false, Begun::Record, 0);
+        clocks.parsed(start, false, PartialInput::Record, 0);
         assert!(clocks.is_changed_by_turn(false, true));
-        clocks.turn_is_over(start + secs(2), false, true);
+        clocks.end_turn(start + secs(2), false, true);
         assert!(!clocks.is_changed_by_turn(false, true));
-        clocks.parsed(start + secs(60), false, Begun::Record, 0);
+        clocks.parsed(start + secs(60), false, PartialInput::Record, 0);
         assert_eq!(clocks.next(), None);
         assert!(clocks.is_changed_by_turn(true, true));
-        clocks.turn_is_over(start + secs(60), true, true);
+        clocks.end_turn(start + secs(60), true, true);
         assert!(!clocks.is_changed_by_turn(true, true));
         assert_eq!(passes(&clocks, start), Some((63, Deadline::Record)));
         // A record that begins in the meantime has its own time.
-        clocks.turn_is_over(start + secs(61), false, true);
-        clocks.parsed(start + secs(70), true, Begun::Record, 0);
+        clocks.end_turn(start + secs(61), false, true);
+        clocks.parsed(start + secs(70), true, PartialInput::Record, 0);
         assert_eq!(passes(&clocks, start), Some((75, Deadline::Record)));
     }
 
@@ -621,7 +627,7 @@ mod tests {
         // Nothing is left to send.
         assert!(!clocks.is_changed_by_turn(true, true));
         assert!(clocks.is_changed_by_turn(true, false));
-        clocks.turn_is_over(start + secs(6), true, false);
+        clocks.end_turn(start + secs(6), true, false);
         clocks.offered(start + secs(7), false, 1000);
         assert_eq!(passes(&clocks, start), Some((17, Deadline::Drain)));
     }
@@ -630,7 +636,7 @@ mod tests {
     fn time_that_is_forgiven_does_not_count() {
         let set = Deadlines::default().input(secs(5)).drain(secs(7));
         let (mut clocks, start) = clocks(set);
-        clocks.parsed(start, false, Begun::Record, 0);
+        clocks.parsed(start, false, PartialInput::Record, 0);
         clocks.offered(start, false, 0);
         clocks.forgive_input(start + secs(4), secs(3));
         assert_eq!(passes(&clocks, start), Some((7, Deadline::Drain)));
@@ -640,14 +646,14 @@ mod tests {
         clocks.forgive_input(start + secs(6), secs(100));
         clocks.forgive_output(start + secs(6), Duration::MAX);
         assert_eq!(passes(&clocks, start), Some((11, Deadline::Input)));
-        clocks.turn_is_over(start + secs(6), false, true);
+        clocks.end_turn(start + secs(6), false, true);
         assert_eq!(passes(&clocks, start), Some((13, Deadline::Drain)));
     }
 
     #[test]
     fn changing_a_deadline_restarts_its_own_clock_only() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)).lifetime(secs(30)));
-        clocks.parsed(start + secs(1), false, Begun::Record, 0);
+        clocks.parsed(start + secs(1), false, PartialInput::Record, 0);
         clocks.set(clocks.deadlines().idle(secs(25)), start + secs(2));
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Record)));
         let generous = Deadlines::default().record(secs(20)).lifetime(secs(30));
@@ -685,8 +691,8 @@ mod tests {
     #[test]
     fn a_record_that_is_given_up_is_not_timed() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(5)));
-        clocks.parsed(start, false, Begun::Record, 0);
-        clocks.record_over();
+        clocks.parsed(start, false, PartialInput::Record, 0);
+        clocks.end_record();
         assert_eq!(clocks.next(), None);
     }
 
@@ -707,42 +713,52 @@ mod tests {
     #[test]
     fn each_64_kib_of_a_record_start_the_input_clock_again() {
         let (mut clocks, start) = clocks(Deadlines::default().input(secs(5)));
-        clocks.parsed(start + secs(1), false, Begun::Record, 10);
+        clocks.parsed(start + secs(1), false, PartialInput::Record, 10);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
         // A trickle does not.
-        clocks.parsed(start + secs(3), false, Begun::Record, 10 + RECEIVED - 1);
+        clocks.parsed(
+            start + secs(3),
+            false,
+            PartialInput::Record,
+            10 + RECEIVED - 1,
+        );
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
-        clocks.parsed(start + secs(4), false, Begun::Record, 10 + RECEIVED);
+        clocks.parsed(start + secs(4), false, PartialInput::Record, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
         // It stops while this side does not read, and with the record.
         clocks.pause(start + secs(5));
         assert_eq!(clocks.next(), None);
-        clocks.turn_is_over(start + secs(60), true, true);
+        clocks.end_turn(start + secs(60), true, true);
         assert_eq!(passes(&clocks, start), Some((64, Deadline::Input)));
-        clocks.parsed(start + secs(61), true, Begun::Record, 11 + RECEIVED);
+        clocks.parsed(start + secs(61), true, PartialInput::Record, 11 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((66, Deadline::Input)));
         clocks.set(Deadlines::default().input(secs(9)), start + secs(62));
         assert_eq!(passes(&clocks, start), Some((71, Deadline::Input)));
-        clocks.parsed(start + secs(63), true, Begun::Nothing, 12 + RECEIVED);
+        clocks.parsed(start + secs(63), true, PartialInput::Nothing, 12 + RECEIVED);
         assert_eq!(clocks.next(), None);
     }
     #[test]
     fn a_stream_without_records_has_a_rate_and_no_record_deadline() {
         let (mut clocks, start) = clocks(Deadlines::default().record(secs(3)).input(secs(5)));
-        clocks.parsed(start + secs(1), false, Begun::Stream, 10);
+        clocks.parsed(start + secs(1), false, PartialInput::Stream, 10);
         assert_eq!(passes(&clocks, start), Some((6, Deadline::Input)));
-        clocks.parsed(start + secs(4), false, Begun::Stream, 10 + RECEIVED);
+        clocks.parsed(start + secs(4), false, PartialInput::Stream, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((9, Deadline::Input)));
         assert!(clocks.is_changed_by_turn(false, true));
-        clocks.turn_is_over(start + secs(5), false, true);
+        clocks.end_turn(start + secs(5), false, true);
         assert!(!clocks.is_changed_by_turn(false, true));
         assert_eq!(clocks.next(), None);
         // A record begins while both wait.
-        clocks.parsed(start + secs(20), false, Begun::Record, 10 + RECEIVED);
+        clocks.parsed(start + secs(20), false, PartialInput::Record, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((23, Deadline::Record)));
-        clocks.parsed(start + secs(21), false, Begun::Stream, 10 + RECEIVED);
+        clocks.parsed(start + secs(21), false, PartialInput::Stream, 10 + RECEIVED);
         assert_eq!(passes(&clocks, start), Some((26, Deadline::Input)));
-        clocks.parsed(start + secs(22), false, Begun::Nothing, 10 + RECEIVED);
+        clocks.parsed(
+            start + secs(22),
+            false,
+            PartialInput::Nothing,
+            10 + RECEIVED,
+        );
         assert_eq!(clocks.next(), None);
     }
 }

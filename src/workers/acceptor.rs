@@ -16,14 +16,12 @@ use crate::net::arrivals::{Arrival, Pushed};
 use crate::net::receiver::announce;
 use crate::runtime::counters::Counters;
 use crate::runtime::driver::{Driver, Turn};
-use crate::state::agenda::HandlerCall;
 use crate::state::inbox::Post;
 use crate::state::{ChannelId, ChannelState, Flag};
 use crate::sys::socket::Socket;
-use crate::time::timer::TimerId;
-use crate::user_code::discard;
 
-pub(super) struct Acceptor {
+/// The driver of a listening socket whose connections are distributed among the workers.
+pub(super) struct DistributingAcceptor {
     crew: Arc<Crew>,
     recipients: Vec<Recipient>,
     spread: Spread,
@@ -31,9 +29,9 @@ pub(super) struct Acceptor {
     unannounced: Vec<usize>,
 }
 
-impl Acceptor {
+impl DistributingAcceptor {
     pub(super) fn new(crew: &Arc<Crew>, recipients: Vec<Recipient>) -> Self {
-        Acceptor {
+        DistributingAcceptor {
             crew: Arc::clone(crew),
             recipients,
             spread: Spread::default(),
@@ -43,7 +41,8 @@ impl Acceptor {
 
     /// Whether a worker can take another connection. Without any worker all are refused.
     ///
-    /// If no worker can, this acceptor is registered as waiting with each of them. One step checks and registers, because
+    /// If no worker can, this acceptor is registered as waiting with each of them. The first that has room posts a call to
+    /// it, and the turn that follows the call accepts again. One step checks and registers, because
     /// a worker may get room between two steps, and would notify nobody.
     fn has_room_or_waits(&self, acceptor: ChannelId) -> bool {
         let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
@@ -84,7 +83,7 @@ impl Acceptor {
     }
 
     /// Wakes each worker that connections were handed to: once, however many they are.
-    fn tell(&mut self) {
+    fn announce_arrivals(&mut self) {
         for index in self.unannounced.drain(..) {
             let recipient = self.recipients.get(index);
             if let Some((recipient, receiver)) = recipient.and_then(|it| Some((it, it.receiver?)))
@@ -110,7 +109,7 @@ impl Acceptor {
     }
 }
 
-impl Driver for Acceptor {
+impl Driver for DistributingAcceptor {
     fn turn(&mut self, turn: &mut Turn<'_>) -> Result {
         let state = turn.state;
         let was_starved = state.flags.has(Flag::STARVED);
@@ -122,19 +121,11 @@ impl Driver for Acceptor {
             |acceptor| acceptor.has_room_or_waits(id),
             |acceptor, socket, peer| acceptor.hand_over(counters, socket, peer),
         );
-        self.tell();
+        self.announce_arrivals();
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
         }
         outcome
-    }
-
-    fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
-        Ok(())
-    }
-
-    fn timer(&mut self, _: &Rc<ChannelState>, _: TimerId) -> Result {
-        Ok(())
     }
 
     fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
@@ -155,17 +146,11 @@ impl Driver for Acceptor {
             recipient.arrivals.fail(kind, why.to_string());
             self.unannounced.push(index);
         }
-        self.tell();
+        self.announce_arrivals();
     }
 
     fn replaced(self: Box<Self>, _: &Rc<ChannelState>) -> Box<dyn Driver> {
         self
-    }
-
-    /// A worker has posted it: there is room. The turn that follows accepts again.
-    fn call(&mut self, _: &Rc<ChannelState>, call: HandlerCall) -> Result {
-        discard(call);
-        Ok(())
     }
 }
 

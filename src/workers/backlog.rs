@@ -11,14 +11,14 @@ use crate::state::inbox::{Inbox, Post};
 /// limit bounds the number of pushes, too.
 const PUSH: usize = 256;
 
-/// With more bytes than this the sessions that push are held, until half of it is left. A worker takes so much in some
+/// Above this number of bytes the sessions that push are held, until half of it is left. A worker takes so much in some
 /// milliseconds, and is woken and given more before it has nothing to do.
 const HIGH: usize = 1 << 20;
 
 /// How much was pushed to groups for one worker that has not taken it yet.
-pub(super) struct Backlog {
+pub(super) struct GroupBacklog {
     bytes: AtomicUsize,
-    /// With so many bytes, nothing is added.
+    /// When this number of bytes waits, nothing is added.
     most: usize,
     /// The loops with sessions that are held until this has fallen to the low mark.
     holding: Mutex<Vec<Arc<Inbox>>>,
@@ -28,13 +28,13 @@ pub(super) struct Backlog {
 
 /// A push that counts for its worker, until this is dropped.
 pub(super) struct Waiting {
-    backlog: Arc<Backlog>,
+    backlog: Arc<GroupBacklog>,
     bytes: usize,
 }
 
-impl Backlog {
+impl GroupBacklog {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Backlog {
+        Arc::new(GroupBacklog {
             bytes: AtomicUsize::new(0),
             most,
             holding: Mutex::default(),
@@ -89,10 +89,10 @@ impl Backlog {
         self.holding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a push of so many bytes. `None` if too much waits already. As with the output of a connection, a push is
+    /// Counts a push of this number of bytes. `None` if too much waits already. As with the output of a connection, a push is
     /// checked against what waited before it, so one that is larger than the limit can be made.
     pub(super) fn add(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
-        // No allocation is so long that this could overflow.
+        // The length of an allocation is too small for an overflow.
         let bytes = bytes + PUSH;
         let add = |waiting: usize| {
             if waiting < self.most {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_backlog_takes_no_more_at_its_limit() {
-        let backlog = Backlog::new(10 * (100 + PUSH));
+        let backlog = GroupBacklog::new(10 * (100 + PUSH));
         let mut waiting: Vec<_> = (0..20).filter_map(|_| backlog.add(100)).collect();
         assert_eq!(waiting.len(), 10);
         waiting.pop();
@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn the_number_of_empty_pushes_is_bounded_too() {
-        let backlog = Backlog::new(1000 * PUSH);
+        let backlog = GroupBacklog::new(1000 * PUSH);
         let waiting: Vec<_> = (0..5000).filter_map(|_| backlog.add(0)).collect();
         assert_eq!(waiting.len(), 1000);
     }
 
     #[test]
     fn an_empty_backlog_takes_any_push() {
-        let backlog = Backlog::new(1000);
+        let backlog = GroupBacklog::new(1000);
         let large = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && backlog.add(0).is_none());
         drop(large);
@@ -154,7 +154,7 @@ mod tests {
         let event_loop = crate::sim::Network::new(1).event_loop().unwrap();
         let inbox = &event_loop.0.agenda.inbox;
         let has_post = || inbox.is_filled();
-        let backlog = Backlog::new(8 * (1000 + PUSH));
+        let backlog = GroupBacklog::new(8 * (1000 + PUSH));
         let mut waiting: Vec<_> = (0..2).filter_map(|_| backlog.add(1000)).collect();
         assert!(!backlog.is_high());
         waiting.extend(backlog.add(1000));
@@ -174,7 +174,7 @@ mod tests {
     /// On systems of 32 bits the same bytes can be pushed more often than their length can be counted.
     #[test]
     fn a_sum_that_would_overflow_is_refused_and_nothing_is_counted() {
-        let backlog = Backlog::new(usize::MAX);
+        let backlog = GroupBacklog::new(usize::MAX);
         let large = backlog.add(isize::MAX as usize);
         let second = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && second.is_none());

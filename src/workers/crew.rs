@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::backlog::Backlog;
+use super::backlog::GroupBacklog;
 use super::ended::Ended;
 use super::listeners::Listeners;
 use super::remotes::Remotes;
@@ -24,7 +24,7 @@ pub(super) struct Crew {
     pub(super) listeners: Listeners,
     pub(super) topics: Topics,
     /// What was pushed to the groups of each worker and not taken yet.
-    pub(super) backlogs: Vec<Arc<Backlog>>,
+    pub(super) backlogs: Vec<Arc<GroupBacklog>>,
     options: Options,
     failure: Mutex<Option<Error>>,
     pub(super) ended: Arc<Ended>,
@@ -47,7 +47,7 @@ impl Crew {
         acceptor: &Arc<AcceptorLink>,
         options: Options,
     ) -> Self {
-        let backlog = || Backlog::new(options.group_backlog);
+        let backlog = || GroupBacklog::new(options.group_backlog);
         Crew {
             loads: inboxes.iter().map(|_| Load::new(acceptor)).collect(),
             backlogs: inboxes.iter().map(|_| backlog()).collect(),
@@ -66,8 +66,8 @@ impl Crew {
         Remotes::new(&self.inboxes, &self.acceptor.inbox, &self.ended)
     }
 
-    /// A worker has ended, with this outcome. Called on its thread.
-    pub(super) fn has_ended(self: &Arc<Self>, number: usize, outcome: Result<(), Error>) {
+    /// Records that a worker has ended with this outcome, and makes the service end too. Called on the worker's thread.
+    pub(super) fn record_end(self: &Arc<Self>, number: usize, outcome: Result<(), Error>) {
         let has_failed = outcome.is_err();
         if let Err(error) = outcome {
             log!(error, worker = number, error = %Escaped(&error), "a worker has failed");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::backlog::Backlog;
+use super::backlog::GroupBacklog;
 use super::crew::Crew;
 use super::topic::{Part, Topic};
 use super::worker::Worker;
@@ -135,7 +135,7 @@ impl SharedGroup {
 
     /// The session that pushes gets no further records until the worker has caught up. On one loop its next records wait
     /// for the output of the members, too.
-    fn hold_sender(&self, backlog: &Backlog) {
+    fn hold_sender(&self, backlog: &GroupBacklog) {
         let is_held = EventLoop::current().is_ok_and(|it| it.0.hold_called());
         if is_held && let Some(inbox) = self.topic.crew.inboxes.get(self.worker) {
             backlog.await_low(inbox);
@@ -159,7 +159,7 @@ fn report_missed(topic: &Topic, worker: usize) {
     if let Ok(event_loop) = EventLoop::current() {
         event_loop.0.counters.pushes_missed.add(missed);
     }
-    on_this_worker(topic, Group::has_missed);
+    on_this_worker(topic, Group::apply_policy_for_loss);
 }
 
 impl fmt::Debug for SharedGroup {

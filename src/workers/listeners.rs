@@ -56,11 +56,11 @@ pub(super) struct Recipient {
 pub(super) struct Opened {
     pub(super) addr: Addr,
     pub(super) totals: SharedTotals,
-    pub(super) from: From,
+    pub(super) source: ArrivalSource,
 }
 
-/// Where its connections come from.
-pub(super) enum From {
+/// Where the connections of a worker come from.
+pub(super) enum ArrivalSource {
     OwnSocket(Channel),
     Acceptor(Arc<Arrivals>),
 }
@@ -133,8 +133,8 @@ impl Listeners {
         let Some(listener) = table.listeners.get_mut(place) else {
             return Err(Error::new("a worker has listened out of order"));
         };
-        let from = match own {
-            Some(channel) => From::OwnSocket(channel),
+        let source = match own {
+            Some(channel) => ArrivalSource::OwnSocket(channel),
             None => {
                 let most = listener.limits.turn_accepts.saturating_mul(WAITING_TURNS);
                 let arrivals = Arc::new(Arrivals::new(most));
@@ -143,18 +143,18 @@ impl Listeners {
                     arrivals: Arc::clone(&arrivals),
                     receiver: None,
                 });
-                From::Acceptor(arrivals)
+                ArrivalSource::Acceptor(arrivals)
             }
         };
         Ok(Opened {
             addr: listener.addr.clone(),
             totals: Arc::clone(&listener.totals),
-            from,
+            source,
         })
     }
 
-    /// The receiver of a worker at this place is registered.
-    pub(super) fn registered(&self, place: usize, worker: usize, receiver: ChannelId) {
+    /// Sets the receiver of a worker at this place. It is registered.
+    pub(super) fn set_receiver(&self, place: usize, worker: usize, receiver: ChannelId) {
         if let Some(listener) = self.lock().listeners.get_mut(place) {
             // The last one: an earlier one was not registered, if its setup has tried again.
             let mut recipients = listener.recipients.iter_mut();

@@ -27,7 +27,7 @@ use crate::event_loop::EventLoop;
 use crate::state::load::AcceptorLink;
 use crew::{Crew, Options};
 use service::Service;
-use thread::{Report, Setup, Step, Thread};
+use thread::{Report, Setup, Thread, WorkerStep};
 use worker::Worker;
 
 /// Several loops on several threads, which serve the connections of one server: a server on all cores.
@@ -227,7 +227,7 @@ fn cores() -> usize {
 /// are dropped before the threads are waited for.
 struct Starting {
     acceptor: Arc<AcceptorLink>,
-    steps: Vec<Sender<Step>>,
+    steps: Vec<Sender<WorkerStep>>,
     threads: Vec<Thread>,
     reported: Receiver<Report>,
 }
@@ -261,14 +261,14 @@ impl Starting {
         })?;
         let inboxes = inboxes.into_iter().flatten().collect();
         let crew = Arc::new(Crew::new(inboxes, &self.acceptor, options));
-        self.proceed(|| Step::SetUp(Arc::clone(&crew)));
+        self.proceed(|| WorkerStep::SetUp(Arc::clone(&crew)));
         self.collect(|report| match report {
             Report::Ready => Ok(true),
             Report::Failed(error) => Err(error),
             Report::Created(..) => Ok(false),
         })?;
         let service = Service::new(event_loop, crew)?;
-        self.proceed(|| Step::Run);
+        self.proceed(|| WorkerStep::Run);
         Ok(service.with_threads(mem::take(&mut self.threads)))
     }
 
@@ -283,7 +283,7 @@ impl Starting {
         Ok(())
     }
 
-    fn proceed(&self, step: impl Fn() -> Step) {
+    fn proceed(&self, step: impl Fn() -> WorkerStep) {
         for steps in &self.steps {
             // A thread that is gone has reported why.
             let _ = steps.send(step());

@@ -5,7 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::acceptor::Acceptor;
+use super::acceptor::DistributingAcceptor;
 use super::crew::Crew;
 use super::listeners::Listener;
 use super::remotes::Remotes;
@@ -65,7 +65,7 @@ impl Service {
         let runtime = &self.event_loop.0;
         runtime.register(&channel.0, TypeId::of::<Acceptance>)?;
         channel.0.open_span();
-        let acceptor = Acceptor::new(&self.crew, listener.recipients);
+        let acceptor = DistributingAcceptor::new(&self.crew, listener.recipients);
         runtime.set_driver(&channel.0, Box::new(acceptor));
         self.listeners.push(channel);
         Ok(())
@@ -182,9 +182,9 @@ mod tests {
         assert_eq!(event_loop.len(), 2);
         let crew = Arc::clone(&service.crew);
         let ends = move || {
-            crew.has_ended(1, Err(Error::new("worker 1: wait for events")));
+            crew.record_end(1, Err(Error::new("worker 1: wait for events")));
             // The other one has been shut down.
-            crew.has_ended(0, Ok(()));
+            crew.record_end(0, Ok(()));
         };
         thread::spawn(ends).join().unwrap();
         event_loop.run().unwrap();
@@ -201,7 +201,7 @@ mod tests {
     fn a_worker_that_was_stopped_stops_the_service() {
         let (event_loop, workers) = loops();
         let service = service(&event_loop, &workers);
-        service.crew.has_ended(0, Ok(()));
+        service.crew.record_end(0, Ok(()));
         event_loop.run().unwrap();
         assert_eq!(event_loop.len(), 1, "the other one still runs");
         service.finish().unwrap();

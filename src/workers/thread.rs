@@ -20,7 +20,7 @@ use crate::user_code::enter;
 pub(super) type Setup = dyn Fn(&Worker) -> Result + Send + Sync;
 
 /// What a worker is to do next. It ends if there is no next step.
-pub(super) enum Step {
+pub(super) enum WorkerStep {
     SetUp(Arc<Crew>),
     Run,
 }
@@ -43,7 +43,7 @@ impl Thread {
         number: usize,
         acceptor: Arc<AcceptorLink>,
         setup: Arc<Setup>,
-        steps: Receiver<Step>,
+        steps: Receiver<WorkerStep>,
         reports: Sender<Report>,
     ) -> Result<Self, Error> {
         let body = move || run(number, &acceptor, setup, &steps, reports);
@@ -73,7 +73,7 @@ fn run(
     number: usize,
     acceptor: &Arc<AcceptorLink>,
     setup: Arc<Setup>,
-    steps: &Receiver<Step>,
+    steps: &Receiver<WorkerStep>,
     sender: Sender<Report>,
 ) {
     let reports = Reports {
@@ -90,7 +90,7 @@ fn run(
     event_loop.0.become_worker(short, acceptor);
     let inbox = Arc::clone(&event_loop.0.agenda.inbox);
     reports.send(Report::Created(number, inbox));
-    let Ok(Step::SetUp(crew)) = steps.recv() else {
+    let Ok(WorkerStep::SetUp(crew)) = steps.recv() else {
         return;
     };
     let worker = Worker::enter(number, &crew);
@@ -99,7 +99,7 @@ fn run(
         return reports.failed(error);
     }
     reports.ready();
-    let Ok(Step::Run) = steps.recv() else {
+    let Ok(WorkerStep::Run) = steps.recv() else {
         return;
     };
     let mut end = End {
@@ -166,7 +166,7 @@ impl Drop for End {
     fn drop(&mut self) {
         let outcome = mem::replace(&mut self.outcome, Ok(()));
         let outcome = outcome.map_err(|error| named(self.number, error));
-        self.crew.has_ended(self.number, outcome);
+        self.crew.record_end(self.number, outcome);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::crew::Crew;
 use super::group::{Groups, SharedGroup};
-use super::listeners::From;
+use super::listeners::ArrivalSource;
 use super::remotes::Remotes;
 use crate::Addr;
 use crate::chat::handle::Chat;
@@ -112,9 +112,9 @@ impl Worker {
             joined = Some(opened.addr.clone());
             let load = crew.loads.get(number);
             let quota = load.map(|load| Quota::of_workers(&opened.totals, load));
-            let source = match opened.from {
-                From::OwnSocket(channel) => Source::Listener(channel),
-                From::Acceptor(arrivals) => Source::Acceptor(Arriving {
+            let source = match opened.source {
+                ArrivalSource::OwnSocket(channel) => Source::Listener(channel),
+                ArrivalSource::Acceptor(arrivals) => Source::Acceptor(Arriving {
                     arrivals,
                     acceptor: Arc::clone(&crew.acceptor.inbox),
                     addr: opened.addr,
@@ -122,7 +122,7 @@ impl Worker {
             };
             Ok((source, quota))
         })?;
-        crew.listeners.registered(place, number, channel.id());
+        crew.listeners.set_receiver(place, number, channel.id());
         self.0.listened.set(place + 1);
         joined.ok_or_else(|| Error::new("nothing was opened"))
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::error::Error;
-use crate::state::connect::{Connect, Connected, Progress, Step};
+use crate::state::connect::{AttemptContext, Connect, Connected, Progress};
 use crate::sys::interest::Interest;
 use crate::sys::socket::Fd;
 use crate::sys::watched_socket::WatchedSocket;
@@ -27,7 +27,7 @@ impl AdoptedAttempt {
 }
 
 impl Connect for AdoptedAttempt {
-    fn advance(&mut self, step: &Step<'_>) -> Progress {
+    fn advance(&mut self, context: &AttemptContext<'_>) -> Progress {
         const WRITABLE: Interest = Interest::new(false, true);
         let is_reported = std::mem::take(&mut self.is_reported);
         let failed = |error: io::Error| Progress::Failed(Error::new(error).context(ACTION));
@@ -42,7 +42,7 @@ impl Connect for AdoptedAttempt {
             // An event is an outcome. Without one the socket has never been connecting, and the poller would
             // report it for ever.
             Ok(None) if is_reported => return failed(io::ErrorKind::NotConnected.into()),
-            Ok(None) => match source.watch(step.poller, WRITABLE, step.new_key) {
+            Ok(None) => match source.watch(context.poller, WRITABLE, context.new_key) {
                 Ok(()) => {
                     self.source = Some(source);
                     return Progress::Waiting(None);

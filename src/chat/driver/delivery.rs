@@ -10,7 +10,7 @@ use crate::framing::splitter::{Event, Splitter};
 use crate::log::log_throttled;
 use crate::runtime::driver::Turn;
 use crate::state::{ChannelState, Flag, Request};
-use crate::time::deadlines::Begun;
+use crate::time::deadlines::PartialInput;
 
 /// How much unparsed input does not count against a queue. More than this reduces the room for output.
 /// The two together are what a peer costs that asks for much and reads nothing. To read less at once
@@ -139,14 +139,14 @@ impl<S: AsyncChat> ChatDriver<S> {
     pub(super) fn time_records(&self, state: &ChannelState, records_before: u64) {
         let is_between = || self.splitter.is_idle() && !state.has_partial_secured();
         let begun = if state.is_closing() || state.flags.has(Flag::PIPED) || is_between() {
-            Begun::Nothing
+            PartialInput::Nothing
         } else if self.splitter.is_endless() {
-            Begun::Stream
+            PartialInput::Stream
         } else {
-            Begun::Record
+            PartialInput::Record
         };
-        if begun == Begun::Nothing {
-            return state.put_off(|clocks, _| clocks.record_over());
+        if begun == PartialInput::Nothing {
+            return state.put_off(|clocks, _| clocks.end_record());
         }
         let completed = state.records_in.get() > records_before;
         state.time(|clocks, now| clocks.parsed(now, completed, begun, state.bytes_in()));
@@ -185,7 +185,7 @@ impl<S: AsyncChat> ChatDriver<S> {
         let waits =
             state.flags.stop_reading() || state.is_shutdown_due() || state.is_replacement_due();
         charge(state, input.len());
-        if waits || is_held_up(state) {
+        if waits || is_input_throttled(state) {
             state.requests.add(Request::PARSE);
             return false;
         }
@@ -290,7 +290,7 @@ pub(super) fn suspend_gap(state: &ChannelState) {
 /// Whether input has to wait: for the session's own queue, that of its replies, or for the queue that a pipe
 /// leads to.
 #[inline]
-pub(super) fn is_held_up(state: &ChannelState) -> bool {
+pub(super) fn is_input_throttled(state: &ChannelState) -> bool {
     if state.flags.has(Flag::PIPED) {
         state.is_pipe_full()
     } else {

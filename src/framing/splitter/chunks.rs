@@ -1,6 +1,6 @@
 //! Streamed records: their bytes are delivered in chunks, as they arrive.
 
-use super::cursor::{Cursor, Step};
+use super::cursor::{Cursor, Scan};
 use super::{Event, Phase, Splitter, take};
 
 impl Splitter {
@@ -13,31 +13,31 @@ impl Splitter {
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             let hay = input.get(..room.max(1)).unwrap_or(input);
             let before = self.cursor;
-            let step = self.cursor.scan(self.terminator.kind(), hay);
-            if step.released > 0 {
-                take(input, step.tail);
+            let scan = self.cursor.scan(self.terminator.kind(), hay);
+            if scan.released > 0 {
+                take(input, scan.tail);
                 if room == 0 {
                     return Some(self.overflow());
                 }
-                break (step.released, room);
+                break (scan.released, room);
             }
-            if step.content > room {
+            if scan.content > room {
                 self.cursor = before;
                 return Some(self.overflow());
             }
-            if step.content > 0 {
-                if step.tail > 0 {
+            if scan.content > 0 {
+                if scan.tail > 0 {
                     self.cursor.rewind();
                 }
-                self.cursor.length += step.content as u64;
-                return Some(Event::Chunk(take(input, step.content)));
+                self.cursor.length += scan.content as u64;
+                return Some(Event::Chunk(take(input, scan.content)));
             }
-            take(input, step.tail);
-            if step.end {
+            take(input, scan.tail);
+            if scan.end {
                 self.cursor = Cursor::default();
                 return Some(Event::End);
             }
-            if step == Step::default() {
+            if scan == Scan::default() {
                 self.free_if_empty();
                 return None;
             }
@@ -64,11 +64,11 @@ impl Splitter {
         }
         let room = usize::try_from(room).unwrap_or(usize::MAX);
         let hay = input.get(..room).unwrap_or(input);
-        let step = self.cursor.scan_inclusive(self.terminator.kind(), hay);
-        self.cursor.length += step.content as u64;
-        if step.end {
+        let scan = self.cursor.scan_inclusive(self.terminator.kind(), hay);
+        self.cursor.length += scan.content as u64;
+        if scan.end {
             self.phase = Phase::Ended;
         }
-        Some(Event::Chunk(take(input, step.content)))
+        Some(Event::Chunk(take(input, scan.content)))
     }
 }

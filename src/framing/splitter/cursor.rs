@@ -40,7 +40,7 @@ enum Line {
 ///
 /// The default, which covers no bytes, means that the input is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct Scan {
     /// How many pending bytes are content after all. If it is not 0, `content` is 0 and `end` is false.
     pub(super) released: usize,
     pub(super) content: usize,
@@ -51,7 +51,7 @@ pub(super) struct Step {
     pub(super) end: bool,
 }
 
-impl Step {
+impl Scan {
     fn end(content: usize, tail: usize) -> Self {
         Self {
             content,
@@ -79,15 +79,15 @@ impl Step {
 }
 
 impl Cursor {
-    /// Examines the front of `hay` and moves behind the bytes that the step covers. `length` does not
+    /// Examines the front of `hay` and moves behind the bytes that the scan covers. `length` does not
     /// change.
     #[inline]
-    pub(super) fn scan(&mut self, kind: &Kind, hay: &[u8]) -> Step {
+    pub(super) fn scan(&mut self, kind: &Kind, hay: &[u8]) -> Scan {
         let Some(&first) = hay.first() else {
             let complete = matches!(*kind, Kind::Count(n) if n == self.length);
-            return Step {
+            return Scan {
                 end: complete,
-                ..Step::default()
+                ..Scan::default()
             };
         };
         match kind {
@@ -95,69 +95,69 @@ impl Cursor {
                 examined(1);
                 self.matched = 0;
                 if first == b'\n' {
-                    Step::end(0, 1)
+                    Scan::end(0, 1)
                 } else {
-                    Step::release(1, 0)
+                    Scan::release(1, 0)
                 }
             }
             Kind::Crlf => match find_crlf(hay) {
-                Some(cr) => Step::end(cr, 2),
+                Some(cr) => Scan::end(cr, 2),
                 None => self.pass_without_lf(hay),
             },
             Kind::Line => match find_line_ending(hay) {
-                Some((content, ending)) => Step::end(content, ending),
+                Some((content, ending)) => Scan::end(content, ending),
                 None => self.pass_without_lf(hay),
             },
             Kind::Bytes(needle) if self.matched > 0 => self.continue_match(needle, hay),
             Kind::Bytes(needle) => match find_needle(needle, hay) {
-                Some(at) => Step::end(at, needle.bytes().len()),
+                Some(at) => Scan::end(at, needle.bytes().len()),
                 None => self.pass(hay, partial_match(needle, hay)),
             },
             Kind::Count(n) => {
                 let left = n.saturating_sub(self.length);
                 match usize::try_from(left) {
-                    Ok(left) if left <= hay.len() => Step::end(left, 0),
-                    _ => Step::more(hay.len(), 0),
+                    Ok(left) if left <= hay.len() => Scan::end(left, 0),
+                    _ => Scan::more(hay.len(), 0),
                 }
             }
-            Kind::Everything | Kind::IdleGap(_) => Step::more(hay.len(), 0),
+            Kind::Everything | Kind::IdleGap(_) => Scan::more(hay.len(), 0),
             Kind::DotBlock => self.scan_block(first, hay),
         }
     }
 
-    /// Like [`scan`](Self::scan), for a record that includes its terminator: all bytes that the step covers
+    /// Like [`scan`](Self::scan), for a record that includes its terminator: all bytes that the scan covers
     /// are content. None is pending, so none is released.
     // Not inlined, so that `scan` is inlined into the other loops.
     #[inline(never)]
-    pub(super) fn scan_inclusive(&mut self, kind: &Kind, hay: &[u8]) -> Step {
+    pub(super) fn scan_inclusive(&mut self, kind: &Kind, hay: &[u8]) -> Scan {
         loop {
-            let step = self.scan(kind, hay);
-            let content = step.content + step.tail;
-            if content > 0 || step.end || hay.is_empty() {
-                return Step {
+            let scan = self.scan(kind, hay);
+            let content = scan.content + scan.tail;
+            if content > 0 || scan.end || hay.is_empty() {
+                return Scan {
                     content,
-                    end: step.end,
-                    ..Step::default()
+                    end: scan.end,
+                    ..Scan::default()
                 };
             }
-            // The step has released bytes of earlier input. The next one covers bytes of this input.
+            // The scan has released bytes of earlier input. The next one covers bytes of this input.
         }
     }
 
     /// Moves over all of `hay`, in which a search has found no line ending.
-    pub(super) fn pass_without_lf(&mut self, hay: &[u8]) -> Step {
+    pub(super) fn pass_without_lf(&mut self, hay: &[u8]) -> Scan {
         self.pass(hay, usize::from(hay.ends_with(b"\r")))
     }
 
     /// Moves over all of `hay`. Its last `matched` bytes may begin the terminator, the others are
     /// content.
-    fn pass(&mut self, hay: &[u8], matched: usize) -> Step {
+    fn pass(&mut self, hay: &[u8], matched: usize) -> Scan {
         self.set_matched(matched);
-        Step::more(hay.len().saturating_sub(matched), matched)
+        Scan::more(hay.len().saturating_sub(matched), matched)
     }
 
     /// Continues a match of `needle` that began in earlier input.
-    fn continue_match(&mut self, needle: &Needle, hay: &[u8]) -> Step {
+    fn continue_match(&mut self, needle: &Needle, hay: &[u8]) -> Scan {
         let before = self.matched as usize;
         let mut matched = before;
         self.matched = 0;
@@ -168,47 +168,47 @@ impl Cursor {
                 if still > taken {
                     // The shorter match begins in earlier input too.
                     self.set_matched(still);
-                    return Step::release(matched - still, taken);
+                    return Scan::release(matched - still, taken);
                 }
                 // A shorter match can only begin in `hay`, where the fast search finds it. Going on
                 // byte by byte could take a step for each byte of a long input ("aab" in "aaaa...").
-                return Step::release(before, 0);
+                return Scan::release(before, 0);
             }
             matched += 1;
             if matched == needle.bytes().len() {
-                return Step::end(0, taken + 1);
+                return Scan::end(0, taken + 1);
             }
         }
         self.set_matched(matched);
-        Step::more(0, hay.len())
+        Scan::more(0, hay.len())
     }
 
     /// Scans a multi-line block (RFC 3977 section 3.1.1, RFC 5321 section 4.5.2).
-    fn scan_block(&mut self, first: u8, hay: &[u8]) -> Step {
+    fn scan_block(&mut self, first: u8, hay: &[u8]) -> Scan {
         match (self.line, first) {
             (Line::Start, b'.') => {
                 if hay.starts_with(b".\r\n") {
-                    return Step::end(0, 3);
+                    return Scan::end(0, 3);
                 }
                 self.line = Line::Dot;
-                return Step::more(0, 1);
+                return Scan::more(0, 1);
             }
             (Line::Dot, b'\r') => {
                 self.line = Line::DotCr;
-                return Step::more(0, 1);
+                return Scan::more(0, 1);
             }
             (Line::DotCr, b'\n') => {
                 self.line = Line::Start;
-                return Step::end(0, 1);
+                return Scan::end(0, 1);
             }
             (Line::DotCr, _) => {
                 // The dot is removed, the CR is content.
                 self.line = Line::Cr;
-                return Step::release(1, 0);
+                return Scan::release(1, 0);
             }
             (Line::Cr, b'\n') => {
                 self.line = Line::Start;
-                return Step::more(1, 0);
+                return Scan::more(1, 0);
             }
             _ => {}
         }
@@ -218,24 +218,24 @@ impl Cursor {
                 [.., b'\r'] => Line::Cr,
                 _ => Line::Text,
             };
-            return Step::more(hay.len(), 0);
+            return Scan::more(hay.len(), 0);
         };
         if hay
             .get(line..)
             .is_some_and(|rest| rest.starts_with(b".\r\n"))
         {
             self.line = Line::Start;
-            return Step::end(line, 3);
+            return Scan::end(line, 3);
         }
         self.line = Line::Dot;
-        Step::more(line, 1)
+        Scan::more(line, 1)
     }
 
     fn set_matched(&mut self, bytes: usize) {
         self.matched = bytes as u32;
     }
 
-    /// Moves back over the tail of a step, to where a terminator can begin.
+    /// Moves back over the tail of a scan, to where a terminator can begin.
     pub(super) fn rewind(&mut self) {
         self.matched = 0;
         self.line = Line::Start;
@@ -251,7 +251,7 @@ impl Cursor {
         }
     }
 
-    /// Returns the bytes that a step has released. They are the first bytes of the terminator. In a dot
+    /// Returns the bytes that a scan has released. They are the first bytes of the terminator. In a dot
     /// block it is the CR, because the dot before it is removed.
     #[inline]
     pub(super) fn released(kind: &Kind, len: usize) -> &[u8] {

@@ -23,8 +23,8 @@ const FEW_PARTS: usize = 4;
 const EXCESS: usize = 16;
 
 /// What the pump has to do for the front of the queue, if that is not bytes.
-pub(super) enum Step {
-    /// This producer is to be asked for so many bytes.
+pub(super) enum PumpStep {
+    /// This producer is to be asked for this number of bytes.
     Ask(Box<dyn Producer>, usize),
     /// This hook is to be called.
     Call(Box<dyn FnOnce()>),
@@ -96,7 +96,7 @@ impl Fifo {
         sink: &mut impl Sink,
         budget: usize,
         may_call: bool,
-    ) -> io::Result<Option<Step>> {
+    ) -> io::Result<Option<PumpStep>> {
         // The common case: nothing but small pushes.
         if self.tail.is_empty() && !self.head.is_empty() {
             Ok(None)
@@ -111,7 +111,7 @@ impl Fifo {
         sink: &mut impl Sink,
         budget: usize,
         may_call: bool,
-    ) -> io::Result<Option<Step>> {
+    ) -> io::Result<Option<PumpStep>> {
         loop {
             let unsent = self.unsent_head();
             if unsent >= budget {
@@ -119,14 +119,14 @@ impl Fifo {
             }
             let nothing_before = unsent == 0;
             let due = match self.tail.front() {
-                None => Step::Drained,
+                None => PumpStep::Drained,
                 Some(Item::Small(data)) if nothing_before || data.len() < COPIED => {
                     self.move_into_head();
                     continue;
                 }
                 Some(Item::Small(_) | Item::Large(_)) => return Ok(None),
-                Some(Item::Producer(_)) if self.asking == Asking::Pending => Step::Pending,
-                Some(Item::Producer(_) | Item::Hook(_)) if !may_call => Step::NoCalls,
+                Some(Item::Producer(_)) if self.asking == Asking::Pending => PumpStep::Pending,
+                Some(Item::Producer(_) | Item::Hook(_)) if !may_call => PumpStep::NoCalls,
                 // A producer is asked ahead of its turn, so that its bytes share a write with those
                 // before it. But no more is made for a peer that takes nothing.
                 Some(Item::Producer(_)) if nothing_before || self.queued() < self.mark() => {
@@ -159,23 +159,23 @@ impl Fifo {
     }
 
     /// Takes the first producer out to be asked for at most `budget` bytes.
-    fn ask(&mut self, budget: usize) -> Option<Step> {
+    fn ask(&mut self, budget: usize) -> Option<PumpStep> {
         let wanted = self.producer_budget().min(budget);
         self.asking = Asking::Ready;
         match mem::replace(self.tail.front_mut()?, Item::Asked) {
-            Item::Producer(producer) => Some(Step::Ask(producer, wanted)),
+            Item::Producer(producer) => Some(PumpStep::Ask(producer, wanted)),
             _ => None,
         }
     }
 
-    fn take_mark(&mut self) -> Option<Step> {
+    fn take_mark(&mut self) -> Option<PumpStep> {
         match self.tail.pop_front()? {
-            Item::Hook(hook) => Some(Step::Call(hook)),
-            Item::ShutdownWrite => Some(Step::ShutdownWrite),
-            Item::StartTls => Some(Step::StartTls),
+            Item::Hook(hook) => Some(PumpStep::Call(hook)),
+            Item::ShutdownWrite => Some(PumpStep::ShutdownWrite),
+            Item::StartTls => Some(PumpStep::StartTls),
             Item::Close(why) => {
                 self.intake = Intake::Closed;
-                Some(Step::Close(why))
+                Some(PumpStep::Close(why))
             }
             _ => None,
         }

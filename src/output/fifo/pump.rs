@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use super::Fifo;
-use super::drain::{Step, Used};
+use super::drain::{PumpStep, Used};
 use crate::error::Close;
 use crate::output::producers::{More, Producer};
 use crate::user_code;
@@ -49,7 +49,7 @@ pub fn pump(
                     return Ok(Pumped::Drained);
                 }
             }
-            Ok(Some(Step::Ask(producer, wanted))) => {
+            Ok(Some(PumpStep::Ask(producer, wanted))) => {
                 let (producer, answer) = ask(producer, wanted);
                 let more = match answer {
                     Ok(more) => more,
@@ -63,16 +63,16 @@ pub fn pump(
                 let used = fifo.borrow_mut().answer(producer, more);
                 used.drop_each();
             }
-            Ok(Some(Step::Call(hook))) => {
+            Ok(Some(PumpStep::Call(hook))) => {
                 calls.left -= 1;
                 hook();
             }
-            Ok(Some(Step::ShutdownWrite)) => sink.shutdown_write().map_err(PumpError::Sink)?,
-            Ok(Some(Step::StartTls)) => return Ok(Pumped::StartTls),
-            Ok(Some(Step::Close(why))) => return Ok(Pumped::Closed(why)),
-            Ok(Some(Step::Pending)) => return Ok(Pumped::Pending),
-            Ok(Some(Step::NoCalls)) => return Ok(Pumped::Spent),
-            Ok(Some(Step::Drained)) => return Ok(Pumped::Drained),
+            Ok(Some(PumpStep::ShutdownWrite)) => sink.shutdown_write().map_err(PumpError::Sink)?,
+            Ok(Some(PumpStep::StartTls)) => return Ok(Pumped::StartTls),
+            Ok(Some(PumpStep::Close(why))) => return Ok(Pumped::Closed(why)),
+            Ok(Some(PumpStep::Pending)) => return Ok(Pumped::Pending),
+            Ok(Some(PumpStep::NoCalls)) => return Ok(Pumped::Spent),
+            Ok(Some(PumpStep::Drained)) => return Ok(Pumped::Drained),
             Err(error) => return blocked_or_failed(error),
         }
     }

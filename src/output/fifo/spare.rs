@@ -27,8 +27,8 @@ thread_local! {
     };
 }
 
-/// Gives `head`, which has no buffer, one for so many bytes, if there is one. A buffer that is too small is freed: the other
-/// members get the same pushes, which would not fit either.
+/// Gives `head`, which has no buffer, a spare one for `least` bytes, if there is one. A buffer that is too small is
+/// freed: the other members get the same pushes, which would not fit either.
 pub(super) fn take(head: &mut Vec<u8>, least: usize) {
     if least > COPIED {
         return;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use super::Item;
 use crate::error::Close;
 
-/// An empty tail keeps room for so many items. More are queued only for a peer that is slower than its session.
+/// For how many items an empty tail keeps room. More are queued only for a peer that is slower than its session.
 const KEPT_ITEMS: usize = 64;
 
 thread_local! {

@@ -85,9 +85,9 @@ impl Delivery {
         self.ends_at_once
     }
 
-    /// Whether a deadline that the program has set ends the delivery of so many bytes. An open connection is reset then, and
-    /// so is this one: the kernel would keep the bytes for minutes, in memory that no limit counts. Without such a deadline
-    /// the kernel goes on.
+    /// Whether a deadline that the program has set ends the delivery of the `unsent` bytes. An open connection is
+    /// reset then, and so is this one: the kernel would keep the bytes for minutes, in memory that no limit counts. Without
+    /// such a deadline the kernel goes on.
     pub(super) fn has_missed_deadline(&self, now: Instant, unsent: usize) -> bool {
         let has_ended = self.end.is_some_and(|end| now >= end);
         unsent > 0 && (self.deadlines.drain.is_some() || has_ended)

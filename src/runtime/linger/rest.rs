@@ -36,8 +36,8 @@ impl Rest {
         Interest::new(self.reads, !self.is_empty())
     }
 
-    /// The peer has finished sending.
-    pub(super) fn input_has_ended(&mut self) {
+    /// Receives nothing more: the peer has finished sending.
+    pub(super) fn stop_reading(&mut self) {
         self.reads = false;
     }
 

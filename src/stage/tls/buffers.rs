@@ -10,16 +10,16 @@ pub(super) const RECORD: usize = 16 * 1024;
 /// What a record adds to its content: a header, a nonce or a content type, and a tag.
 pub(super) const OVERHEAD: usize = 64;
 
-/// The buffer of the channel.
-pub(super) struct Into<'a> {
-    pub(super) into: &'a mut [u8],
+/// The buffer of the channel, which plaintext is copied to.
+pub(super) struct Destination<'a> {
+    pub(super) buffer: &'a mut [u8],
     pub(super) filled: usize,
 }
 
-impl Into<'_> {
+impl Destination<'_> {
     pub(super) fn nowhere() -> Self {
-        Into {
-            into: &mut [],
+        Destination {
+            buffer: &mut [],
             filled: 0,
         }
     }
@@ -51,9 +51,9 @@ impl Received {
         self.plaintext.is_empty()
     }
 
-    pub(super) fn deliver(&mut self, mut payload: &[u8], into: &mut Into<'_>) {
+    pub(super) fn deliver(&mut self, mut payload: &[u8], into: &mut Destination<'_>) {
         if self.is_empty() {
-            let room = into.into.get_mut(into.filled..).unwrap_or_default();
+            let room = into.buffer.get_mut(into.filled..).unwrap_or_default();
             let count = payload.len().min(room.len());
             let (fits, rest) = payload.split_at(count);
             room.split_at_mut(count).0.copy_from_slice(fits);
@@ -79,7 +79,7 @@ impl Received {
 }
 
 impl Output {
-    /// Room for so many bytes behind the content.
+    /// Room for this number of bytes behind the content.
     pub(super) fn room(&mut self, bytes: usize) -> &mut [u8] {
         let end = self.filled + bytes;
         if self.buffer.len() < end {
@@ -96,7 +96,8 @@ impl Output {
         self.write(OVERHEAD, encode)
     }
 
-    /// Appends what `write` writes, which needs so much room, or tells how much it needs.
+    /// Appends what `write` writes. It gets `room` bytes. If they are too few, its error says how many it needs, and it is
+    /// called once more.
     pub(super) fn write<E: NotWritten>(
         &mut self,
         mut room: usize,

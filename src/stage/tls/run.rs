@@ -5,7 +5,7 @@ use rustls::client::ClientConnectionData;
 use rustls::server::ServerConnectionData;
 use rustls::unbuffered::{ConnectionState, UnbufferedConnectionCommon, UnbufferedStatus};
 
-use super::buffers::{Into, Output, Received};
+use super::buffers::{Destination, Output, Received};
 
 /// How many records, or handshake messages, without content for the channel may follow each other: key updates,
 /// tickets, records that are empty. rustls counts key updates and empty records, but each kind resets the count of the
@@ -45,15 +45,15 @@ pub(super) const TOO_LONG: [u8; 5] = [22, 3, 3, 0xff, 0xff];
 /// A record that has no place behind the handshake. rustls answers it with the alert `unexpected_message`.
 const UNEXPECTED: [u8; 6] = [20, 3, 3, 0, 1, 1];
 
-/// Processes all input, of which so many bytes are records that were `seen` before. Returns how many bytes of it are
-/// done with, and how many of the others are whole records.
+/// Processes all input. Its first `seen` bytes are records that were counted by an earlier call. Returns how many bytes of
+/// the input are done with, and how many of the others are whole records.
 ///
 /// rustls gets one record at a time. So the records without content can be counted, which it does not tell about.
 pub(super) fn run<S: Side>(
     connection: &mut UnbufferedConnectionCommon<S>,
     input: &mut [u8],
     mut seen: usize,
-    into: &mut Into<'_>,
+    into: &mut Destination<'_>,
     received: &mut Received,
     output: &mut Output,
 ) -> Result<(usize, usize), rustls::Error> {

@@ -59,7 +59,7 @@ struct End {
 }
 
 impl End {
-    fn server(config: impl std::convert::Into<Acceptor>) -> Self {
+    fn server(config: impl Into<Acceptor>) -> Self {
         End {
             stage: TlsStage::accept(config.into()),
             received: Vec::new(),
@@ -398,7 +398,7 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
     }
     for _ in 0..40 {
         update_keys(&mut client);
-        client.stage.process(&mut [], &mut Into::nowhere());
+        client.stage.process(&mut [], &mut Destination::nowhere());
     }
     let bytes = client.take_output();
     server.feed(&bytes, 70_000, 10);
@@ -415,7 +415,7 @@ fn key_updates_are_answered_and_many_of_them_are_an_error() {
 fn records_without_content_in_turn_are_an_error() {
     let quiet = |client: &mut End| {
         update_keys(client);
-        client.stage.process(&mut [], &mut Into::nowhere());
+        client.stage.process(&mut [], &mut Destination::nowhere());
         let Connection::Client(connection) = &mut client.stage.connection else {
             panic!("a client")
         };
@@ -468,7 +468,7 @@ fn a_peer_that_sends_too_many_records_without_content_learns_it() {
         let (mut client, mut server) = pair(&[&TLS13], 70_000);
         server.stage.received.quiet = MOST_QUIET;
         update_keys(&mut client);
-        client.stage.process(&mut [], &mut Into::nowhere());
+        client.stage.process(&mut [], &mut Destination::nowhere());
         exchange(&mut client, &mut server, piece);
         let error = server.error();
         assert!(error.contains("without content"), "{error}");
@@ -480,7 +480,7 @@ fn a_peer_that_sends_too_many_records_without_content_learns_it() {
         server.stage.close();
         exchange(&mut client, &mut server, piece);
         update_keys(&mut client);
-        client.stage.process(&mut [], &mut Into::nowhere());
+        client.stage.process(&mut [], &mut Destination::nowhere());
         server.feed(&client.take_output(), piece, 10);
         assert!(server.stage.failure().is_some() && server.stage.output().is_empty());
     }

@@ -61,7 +61,7 @@ pub(super) enum End {
 }
 
 /// What a step of a handshake has done.
-pub(super) struct Step {
+pub(super) struct HandshakeStep {
     pub(super) handshake: Handshake,
     /// It has probably computed with keys, which takes as long as thousands of records.
     pub(super) is_expensive: bool,
@@ -115,7 +115,11 @@ impl Secured {
     }
 
     /// Takes one step of the handshake: sends, receives once, sends.
-    pub(super) fn advance(&mut self, state: &ChannelState, ready: Ready) -> Result<Step, Error> {
+    pub(super) fn advance(
+        &mut self,
+        state: &ChannelState,
+        ready: Ready,
+    ) -> Result<HandshakeStep, Error> {
         if self.stage.is_none() {
             self.stage = Some(self.make.make()?);
         }
@@ -142,7 +146,7 @@ impl Secured {
         };
         // What came behind the handshake waits for the channel, also an error.
         if !stage.is_handshaking() {
-            return Ok(Step {
+            return Ok(HandshakeStep {
                 handshake: Handshake::Complete,
                 is_expensive,
             });
@@ -151,7 +155,7 @@ impl Secured {
             return Err(error);
         }
         if let Some(why) = self.ended_before_tls(received.as_ref()) {
-            return Ok(Step {
+            return Ok(HandshakeStep {
                 handshake: Handshake::Failed(why),
                 is_expensive,
             });
@@ -172,7 +176,7 @@ impl Secured {
                 }
             }
         }
-        Ok(Step {
+        Ok(HandshakeStep {
             handshake: Handshake::Waits(Interest::new(true, self.holds_output())),
             is_expensive,
         })

@@ -157,7 +157,7 @@ impl End {
             return;
         }
         self.state = State::Dead;
-        // As on Linux: see `Fd::tells_reset_after_end`.
+        // As on Linux: see `Fd::reports_reset_after_end`.
         self.error = Some(if self.finish_arrived {
             io::ErrorKind::BrokenPipe
         } else {

@@ -419,7 +419,7 @@ impl Fd {
 
     /// Whether a send that meets a reset tells if the peer had finished sending before: EPIPE if it had, and ECONNRESET
     /// otherwise (TCP on Linux, `tcp_reset` in net/ipv4/tcp_input.c). Other systems report ECONNRESET for both.
-    pub(crate) fn tells_reset_after_end(&self) -> bool {
+    pub(crate) fn reports_reset_after_end(&self) -> bool {
         if_simulated!(self, _ => true);
         matches!(self, Fd::Stream(_)) && cfg!(any(target_os = "linux", target_os = "android"))
     }
