@@ -41,7 +41,10 @@ impl Acceptor {
         }
     }
 
-    /// Whether a worker can take another connection. Without any worker all are refused.
+    /// Whether a worker can take another connection. If no worker has ever listened, all are refused.
+    ///
+    /// When the workers have all ended, the service is about to end. What it does not accept waits in the kernel, for the
+    /// next service if that has the same listening socket.
     ///
     /// If no worker can, this acceptor is registered as waiting with each of them. One step checks and registers, because
     /// a worker may get room between two steps, and would notify nobody.
@@ -49,12 +52,7 @@ impl Acceptor {
         let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
         arrivals().any(|it| it.has_room())
             || arrivals().any(|it| !it.wait_for_room(acceptor))
-            || self.is_deserted()
-    }
-
-    /// Whether no worker takes connections any more.
-    fn is_deserted(&self) -> bool {
-        self.recipients.iter().all(|it| it.arrivals.is_closed())
+            || self.recipients.is_empty()
     }
 
     /// Hands a connection to the worker that has the fewest, which counts it.

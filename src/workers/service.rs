@@ -319,6 +319,21 @@ mod simulated {
         assert_eq!(scene.loads(), [0, 0]);
     }
 
+    /// A connection that is not accepted waits in the kernel, for the next service that has the same listening socket.
+    #[test]
+    fn nothing_is_accepted_when_all_workers_have_shut_down() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        for worker in &scene.workers {
+            worker.shutdown(GRACE);
+            Scene::turn(worker);
+        }
+        // The loop that accepts has had no turn since.
+        let _peer = scene.connect();
+        Scene::turn(&scene.acceptor);
+        let stats = scene.acceptor.stats();
+        assert_eq!((stats.accepted, stats.refused), (0, 0));
+    }
+
     #[test]
     fn what_no_queue_has_room_for_waits_in_the_kernel() {
         let scene = Scene::new(2, Limits::default().turn_accepts(1));
