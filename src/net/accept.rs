@@ -68,7 +68,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for Acceptor<F> {
                     state.end(Close::Local);
                 }
             },
-        )
+        );
+        Ok(())
     }
 
     fn begin(&mut self, _: &Rc<ChannelState>) -> Result {

@@ -114,7 +114,7 @@ impl Driver for Acceptor {
         let was_starved = state.flags.has(Flag::STARVED);
         let counters = &turn.runtime.counters;
         let id = state.id.get();
-        let outcome = accept(
+        accept(
             turn,
             self,
             |acceptor| acceptor.has_room_or_waits(id),
@@ -124,7 +124,7 @@ impl Driver for Acceptor {
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
         }
-        outcome
+        Ok(())
     }
 
     fn begin(&mut self, _: &Rc<ChannelState>) -> Result {
@@ -142,15 +142,13 @@ impl Driver for Acceptor {
     /// The receivers of the workers are the listeners that the program knows of: they end with the same error. At any
     /// other end they have been shut down, or are about to be stopped.
     fn close(&mut self, why: &Close) {
-        let (Close::Io(_) | Close::Handler(_) | Close::Panic(_)) = why else {
-            return;
-        };
-        let kind = match why {
-            Close::Io(error) => error.kind(),
-            _ => std::io::ErrorKind::Other,
+        let (kind, text) = match why {
+            Close::Io(error) => (error.kind(), error.to_string()),
+            Close::Panic(_) => (std::io::ErrorKind::Other, why.to_string()),
+            _ => return,
         };
         for (index, recipient) in self.recipients.iter().enumerate() {
-            recipient.arrivals.fail(kind, why.to_string());
+            recipient.arrivals.fail(kind, text.clone());
             self.unannounced.push(index);
         }
         self.tell();

@@ -335,6 +335,19 @@ mod simulated {
     }
 
     #[test]
+    fn a_listening_socket_that_fails_is_an_io_error_on_all_loops() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let kind = std::io::ErrorKind::InvalidInput;
+        scene.network.fail(Call::Accept, kind);
+        let _peer = scene.connect();
+        scene.settle();
+        for event_loop in scene.workers.iter().chain([&scene.acceptor]) {
+            let closes = event_loop.stats().closes;
+            assert_eq!((closes.io, closes.handler), (1, 0));
+        }
+    }
+
+    #[test]
     fn what_no_queue_has_room_for_waits_in_the_kernel() {
         let scene = Scene::new(2, Limits::default().turn_accepts(1));
         let peers: Vec<_> = (0..30).map(|_| scene.connect()).collect();
