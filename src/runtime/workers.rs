@@ -4,7 +4,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Runtime;
+use super::{Runtime, current};
+use crate::error::{Error, Result};
 use crate::state::inbox::{Inbox, Post};
 use crate::state::load::AcceptorLink;
 
@@ -59,7 +60,7 @@ impl Runtime {
     /// none.
     pub(super) fn shut_down_workers(&self, grace: Duration) {
         if let Some(acceptor) = self.workers.acceptor.get() {
-            let _ = acceptor.inbox.send(Post::Shutdown(grace));
+            let _ = post_to_service(acceptor, move |runtime| runtime.shut_down(grace));
         }
         // Cloned: a post may wake a loop, which `polling` logs, and a subscriber is user code.
         let inboxes = self.workers.inboxes.borrow().clone();
@@ -67,4 +68,27 @@ impl Runtime {
             let _ = inbox.send(Post::ShutdownOfService(grace));
         }
     }
+}
+
+/// Makes the loop of a service call `call`, unless the service has ended by then.
+///
+/// # Errors
+/// When the service has ended, or the loop is gone.
+pub(crate) fn post_to_service(
+    service: &Arc<AcceptorLink>,
+    call: impl FnOnce(&Runtime) + Send + 'static,
+) -> Result<(), Error> {
+    if service.has_ended() {
+        return Err(Error::new("the service has ended"));
+    }
+    let link = Arc::clone(service);
+    let call = move || {
+        // The loop may run for another service by now.
+        if !link.has_ended()
+            && let Ok(runtime) = current::runtime()
+        {
+            call(&runtime);
+        }
+    };
+    service.inbox.send(Post::Call(Box::new(call)))
 }

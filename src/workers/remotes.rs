@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
+use crate::runtime::workers::post_to_service;
+use crate::runtime::Runtime;
 use crate::state::ChannelId;
 use crate::state::inbox::Inbox;
+use crate::state::load::AcceptorLink;
 
 /// A [`Remote`] for the loop of each worker. From [`Worker::remotes`](crate::Worker::remotes) and
 /// [`Service::remotes`](crate::Service::remotes).
@@ -55,15 +58,19 @@ pub struct Remotes(Arc<Inner>);
 
 struct Inner {
     workers: Box<[Remote]>,
-    service: Remote,
+    service: Arc<AcceptorLink>,
     ended: Arc<Ended>,
 }
 
 impl Remotes {
-    pub(super) fn new(workers: &[Arc<Inbox>], service: &Arc<Inbox>, ended: &Arc<Ended>) -> Self {
+    pub(super) fn new(
+        workers: &[Arc<Inbox>],
+        service: &Arc<AcceptorLink>,
+        ended: &Arc<Ended>,
+    ) -> Self {
         Remotes(Arc::new(Inner {
             workers: workers.iter().map(Remote::new).collect(),
-            service: Remote::new(service),
+            service: Arc::clone(service),
             ended: Arc::clone(ended),
         }))
     }
@@ -116,17 +123,18 @@ impl Remotes {
     /// Stops the service: the loop that accepts, and then all workers. See [`EventLoop::stop`].
     ///
     /// # Errors
-    /// As [`Remote::post`].
+    /// As [`Remote::post`]. When the service has ended ([`Service::finish`](crate::Service::finish)): the loop that has
+    /// accepted for it may run for another one.
     pub fn stop(&self) -> Result<(), Error> {
-        self.0.service.stop()
+        post_to_service(&self.0.service, Runtime::stop)
     }
 
     /// Shuts the service down: the loop that accepts, and all workers. See [`EventLoop::shutdown`].
     ///
     /// # Errors
-    /// As [`Remote::post`].
+    /// As [`stop`](Remotes::stop).
     pub fn shutdown(&self, grace: Duration) -> Result<(), Error> {
-        self.0.service.shutdown(grace)
+        post_to_service(&self.0.service, move |runtime| runtime.shut_down(grace))
     }
 
     /// Asks each worker, on its own thread, and calls `call` with the answers, in the order of the workers, on this

@@ -119,6 +119,32 @@ fn a_loop_can_have_several_services_one_after_another() {
     }
 }
 
+#[test]
+fn the_remotes_of_a_service_that_has_ended_do_not_end_the_next_one() {
+    let start = || {
+        let workers = Workers::new().threads(2);
+        workers.start(|worker| listen(worker, any_port())).unwrap()
+    };
+    let first = start();
+    let old = first.remotes();
+    // The loop makes these two calls when the service has ended.
+    old.stop().unwrap();
+    old.get(1).unwrap().shutdown(DEADLINE).unwrap();
+    first.finish().unwrap();
+    let second = start();
+    for refused in [old.stop(), old.shutdown(DEADLINE)] {
+        let error = refused.unwrap_err().to_string();
+        assert_eq!(error, "the service has ended");
+    }
+    assert!(asynchat::run_once(Duration::ZERO).unwrap());
+    // A loop that is shutting down would refuse it.
+    let listener = asynchat::listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()));
+    listener.unwrap().close();
+    second.remotes().stop().unwrap();
+    asynchat::run().unwrap();
+    second.finish().unwrap();
+}
+
 /// Those that end only when their worker is dropped count as well.
 #[test]
 fn the_last_figures_are_those_of_all_workers() {
