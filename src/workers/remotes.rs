@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
 use crate::runtime::workers::post_to_service;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
 use crate::state::inbox::Inbox;
 use crate::state::load::AcceptorLink;
@@ -159,17 +159,24 @@ impl Remotes {
     /// ```
     ///
     /// # Errors
-    /// As [`EventLoop::current`].
+    /// When this thread has no loop, or is being torn down. A thread without a loop [asks on a worker](Remotes::stats).
     pub fn gather<T: Send + 'static>(
         &self,
         ask: impl Fn() -> T + Send + Sync + 'static,
         call: impl FnOnce(Vec<Option<T>>) + Send + 'static,
     ) -> Result<(), Error> {
+        // Nobody would run one that was made for the answers.
+        let asker = current::existing()?.ok_or_else(|| {
+            Error::new(
+                "this thread has no event loop that could make the call with the answers: \
+                 post the question to a worker, and ask there",
+            )
+        })?;
         let ask = Arc::new(ask);
         let answers = Arc::new(Answers {
             answers: Mutex::new(self.iter().map(|_| None).collect()),
             call: Mutex::new(Some(Box::new(call))),
-            asker: EventLoop::current()?.remote(),
+            asker: Remote::new(&asker.agenda.inbox),
         });
         for (number, remote) in self.iter().enumerate() {
             let (ask, answers) = (Arc::clone(&ask), Arc::clone(&answers));
@@ -196,8 +203,22 @@ impl Remotes {
     /// # Ok(()) }
     /// ```
     ///
+    /// A thread without a loop, such as one that serves the figures to a monitor, asks on a worker and waits:
+    ///
+    /// ```
+    /// # fn total(remotes: &asynchat::Remotes) -> asynchat::Result<asynchat::LoopStats> {
+    /// let (sender, answers) = std::sync::mpsc::channel();
+    /// let asker = remotes.clone();
+    /// remotes.get(0).ok_or("no worker")?.post(move || {
+    ///     // If there is no answer, the sender is dropped, and `recv` fails.
+    ///     let _ = asker.stats(move |workers| _ = sender.send(workers));
+    /// })?;
+    /// Ok(answers.recv()?.into_iter().sum())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// As [`EventLoop::current`].
+    /// As [`gather`](Remotes::gather).
     pub fn stats(&self, call: impl FnOnce(Vec<LoopStats>) + Send + 'static) -> Result<(), Error> {
         let ended = Arc::clone(&self.0.ended);
         let stats_here = || EventLoop::current().ok().map(|it| it.stats());
