@@ -358,6 +358,10 @@ impl EventLoop {
     /// Closes every channel, as [`Channel::close`] does: queued output is dropped. This is asyncore's
     /// `close_all`. It also stops [reconnecting](crate::Connector::reconnect), and closes the sockets that
     /// [linger](crate::Deadlines#structfield.linger).
+    ///
+    /// On a loop that has started [workers](crate::Workers), and on that of a worker, it reaches all loops of the service,
+    /// as a shutdown does. The service cannot listen again, so it ends: [`run`](EventLoop::run) returns, also while timers
+    /// are pending.
     pub fn close_all(&self) {
         self.0.close_all();
     }

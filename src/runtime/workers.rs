@@ -62,10 +62,27 @@ impl Runtime {
         if let Some(acceptor) = self.workers.acceptor.get() {
             let _ = post_to_service(acceptor, move |runtime| runtime.shut_down(grace));
         }
+        self.post_to_workers(|| Post::ShutdownOfService(grace));
+    }
+
+    /// Passes a close of all channels on, as a shutdown. The service ends: its listeners are closed, and a worker listens
+    /// in its setup only.
+    pub(super) fn close_all_of_workers(&self) {
+        if let Some(acceptor) = self.workers.acceptor.get() {
+            let _ = post_to_service(acceptor, Runtime::close_all);
+        }
+        if self.worker_count() > 0 {
+            self.post_to_workers(|| Post::CloseAllOfService);
+            self.begin_shutdown(Duration::ZERO);
+        }
+    }
+
+    fn post_to_workers(&self, post: impl Fn() -> Post) {
         // Cloned: a post may wake a loop, which `polling` logs, and a subscriber is user code.
         let inboxes = self.workers.inboxes.borrow().clone();
         for inbox in inboxes {
-            let _ = inbox.send(Post::ShutdownOfService(grace));
+            // One that is gone needs none.
+            let _ = inbox.send(post());
         }
     }
 }

@@ -335,6 +335,23 @@ mod simulated {
     }
 
     #[test]
+    fn closing_all_on_the_loop_that_accepts_closes_the_connections_of_all_workers() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let peers: Vec<_> = (0..4).map(|_| scene.connect()).collect();
+        scene.settle();
+        scene.acceptor.close_all();
+        scene.settle();
+        for (number, peer) in peers.iter().enumerate() {
+            assert_eq!(text(peer), format!("{}\r\n", number % 2));
+            assert!(peer.has_ended());
+        }
+        for worker in &scene.workers {
+            assert_eq!(worker.stats().closes.local, 3, "the receiver, too");
+        }
+        assert!(scene.network.listen(ADDR).is_ok(), "the address is free");
+    }
+
+    #[test]
     fn a_listening_socket_that_fails_is_an_io_error_on_all_loops() {
         let scene = Scene::new(2, Limits::DEFAULT);
         let kind = std::io::ErrorKind::InvalidInput;
