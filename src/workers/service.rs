@@ -422,6 +422,22 @@ mod simulated {
         );
     }
 
+    #[test]
+    fn accepting_resumes_when_a_worker_closes_a_connection() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let [leaving, _staying] = [scene.connect(), scene.connect()];
+        scene.settle();
+        scene
+            .network
+            .fail(Call::Accept, std::io::ErrorKind::OutOfMemory);
+        let waiting = scene.connect();
+        scene.settle();
+        assert_eq!(text(&waiting), "", "accepting pauses");
+        leaving.reset();
+        scene.settle();
+        assert!(text(&waiting).ends_with("\r\n"), "it waits for no timer");
+    }
+
     /// The descriptors of sockets that linger on a worker are freed when accepting needs them.
     #[test]
     fn accepting_resumes_when_a_worker_closes_a_lingering_socket() {
