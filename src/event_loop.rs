@@ -265,8 +265,10 @@ impl EventLoop {
 
     /// The time on the loop's clock: that of its timers and deadlines. On a
     /// [simulated network](crate::sim) it is virtual, so code that takes the time from here can be tested
-    /// without waiting. Otherwise it is that of [`Instant::now`], which a turn of the loop reads at most twice:
-    /// before it waits for events, and after. All callbacks of a turn therefore see one time.
+    /// without waiting. Otherwise it is that of [`Instant::now`], which a turn of the loop reads at most three
+    /// times: at its beginning, before it waits for events if it has made callbacks by then, and after. All callbacks
+    /// after the wait therefore see one time. [`run_for`](EventLoop::run_for) also reads it after each call, to know
+    /// whether its time is up.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
