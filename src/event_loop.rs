@@ -265,8 +265,10 @@ impl EventLoop {
 
     /// The time on the loop's clock: that of its timers and deadlines. On a
     /// [simulated network](crate::sim) it is virtual, so code that takes the time from here can be tested
-    /// without waiting. Otherwise it is that of [`Instant::now`], which a turn of the loop reads at most twice:
-    /// before it waits for events, and after. All callbacks of a turn therefore see one time.
+    /// without waiting. Otherwise it is that of [`Instant::now`], which a turn of the loop reads at most three
+    /// times: at its beginning, before it waits for events if it has made callbacks by then, and after. All callbacks
+    /// after the wait therefore see one time. [`run_for`](EventLoop::run_for) also reads it after each call, to know
+    /// whether its time is up.
     ///
     /// ```
     /// # fn main() -> asynchat::Result {
@@ -358,6 +360,10 @@ impl EventLoop {
     /// Closes every channel, as [`Channel::close`] does: queued output is dropped. This is asyncore's
     /// `close_all`. It also stops [reconnecting](crate::Connector::reconnect), and closes the sockets that
     /// [linger](crate::Deadlines#structfield.linger).
+    ///
+    /// On a loop that has started [workers](crate::Workers), and on that of a worker, it reaches all loops of the service,
+    /// as a shutdown does. The service cannot listen again, so it ends: [`run`](EventLoop::run) returns, also while timers
+    /// are pending.
     pub fn close_all(&self) {
         self.0.close_all();
     }

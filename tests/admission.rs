@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use asynchat::sim::{Ended, Network, Peer};
+use asynchat::sim::{Call, Ended, Network, Peer};
 use asynchat::{Addr, Channel, Close, Deadline, EventLoop, Limits, Result, Server};
 use common::panicking::PanicsOnDrop;
 use common::{Log, addr_of, new_loop, run_until};
@@ -205,6 +205,30 @@ fn the_callback_for_the_close_of_a_listener_gets_the_reason() -> Result {
     scene.listen(server)?;
     drop(scene);
     assert_eq!(*reasons.borrow(), ["Shutdown"]);
+    Ok(())
+}
+
+/// It is not an error of a handler: there is none.
+#[test]
+fn a_listener_whose_socket_fails_closes_with_its_error() -> Result {
+    let scene = Scene::new()?;
+    let seen: Rc<RefCell<Vec<_>>> = Rc::default();
+    let reasons = Rc::clone(&seen);
+    let server = Server::new(ADDR).on_close(move |why| {
+        let Close::Io(error) = why else {
+            panic!("{why:?}")
+        };
+        reasons.borrow_mut().push((error.kind(), why.to_string()));
+    });
+    scene.listen(server)?;
+    // EINVAL: it does not listen any more.
+    let kind = io::ErrorKind::InvalidInput;
+    scene.network.fail(Call::Accept, kind);
+    scene.client("10.0.0.2")?;
+    let expected = (kind, format!("i/o error: accept: {kind}"));
+    assert_eq!(*seen.borrow(), [expected]);
+    let closes = scene.event_loop.stats().closes;
+    assert_eq!((closes.io, closes.handler), (1, 0));
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::io;
 
 use crate::Addr;
-use crate::error::{Error, Result};
-use crate::log::log;
+use crate::error::{Close, Error};
+use crate::log::{log, log_throttled};
 use crate::runtime::driver::Turn;
 use crate::state::Flag;
 use crate::sys::interest::{Interest, Ready};
@@ -16,16 +16,14 @@ use crate::sys::socket::{Fd, Socket, is_protocol_error};
 const FAILED_ACCEPTS: usize = 64;
 
 /// Accepts connections for `listener`, as many as the turn's budget allows, while it `accepts`. Each is counted by
-/// `accepted`, or by the loop that it hands the connection to. Sets what the listening socket has to be watched for.
-///
-/// # Errors
-/// When the listening socket itself has failed.
+/// `accepted`, or by the loop that it hands the connection to. Sets what the listening socket has to be watched for. If
+/// that socket itself has failed, the listener ends.
 pub(crate) fn accept<L>(
     turn: &mut Turn<'_>,
     listener: &mut L,
     accepts: impl Fn(&L) -> bool,
     accepted: impl Fn(&mut L, Socket, Addr),
-) -> Result {
+) {
     let state = turn.state;
     let may_accept = |listener: &L| {
         let waits = state.flags.has(Flag::PAUSED) || state.flags.has(Flag::STARVED);
@@ -74,11 +72,15 @@ pub(crate) fn accept<L>(
                 turn.runtime.pause_accepting(state, &error);
                 break;
             }
-            Refusal::Listener => return Err(Error::from(error).context("accept").into()),
+            Refusal::Listener => {
+                log_throttled!(warn, %error, "accepting failed");
+                let kind = error.kind();
+                let error = Error::from(error).context("accept");
+                state.end(Close::Io(io::Error::new(kind, error)));
+            }
         }
     }
     turn.interest = Interest::new(may_accept(listener), false);
-    Ok(())
 }
 
 /// What the error of a failed accept concerns.

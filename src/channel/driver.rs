@@ -22,7 +22,8 @@ impl<D: Dispatcher> Driver for DispatcherDriver<D> {
         let state = turn.state;
         self.begin(state)?;
         if state.phase.get() == Phase::Listening {
-            return self.accept(turn);
+            self.accept(turn);
+            return Ok(());
         }
         let ready = turn.ready;
         if ready.has(Ready::URGENT) && state.is_up() {
@@ -138,7 +139,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
         state.holds_output() || self.may_send(state)
     }
 
-    fn accept(&mut self, turn: &mut Turn<'_>) -> Result {
+    fn accept(&mut self, turn: &mut Turn<'_>) {
         let dispatcher = &mut self.0;
         let counters = &turn.runtime.counters;
         accept(turn, dispatcher, D::readable, |dispatcher, socket, peer| {
@@ -147,7 +148,7 @@ impl<D: Dispatcher> DispatcherDriver<D> {
                 let (error, ()) = user_code::with(error, |error| dispatcher.handle_error(&**error));
                 discard(error);
             }
-        })
+        });
     }
 }
 

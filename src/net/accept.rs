@@ -67,7 +67,8 @@ impl<I: IntoSession, F: FnMut(Chat) -> I + 'static> Driver for ListenerDriver<F>
                     state.end(Close::Local);
                 }
             },
-        )
+        );
+        Ok(())
     }
 
     fn timer(&mut self, state: &Rc<ChannelState>, timer: TimerId) -> Result {

@@ -91,10 +91,6 @@ impl<A> Arrivals<A> {
         is_full
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(self.lock().state, State::Closed)
-    }
-
     /// Takes no more, and returns those that nobody will take, and the acceptor that waits for room.
     pub(crate) fn close(&self) -> (VecDeque<A>, Option<ChannelId>) {
         let mut queue = self.lock();
@@ -165,7 +161,7 @@ mod tests {
         arrivals.push('a');
         assert_eq!(arrivals.close().0, ['a']);
         assert!(matches!(arrivals.push('b'), Pushed::Refused('b')));
-        assert!(arrivals.is_closed() && !arrivals.has_room());
+        assert!(!arrivals.has_room());
     }
 
     #[test]

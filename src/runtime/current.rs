@@ -29,13 +29,20 @@ impl Drop for Loops {
 
 /// The loop that is running on this thread, or else this thread's default one.
 pub(crate) fn runtime() -> Result<Rc<Runtime>, Error> {
-    let known = with_loops(|loops| loops.running.last().or(loops.default.as_ref()).cloned())?;
-    if let Some(runtime) = known {
+    if let Some(runtime) = existing()? {
         return Ok(runtime);
     }
     let runtime = new()?;
     with_loops(|loops| loops.default = Some(Rc::clone(&runtime)))?;
     Ok(runtime)
+}
+
+/// The same, if there is one: none is made.
+///
+/// # Errors
+/// While the thread is being torn down.
+pub(crate) fn existing() -> Result<Option<Rc<Runtime>>, Error> {
+    with_loops(|loops| loops.running.last().or(loops.default.as_ref()).cloned())
 }
 
 /// A new loop.

@@ -23,7 +23,7 @@ mod shutdown;
 pub(crate) mod signals;
 mod timers;
 mod turn;
-mod workers;
+pub(crate) mod workers;
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};

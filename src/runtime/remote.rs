@@ -41,7 +41,8 @@ impl Remote {
     }
 
     /// Makes the loop call `call` on its thread. During the call, the crate's free functions act on that
-    /// loop. The loop makes at most 1,024 posted calls in a turn. A panic is logged.
+    /// loop. The loop makes at most 1,024 posted calls in a turn, or an eighth of those that wait if that is more. A
+    /// panic is logged.
     ///
     /// # Errors
     /// When the loop is gone: the call is dropped, and [`Error::io_kind`] is `None`. When the loop cannot be woken,

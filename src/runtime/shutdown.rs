@@ -106,8 +106,14 @@ impl Runtime {
         }
     }
 
-    /// Closes every channel, and the lingering sockets.
+    /// Closes every channel, and the lingering sockets, on this loop and on those that work with it.
     pub(crate) fn close_all(&self) {
+        self.close_all_here();
+        self.close_all_of_workers();
+    }
+
+    /// The same on this loop alone.
+    pub(super) fn close_all_here(&self) {
         // Also for a connection that is ending already: its `handle_close` may call `close_all`, and then
         // nothing must connect again.
         self.stop_retries();

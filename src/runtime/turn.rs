@@ -434,6 +434,10 @@ impl Runtime {
             Post::Stop => self.stop(),
             Post::Shutdown(grace) => self.shut_down(grace),
             Post::ShutdownOfService(grace) => self.begin_shutdown(grace),
+            Post::CloseAllOfService => {
+                self.close_all_here();
+                self.begin_shutdown(Duration::ZERO);
+            }
             Post::ResumeAccepting => self.resume_accepting(),
             Post::CloseChannels => self.close_channels_in_order(),
         }

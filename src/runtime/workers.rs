@@ -4,7 +4,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Runtime;
+use super::{Runtime, current};
+use crate::error::{Error, Result};
 use crate::state::inbox::{Inbox, Post};
 use crate::state::load::AcceptorLink;
 
@@ -59,12 +60,52 @@ impl Runtime {
     /// none.
     pub(super) fn shut_down_workers(&self, grace: Duration) {
         if let Some(acceptor) = self.workers.acceptor.get() {
-            let _ = acceptor.inbox.send(Post::Shutdown(grace));
+            let _ = post_to_service(acceptor, move |runtime| runtime.shut_down(grace));
         }
+        self.post_to_workers(|| Post::ShutdownOfService(grace));
+    }
+
+    /// Passes a close of all channels on, as a shutdown. The service ends: its listeners are closed, and a worker listens
+    /// in its setup only.
+    pub(super) fn close_all_of_workers(&self) {
+        if let Some(acceptor) = self.workers.acceptor.get() {
+            let _ = post_to_service(acceptor, Runtime::close_all);
+        }
+        if self.worker_count() > 0 {
+            self.post_to_workers(|| Post::CloseAllOfService);
+            self.begin_shutdown(Duration::ZERO);
+        }
+    }
+
+    fn post_to_workers(&self, post: impl Fn() -> Post) {
         // Cloned: a post may wake a loop, which `polling` logs, and a subscriber is user code.
         let inboxes = self.workers.inboxes.borrow().clone();
         for inbox in inboxes {
-            let _ = inbox.send(Post::ShutdownOfService(grace));
+            // One that is gone needs none.
+            let _ = inbox.send(post());
         }
     }
+}
+
+/// Makes the loop of a service call `call`, unless the service has ended by then.
+///
+/// # Errors
+/// When the service has ended, or the loop is gone.
+pub(crate) fn post_to_service(
+    service: &Arc<AcceptorLink>,
+    call: impl FnOnce(&Runtime) + Send + 'static,
+) -> Result<(), Error> {
+    if service.has_ended() {
+        return Err(Error::new("the service has ended"));
+    }
+    let link = Arc::clone(service);
+    let call = move || {
+        // The loop may run for another service by now.
+        if !link.has_ended()
+            && let Ok(runtime) = current::runtime()
+        {
+            call(&runtime);
+        }
+    };
+    service.inbox.send(Post::Call(Box::new(call)))
 }

@@ -29,6 +29,8 @@ pub(crate) enum Post {
     Shutdown(Duration),
     /// The shutdown of the service that the loop works for.
     ShutdownOfService(Duration),
+    /// The service that the loop works for closes all channels, and ends.
+    CloseAllOfService,
     /// A worker has closed a socket while accepting was paused.
     ResumeAccepting,
     /// Closes the channels for a shutdown that the loop's own thread began behind the posts before this.

@@ -16,6 +16,8 @@ pub(crate) struct AcceptorLink {
     pub(crate) inbox: Arc<Inbox>,
     /// Its listeners wait for descriptors or memory. Each socket that a worker closes frees some.
     starved: AtomicBool,
+    /// The service has ended. Its loop may run for another one.
+    ended: AtomicBool,
 }
 
 /// One connection that counts for its worker, until this is dropped.
@@ -26,7 +28,17 @@ impl AcceptorLink {
         Arc::new(AcceptorLink {
             inbox: Arc::clone(inbox),
             starved: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         })
+    }
+
+    /// The service ends, and with it what its workers and its remotes may ask of the loop.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// The next socket that a worker closes lets the listeners try again. If one was closed just before, their timer does.

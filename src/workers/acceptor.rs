@@ -39,7 +39,10 @@ impl DistributingAcceptor {
         }
     }
 
-    /// Whether a worker can take another connection. Without any worker all are refused.
+    /// Whether a worker can take another connection. If no worker has ever listened, all are refused.
+    ///
+    /// When the workers have all ended, the service is about to end. What it does not accept waits in the kernel, for the
+    /// next service if that has the same listening socket.
     ///
     /// If no worker can, this acceptor is registered as waiting with each of them. The first that has room posts a call to
     /// it, and the turn that follows the call accepts again. One step checks and registers, because
@@ -48,12 +51,7 @@ impl DistributingAcceptor {
         let arrivals = || self.recipients.iter().map(|it| &it.arrivals);
         arrivals().any(|it| it.has_room())
             || arrivals().any(|it| !it.wait_for_room(acceptor))
-            || self.is_deserted()
-    }
-
-    /// Whether no worker takes connections any more.
-    fn is_deserted(&self) -> bool {
-        self.recipients.iter().all(|it| it.arrivals.is_closed())
+            || self.recipients.is_empty()
     }
 
     /// Hands a connection to the worker that has the fewest, which counts it.
@@ -115,7 +113,7 @@ impl Driver for DistributingAcceptor {
         let was_starved = state.flags.has(Flag::STARVED);
         let counters = &turn.runtime.counters;
         let id = state.id.get();
-        let outcome = accept(
+        accept(
             turn,
             self,
             |acceptor| acceptor.has_room_or_waits(id),
@@ -125,7 +123,7 @@ impl Driver for DistributingAcceptor {
         if state.flags.has(Flag::STARVED) && !was_starved {
             self.note_starved();
         }
-        outcome
+        Ok(())
     }
 
     fn error(&mut self, error: &(dyn StdError + Send + Sync + 'static)) {
@@ -135,15 +133,13 @@ impl Driver for DistributingAcceptor {
     /// The receivers of the workers are the listeners that the program knows of: they end with the same error. At any
     /// other end they have been shut down, or are about to be stopped.
     fn close(&mut self, why: &Close) {
-        let (Close::Io(_) | Close::Handler(_) | Close::Panic(_)) = why else {
-            return;
-        };
-        let kind = match why {
-            Close::Io(error) => error.kind(),
-            _ => std::io::ErrorKind::Other,
+        let (kind, text) = match why {
+            Close::Io(error) => (error.kind(), error.to_string()),
+            Close::Panic(_) => (std::io::ErrorKind::Other, why.to_string()),
+            _ => return,
         };
         for (index, recipient) in self.recipients.iter().enumerate() {
-            recipient.arrivals.fail(kind, why.to_string());
+            recipient.arrivals.fail(kind, text.clone());
             self.unannounced.push(index);
         }
         self.announce_arrivals();

@@ -1,6 +1,5 @@
 //! What the workers of a service share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,8 +27,6 @@ pub(super) struct Crew {
     options: Options,
     failure: Mutex<Option<Error>>,
     pub(super) ended: Arc<Ended>,
-    /// The service ends its workers.
-    is_finishing: AtomicBool,
 }
 
 /// What the builder of the workers sets.
@@ -58,12 +55,11 @@ impl Crew {
             options,
             failure: Mutex::default(),
             ended: Arc::default(),
-            is_finishing: AtomicBool::new(false),
         }
     }
 
     pub(super) fn remotes(&self) -> Remotes {
-        Remotes::new(&self.inboxes, &self.acceptor.inbox, &self.ended)
+        Remotes::new(&self.inboxes, &self.acceptor, &self.ended)
     }
 
     /// Records that a worker has ended with this outcome, and makes the service end too. Called on the worker's thread.
@@ -101,11 +97,11 @@ impl Crew {
 
     /// The service ends its workers itself from now on.
     pub(super) fn finish(&self) {
-        self.is_finishing.store(true, Ordering::Release);
+        self.acceptor.end();
     }
 
     pub(super) fn is_finishing(&self) -> bool {
-        self.is_finishing.load(Ordering::Acquire)
+        self.acceptor.has_ended()
     }
 
     /// The error of the worker that has failed first.

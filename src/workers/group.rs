@@ -248,23 +248,43 @@ mod tests {
     use std::time::Duration;
 
     use super::super::crew::Options;
+    use super::super::worker::Entered;
     use super::*;
     use crate::sim::Network;
     use crate::state::load::AcceptorLink;
     use crate::{Connector, Result, SlowReader};
 
-    /// It lasted until many other groups were made, so that a program which relied on it failed only then.
-    #[test]
-    fn a_policy_is_forgotten_with_the_last_member_and_handle_of_the_worker() -> Result {
-        let network = Network::new(1);
-        let event_loop = network.event_loop()?;
+    fn enter(event_loop: &EventLoop) -> Entered {
         let inbox = &event_loop.0.agenda.inbox;
         let options = Options {
             grace: Duration::ZERO,
             group_backlog: 0,
         };
         let crew = Crew::new(vec![Arc::clone(inbox)], &AcceptorLink::new(inbox), options);
-        let entered = Worker::enter(0, &Arc::new(crew));
+        Worker::enter(0, &Arc::new(crew))
+    }
+
+    /// Clients may choose the names.
+    #[test]
+    fn unused_groups_are_removed() -> Result {
+        let entered = enter(&EventLoop::new()?);
+        let worker = entered.worker();
+        let used = worker.group("used");
+        for number in 0..10_000 {
+            worker.group(&number.to_string()).push("nobody hears it");
+        }
+        let count = worker.groups().0.borrow().groups.len();
+        assert!(count <= PRUNE_MIN, "{count} groups");
+        assert!(Arc::ptr_eq(&used.topic, &worker.group("used").topic));
+        Ok(())
+    }
+
+    /// It lasted until many other groups were made, so that a program which relied on it failed only then.
+    #[test]
+    fn a_policy_is_forgotten_with_the_last_member_and_handle_of_the_worker() -> Result {
+        let network = Network::new(1);
+        let event_loop = network.event_loop()?;
+        let entered = enter(&event_loop);
         let room = || entered.worker().group("room");
         let set = |room: &SharedGroup| room.members().set_slow_readers(1, SlowReader::Abort);
         let has_policy = || room().members().has_policy();

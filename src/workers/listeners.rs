@@ -94,7 +94,8 @@ impl Listeners {
                 format!("a socket with the address {}", socket.local_addr()?)
             }
         };
-        let listens_itself = REUSE_PORT_SPREADS && options.reuse_port;
+        let is_made_here = matches!(endpoint, Endpoint::Target(_));
+        let listens_itself = REUSE_PORT_SPREADS && options.reuse_port && is_made_here;
         let mut own = None;
         match table.listeners.get(place) {
             None => {

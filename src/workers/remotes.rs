@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::event_loop::EventLoop;
 use crate::runtime::counters::LoopStats;
 use crate::runtime::remote::Remote;
+use crate::runtime::workers::post_to_service;
+use crate::runtime::{Runtime, current};
 use crate::state::ChannelId;
 use crate::state::inbox::Inbox;
+use crate::state::load::AcceptorLink;
 
 /// A [`Remote`] for the loop of each worker. From [`Worker::remotes`](crate::Worker::remotes) and
 /// [`Service::remotes`](crate::Service::remotes).
@@ -55,15 +58,19 @@ pub struct Remotes(Arc<Inner>);
 
 struct Inner {
     workers: Box<[Remote]>,
-    service: Remote,
+    service: Arc<AcceptorLink>,
     ended: Arc<Ended>,
 }
 
 impl Remotes {
-    pub(super) fn new(workers: &[Arc<Inbox>], service: &Arc<Inbox>, ended: &Arc<Ended>) -> Self {
+    pub(super) fn new(
+        workers: &[Arc<Inbox>],
+        service: &Arc<AcceptorLink>,
+        ended: &Arc<Ended>,
+    ) -> Self {
         Remotes(Arc::new(Inner {
             workers: workers.iter().map(Remote::new).collect(),
-            service: Remote::new(service),
+            service: Arc::clone(service),
             ended: Arc::clone(ended),
         }))
     }
@@ -116,17 +123,18 @@ impl Remotes {
     /// Stops the service: the loop that accepts, and then all workers. See [`EventLoop::stop`].
     ///
     /// # Errors
-    /// As [`Remote::post`].
+    /// As [`Remote::post`]. When the service has ended ([`Service::finish`](crate::Service::finish)): the loop that has
+    /// accepted for it may run for another one.
     pub fn stop(&self) -> Result<(), Error> {
-        self.0.service.stop()
+        post_to_service(&self.0.service, Runtime::stop)
     }
 
     /// Shuts the service down: the loop that accepts, and all workers. See [`EventLoop::shutdown`].
     ///
     /// # Errors
-    /// As [`Remote::post`].
+    /// As [`stop`](Remotes::stop).
     pub fn shutdown(&self, grace: Duration) -> Result<(), Error> {
-        self.0.service.shutdown(grace)
+        post_to_service(&self.0.service, move |runtime| runtime.shut_down(grace))
     }
 
     /// Asks each worker, on its own thread, and calls `call` with the answers, in the order of the workers, on this
@@ -151,17 +159,24 @@ impl Remotes {
     /// ```
     ///
     /// # Errors
-    /// As [`EventLoop::current`].
+    /// When this thread has no loop, or is being torn down. A thread without a loop [asks on a worker](Remotes::stats).
     pub fn gather<T: Send + 'static>(
         &self,
         ask: impl Fn() -> T + Send + Sync + 'static,
         call: impl FnOnce(Vec<Option<T>>) + Send + 'static,
     ) -> Result<(), Error> {
+        // Nobody would run one that was made for the answers.
+        let asker = current::existing()?.ok_or_else(|| {
+            Error::new(
+                "this thread has no event loop that could make the call with the answers: \
+                 post the question to a worker, and ask there",
+            )
+        })?;
         let ask = Arc::new(ask);
         let answers = Arc::new(Answers {
             answers: Mutex::new(self.iter().map(|_| None).collect()),
             call: Mutex::new(Some(Box::new(call))),
-            asker: EventLoop::current()?.remote(),
+            asker: Remote::new(&asker.agenda.inbox),
         });
         for (number, remote) in self.iter().enumerate() {
             let (ask, answers) = (Arc::clone(&ask), Arc::clone(&answers));
@@ -188,8 +203,22 @@ impl Remotes {
     /// # Ok(()) }
     /// ```
     ///
+    /// A thread without a loop, such as one that serves the figures to a monitor, asks on a worker and waits:
+    ///
+    /// ```
+    /// # fn total(remotes: &asynchat::Remotes) -> asynchat::Result<asynchat::LoopStats> {
+    /// let (sender, answers) = std::sync::mpsc::channel();
+    /// let asker = remotes.clone();
+    /// remotes.get(0).ok_or("no worker")?.post(move || {
+    ///     // If there is no answer, the sender is dropped, and `recv` fails.
+    ///     let _ = asker.stats(move |workers| _ = sender.send(workers));
+    /// })?;
+    /// Ok(answers.recv()?.into_iter().sum())
+    /// # }
+    /// ```
+    ///
     /// # Errors
-    /// As [`EventLoop::current`].
+    /// As [`gather`](Remotes::gather).
     pub fn stats(&self, call: impl FnOnce(Vec<LoopStats>) + Send + 'static) -> Result<(), Error> {
         let ended = Arc::clone(&self.0.ended);
         let stats_here = || EventLoop::current().ok().map(|it| it.stats());

@@ -319,6 +319,51 @@ mod simulated {
         assert_eq!(scene.loads(), [0, 0]);
     }
 
+    /// A connection that is not accepted waits in the kernel, for the next service that has the same listening socket.
+    #[test]
+    fn nothing_is_accepted_when_all_workers_have_shut_down() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        for worker in &scene.workers {
+            worker.shutdown(GRACE);
+            Scene::turn(worker);
+        }
+        // The loop that accepts has had no turn since.
+        let _peer = scene.connect();
+        Scene::turn(&scene.acceptor);
+        let stats = scene.acceptor.stats();
+        assert_eq!((stats.accepted, stats.refused), (0, 0));
+    }
+
+    #[test]
+    fn closing_all_on_the_loop_that_accepts_closes_the_connections_of_all_workers() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let peers: Vec<_> = (0..4).map(|_| scene.connect()).collect();
+        scene.settle();
+        scene.acceptor.close_all();
+        scene.settle();
+        for (number, peer) in peers.iter().enumerate() {
+            assert_eq!(text(peer), format!("{}\r\n", number % 2));
+            assert!(peer.has_ended());
+        }
+        for worker in &scene.workers {
+            assert_eq!(worker.stats().closes.local, 3, "the receiver, too");
+        }
+        assert!(scene.network.listen(ADDR).is_ok(), "the address is free");
+    }
+
+    #[test]
+    fn a_listening_socket_that_fails_is_an_io_error_on_all_loops() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let kind = std::io::ErrorKind::InvalidInput;
+        scene.network.fail(Call::Accept, kind);
+        let _peer = scene.connect();
+        scene.settle();
+        for event_loop in scene.workers.iter().chain([&scene.acceptor]) {
+            let closes = event_loop.stats().closes;
+            assert_eq!((closes.io, closes.handler), (1, 0));
+        }
+    }
+
     #[test]
     fn what_no_queue_has_room_for_waits_in_the_kernel() {
         let scene = Scene::new(2, Limits::default().turn_accepts(1));
@@ -375,6 +420,22 @@ mod simulated {
             refusal.is_some_and(|it| it.contains(" local=127.0.0.1:7007")),
             "{log}"
         );
+    }
+
+    #[test]
+    fn accepting_resumes_when_a_worker_closes_a_connection() {
+        let scene = Scene::new(2, Limits::DEFAULT);
+        let [leaving, _staying] = [scene.connect(), scene.connect()];
+        scene.settle();
+        scene
+            .network
+            .fail(Call::Accept, std::io::ErrorKind::OutOfMemory);
+        let waiting = scene.connect();
+        scene.settle();
+        assert_eq!(text(&waiting), "", "accepting pauses");
+        leaving.reset();
+        scene.settle();
+        assert!(text(&waiting).ends_with("\r\n"), "it waits for no timer");
     }
 
     /// The descriptors of sockets that linger on a worker are freed when accepting needs them.

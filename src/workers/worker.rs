@@ -93,7 +93,8 @@ impl Worker {
     /// of such sockets (Linux, Android, FreeBSD, DragonFly). Nothing is handed over then, which pays if most connections
     /// are short. But the system spreads by a hash of the addresses, whatever the workers have to do: with few clients,
     /// or a proxy before the server, one worker may get nearly all of them. A worker that blocks leaves its clients
-    /// waiting, and those that it has not accepted when it ends are reset. On other systems the option has no effect.
+    /// waiting, and those that it has not accepted when it ends are reset. On other systems the option has no effect, nor
+    /// has it on a socket that is [adopted](Server::adopt), which all workers have.
     ///
     /// # Errors
     /// Those of [`Server::listen_on`]. When the server is for [one connection](Server::once). When another worker

@@ -40,6 +40,46 @@ fn a_session_that_stops_its_loop_stops_the_service() {
     assert_eq!(client.line(), "");
 }
 
+/// The sessions of the other workers would go on, and new clients of this one would be refused for ever.
+#[test]
+fn a_session_that_closes_all_ends_the_service() {
+    let running = start_serving(3, any_port);
+    let mut clients: Vec<_> = (0..6).map(|_| running.connect()).collect();
+    for client in &mut clients {
+        client.ask("hello");
+    }
+    clients[0].send("CLOSE ALL");
+    running.outcome().unwrap();
+    for client in &mut clients {
+        assert_eq!(client.line(), "", "it is closed without a shutdown");
+    }
+}
+
+#[test]
+fn closing_all_on_the_loop_that_accepts_ends_the_service() {
+    let (sender, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        asynchat::call_soon(asynchat::close_all);
+        let workers = Workers::new().threads(2);
+        sender.send(workers.run(|worker| listen(worker, any_port())))
+    });
+    let outcome = outcome.recv_timeout(DEADLINE);
+    outcome.expect("it ends in time").unwrap();
+}
+
+#[test]
+fn a_setup_that_closes_all_ends_the_service() {
+    let close_all_of_the_second = |worker: &Worker| {
+        listen(worker, any_port())?;
+        if worker.number() == 1 {
+            asynchat::close_all();
+        }
+        Ok(())
+    };
+    let running = start(Workers::new().threads(2), close_all_of_the_second).unwrap();
+    running.outcome().unwrap();
+}
+
 /// The setup is called in a turn of its own, before the loop of the worker runs.
 #[test]
 fn a_setup_that_stops_its_loop_stops_the_service() {
@@ -117,6 +157,32 @@ fn a_loop_can_have_several_services_one_after_another() {
         let (reply, bye) = client.join().unwrap();
         assert!(reply.ends_with(" hello") && bye == "bye");
     }
+}
+
+#[test]
+fn the_remotes_of_a_service_that_has_ended_do_not_end_the_next_one() {
+    let start = || {
+        let workers = Workers::new().threads(2);
+        workers.start(|worker| listen(worker, any_port())).unwrap()
+    };
+    let first = start();
+    let old = first.remotes();
+    // The loop makes these two calls when the service has ended.
+    old.stop().unwrap();
+    old.get(1).unwrap().shutdown(DEADLINE).unwrap();
+    first.finish().unwrap();
+    let second = start();
+    for refused in [old.stop(), old.shutdown(DEADLINE)] {
+        let error = refused.unwrap_err().to_string();
+        assert_eq!(error, "the service has ended");
+    }
+    assert!(asynchat::run_once(Duration::ZERO).unwrap());
+    // A loop that is shutting down would refuse it.
+    let listener = asynchat::listen("127.0.0.1:0", |_: Chat| |_: &[u8]| Ok(()));
+    listener.unwrap().close();
+    second.remotes().stop().unwrap();
+    asynchat::run().unwrap();
+    second.finish().unwrap();
 }
 
 /// Those that end only when their worker is dropped count as well.

@@ -90,18 +90,6 @@ fn a_group_is_found_by_its_name() {
     running.shutdown().unwrap();
 }
 
-/// Clients may choose the names.
-#[test]
-fn unused_groups_are_removed() {
-    let running = start(Workers::new().threads(2), |worker| {
-        for number in 0..10_000 {
-            worker.group(&number.to_string()).push("nobody hears it");
-        }
-        listen(worker, any_port())
-    });
-    running.unwrap().shutdown().unwrap();
-}
-
 /// Joins the room when it is asked to. Any other line is pushed to the room, and the reply says whether all workers take it.
 fn listen_for_joins(worker: &Worker, policy: Option<SlowReader>) -> Result {
     let room = worker.group("lobby");

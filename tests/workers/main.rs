@@ -121,6 +121,7 @@ impl AsyncChat for Session {
                 write!(self.chat, "{number:?} {}\r\n", self.chat.id());
             }
             b"STOP" => asynchat::stop(),
+            b"CLOSE ALL" => asynchat::close_all(),
             b"SHUTDOWN" => asynchat::shutdown(DEADLINE),
             b"FAIL" => return Err("it was asked to".into()),
             b"PANIC" => panic!("it was asked to"),

@@ -126,14 +126,12 @@ fn a_call_for_all_is_made_by_each_worker() {
 /// Asks the workers, with this function that passes the answers to the call, and runs the loop of this thread until then.
 fn answers<T: Send + 'static>(ask: impl FnOnce(Box<dyn FnOnce(T) + Send>)) -> T {
     let (sender, answer) = mpsc::channel();
+    let event_loop = asynchat::EventLoop::current().unwrap();
     ask(Box::new(move |answers| {
         sender.send(answers).unwrap();
         asynchat::stop();
     }));
-    asynchat::EventLoop::current()
-        .unwrap()
-        .run_forever()
-        .unwrap();
+    event_loop.run_forever().unwrap();
     answer.try_recv().expect("they have answered")
 }
 
@@ -158,6 +156,19 @@ fn each_worker_is_asked_and_the_answers_are_in_their_order() {
     running.shutdown().unwrap();
     let of_nobody = gathered(&running.remotes, Worker::number);
     assert_eq!(of_nobody, [None, None, None]);
+}
+
+/// The answers would go to a loop that nobody runs.
+#[test]
+fn a_thread_without_a_loop_cannot_ask() {
+    let running = start_serving(2, any_port);
+    let remotes = running.remotes.clone();
+    let asks = move || [remotes.gather(|| (), |_| ()), remotes.stats(|_| ())];
+    for refused in thread::spawn(asks).join().unwrap() {
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains("this thread has no event loop"), "{error}");
+    }
+    running.shutdown().unwrap();
 }
 
 /// Their sum went back when the first worker had ended.

@@ -19,6 +19,21 @@ fn each_worker_listens_on_the_same_port() {
     }
 }
 
+/// The workers have duplicates of one socket, so none of them can listen by itself.
+#[test]
+fn the_option_has_no_effect_on_an_adopted_socket() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = start_serving(2, move || {
+        let server = Server::adopt(socket.try_clone().unwrap()).reuse_port(true);
+        server.deadlines(Deadlines::default().linger(LINGER))
+    });
+    let mut clients: Vec<_> = (0..4).map(|_| running.connect()).collect();
+    let mut workers: Vec<_> = clients.iter_mut().map(Client::worker).collect();
+    workers.sort_unstable();
+    assert_eq!(workers, [0, 0, 1, 1]);
+    running.shutdown().unwrap();
+}
+
 #[test]
 fn the_quota_is_a_total_here_too() {
     let limits = Limits::default().connections(6);

@@ -1,4 +1,4 @@
-//! When descriptors run out, accepting pauses, and resumes when a worker closes a connection.
+//! When descriptors run out, accepting pauses, and no client is lost.
 #![cfg(all(unix, not(target_os = "redox")))]
 
 use super::*;
@@ -7,13 +7,15 @@ use std::process::Command;
 
 const CHILD: &str = "WORKERS_WITHOUT_DESCRIPTORS";
 
-/// The limit concerns the whole process, so the test runs in one of its own.
+/// That accepting resumes when a worker closes a connection, and not only by its timer, is tested on a simulated network
+/// (`src/workers/service.rs`), where no time passes. The limit concerns the whole process, so this test runs in one of its
+/// own.
 #[test]
-fn accepting_resumes_when_a_worker_closes_a_connection() {
+fn all_clients_are_served_after_descriptors_have_run_out() {
     if std::env::var_os(CHILD).is_some() {
         return in_child();
     }
-    let name = "starved::accepting_resumes_when_a_worker_closes_a_connection";
+    let name = "starved::all_clients_are_served_after_descriptors_have_run_out";
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture"])
         .env(CHILD, "1")
