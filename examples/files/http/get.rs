@@ -216,23 +216,17 @@ fn send_file(
     })
 }
 
-/// The file beside the original that has its content compressed, if the client accepts it. One that is older than the
-/// original is of an earlier content.
+/// The compressed file that is sent instead of the original, if there is one that the client accepts.
 fn compressed(
     request: &Request<'_>,
     names: &Names,
     folder: &Folder<'_>,
     original: SystemTime,
 ) -> Option<(File, Metadata, Coding)> {
+    let name = names.last()?;
     coding::accepted(request.fields).find_map(|coding| {
-        let mut name = names.last()?.to_owned();
-        name.push(coding.extension);
-        match folder.find(&name) {
-            Ok(Found::File(file, metadata)) if modified(&metadata) >= original => {
-                Some((file, metadata, coding))
-            }
-            _ => None,
-        }
+        let (file, metadata) = coding.find(folder, name, original)?;
+        Some((file, metadata, coding))
     })
 }
 

@@ -360,6 +360,21 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
     Ok(())
 }
 
+/// `brotli` and `pigz` give a file the time of the original in whole seconds.
+#[test]
+fn a_compressed_file_may_have_a_time_in_whole_seconds() -> Result {
+    let site = Site::new()?;
+    site.dir.store("a.txt.br", b"brotli")?;
+    let path = site.dir.path().join("a.txt");
+    let file = File::options().write(true).open(path)?;
+    let accepted = "Accept-Encoding: br\r\n";
+    for (millis, content) in [(0, "brotli"), (999, "brotli"), (1000, "hello, world\n")] {
+        file.set_modified(changed() + Duration::from_millis(millis))?;
+        assert_eq!(site.get("/a.txt", accepted)?.text(), content, "{millis}");
+    }
+    Ok(())
+}
+
 /// The smallest content, of those that a client likes equally.
 #[test]
 fn brotli_comes_before_zstandard_and_zstandard_before_gzip() -> Result {
