@@ -93,7 +93,8 @@
 //!
 //! `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
 //! that accept them, unless they are older than it: then they are of an earlier content. `gzip -k`, `brotli`, `zstd` and `pigz -k`
-//! give them its time, some of them in whole seconds, which are compared then. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
+//! give them its time, some of them in whole seconds, which are compared then. To change `page.html` on a condition
+//! (If-Match), a client may use the tag of any of these. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
 //! are removed are closed on a thread.
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with

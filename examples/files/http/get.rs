@@ -6,6 +6,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
+use std::slice;
 use std::time::SystemTime;
 
 use asynchat::{Addr, Chat};
@@ -149,8 +150,8 @@ fn send_file(
         None => (file, metadata, ""),
     };
     let size = metadata.len();
-    let validators = Validators::new(&metadata, coding);
-    let outcome = conditions::evaluate(request.fields, Some(&validators), true);
+    let validators = Validators::new(&metadata, coding, (service.options.clock)());
+    let outcome = conditions::evaluate(request.fields, slice::from_ref(&validators), true);
     // Each reply that depends on which file is chosen.
     let chosen = |reply: Reply| reply.field("Vary", "Accept-Encoding");
     let identified = |reply: Reply| {
@@ -198,9 +199,8 @@ fn send_file(
     } else {
         Content::File(file, length, names.clone())
     };
-    let now = (service.options.clock)();
     let reply = identified(Reply::new(status, content))
-        .field("Last-Modified", http_date(validators.modified.min(now)))
+        .field("Last-Modified", http_date(validators.modified))
         .field("Content-Type", content_type(names.as_path()))
         .field("Accept-Ranges", "bytes");
     let reply = match coding {

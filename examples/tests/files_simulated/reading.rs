@@ -56,6 +56,14 @@ fn no_file_is_said_to_be_changed_in_the_future() -> Result {
     let date = "Mon, 15 Jun 2026 12:00:00 GMT";
     let fields = ["date", "last-modified"].map(|name| reply.field(name));
     assert_eq!(fields, [Some(date); 2]);
+    // Conditions are compared with what was sent.
+    for (condition, status) in [("If-Modified-Since", 304), ("If-Unmodified-Since", 200)] {
+        let fields = format!("{condition}: {date}\r\n");
+        assert_eq!(site.get("/a.txt", &fields)?.status, status, "{condition}");
+    }
+    let fields = format!("{ANN}If-Unmodified-Since: {date}\r\n");
+    let replaced = site.one(request("PUT", "/a.txt", &fields, "new"))?;
+    assert_eq!(replaced.status, 204);
     Ok(())
 }
 
