@@ -19,7 +19,7 @@ use super::{Service, own, page};
 use crate::date::http_date;
 use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
-use crate::names::{Invalid, MOST_NAMES, Names};
+use crate::names::{Invalid, LONGEST, MOST_NAMES, Names};
 use crate::tree::{Folder, Found};
 
 /// Paths that begin so belong to the server itself. A folder of the name `-` is reached as `/%2D/`.
@@ -48,6 +48,7 @@ pub fn get(
         Ok(names) => names,
         Err(Invalid::Name) => return Reply::text(404, "there is no such file"),
         Err(Invalid::TooDeep) => return too_deep(),
+        Err(Invalid::TooLong) => return too_long(),
     };
     reply(service, request, &names, query).unwrap_or_else(|error| failed(&names, &error))
 }
@@ -81,6 +82,10 @@ fn reply(
 
 pub fn too_deep() -> Reply {
     Reply::text(414, format!("the path has more than {MOST_NAMES} names"))
+}
+
+pub fn too_long() -> Reply {
+    Reply::text(414, format!("the path has more than {LONGEST} bytes"))
 }
 
 /// The path and the query of a target in origin-form or absolute-form (RFC 9112 section 3.2).

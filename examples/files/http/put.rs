@@ -9,7 +9,7 @@ use tracing::info;
 use super::Service;
 use super::coding::CODINGS;
 use super::conditions::{self, Outcome, Validators, modified};
-use super::get::{failed, path_of, too_deep};
+use super::get::{failed, path_of, too_deep, too_long};
 use super::reply::{Content, Reply};
 use crate::author::Author;
 use crate::http1::{Framing, Request};
@@ -171,6 +171,7 @@ fn target(request: &Request<'_>) -> Result<Names, Reply> {
         Ok(names) => Ok(names),
         Err(Invalid::Name) => Err(Reply::text(403, "no file can have this name")),
         Err(Invalid::TooDeep) => Err(too_deep()),
+        Err(Invalid::TooLong) => Err(too_long()),
     }
 }
 

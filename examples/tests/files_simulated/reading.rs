@@ -446,6 +446,36 @@ fn a_path_has_at_most_a_hundred_names() -> Result {
     Ok(())
 }
 
+/// The system has a limit, which is one of the path itself. Each byte takes three when it is encoded.
+#[test]
+fn a_path_has_at_most_4096_bytes() -> Result {
+    let site = Site::new()?;
+    // 7 names of 250 bytes, which take 5,250 bytes in the URL.
+    let encoded = format!("/{}", "%C3%BC".repeat(125)).repeat(7);
+    assert_eq!(site.one(put(&encoded, "x"))?.status, 409);
+    #[cfg(target_os = "linux")]
+    {
+        let names = format!("{}/", "ü".repeat(125)).repeat(7);
+        fs::create_dir_all(site.dir.path().join(names))?;
+        assert_eq!(site.one(put(&format!("{encoded}/new"), "x"))?.status, 201);
+    }
+    // 16 names of 255 bytes and their slashes are 4,095 bytes.
+    let path = |last: &str| format!("{}/{last}", format!("/{}", "x".repeat(255)).repeat(16));
+    assert_eq!(site.get(&path(""), "")?.status, 404);
+    let too_long = path("xx");
+    for method in ["GET", "HEAD", "PUT", "DELETE"] {
+        let body = if method == "PUT" { "x" } else { "" };
+        let reply = site.one(request(method, &too_long, ANN, body))?;
+        assert_eq!(reply.status, 414, "{method}");
+    }
+    let reply = site.get(&too_long, "")?;
+    assert_eq!(
+        reply.text(),
+        "414 URI Too Long: the path has more than 4096 bytes\n"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_folder_has_a_page() -> Result {
     let site = Site::new()?;
