@@ -79,7 +79,8 @@
 //! All of the folder is shared, also names that begin with a dot. With `--write` every user may change every file. Folders
 //! are made and removed over FTP only. There is no quota in total: use a file system of its own.
 //!
-//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
+//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given). Clients do
+//! not see a link then, and an upload with its name is refused (403, 550).
 //! An upload is complete before its file appears. One that was cut, or whose client of FTP has left without QUIT, leaves
 //! nothing: the old file stays, and the client has to send the whole file again. Until then APPE is refused, because the client
 //! would continue the old file. What APPE has added to a file stays when it is cut, and the same user can continue it with REST
