@@ -455,6 +455,35 @@ fn what_is_cut_off_is_logged() -> Result {
     Ok(())
 }
 
+/// A client asks for two files at once, and leaves while it receives the first.
+#[test]
+fn a_reply_that_has_not_begun_is_logged_as_cut() -> Result {
+    let dir = TempDir::new()?;
+    let path = dir.path().join("log");
+    let site = Site::with(Options {
+        access_log: Some(AccessLog::open(&path)?),
+        ..options()
+    })?;
+    site.dir.store("huge", &vec![b'x'; 8 << 20])?;
+    let client = site.client()?;
+    client.stop_reading();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(get("/huge") + &get("/dir/big") + &get("/dir/"));
+    site.settle()?;
+    client.reset();
+    site.advance(2 * SECOND)?;
+    let log = fs::read_to_string(&path)?;
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines[0].contains(r#""GET /huge HTTP/1.1" 200 "#), "{log}");
+    assert!(
+        lines[1].contains(r#""GET /dir/big HTTP/1.1" 499 - "#),
+        "{log}"
+    );
+    assert!(lines[2].contains(r#""GET /dir/ HTTP/1.1" 499 - "#), "{log}");
+    assert_eq!(lines.len(), 3);
+    Ok(())
+}
+
 #[test]
 fn what_has_the_name_of_the_status_page_is_reached_under_another() -> Result {
     let site = Site::new()?;
