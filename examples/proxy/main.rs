@@ -43,6 +43,7 @@
 //!   `--idle`. A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice
 //!   the `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
+//!   503 is for what passes: a name that could not be looked up, whose error is logged, and a proxy without descriptors.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
 //!   the address and the rule, and a wrong password with the address of the client and the name.
 //! * **Requests that cost a client nothing**: after 32 replies of the proxy itself in a row the connection ends. Of refusals
