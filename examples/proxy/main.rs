@@ -24,8 +24,8 @@
 //!   as browsers use it.
 //! * **Nothing is smuggled through**: what could be read in two ways is refused (see `../http1`), and what is forwarded is
 //!   written anew. A response that its server has cut never looks complete to the client.
-//! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
-//!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it. It
+//! * **The access list**: only public addresses are allowed, and not port 25. (168.63.129.16, which serves each machine of Azure,
+//!   counts as not public.) `--allow NETWORK` adds networks, `--port` restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it. It
 //!   has no names, does not forbid public addresses, and does not say who may be a client: for that there are users,
 //!   `--listen` and firewalls.
 //!   The host of the proxy is refused by each of its addresses, before a connection is tried, unless it is listed. What
