@@ -484,6 +484,27 @@ fn a_reply_that_has_not_begun_is_logged_as_cut() -> Result {
     Ok(())
 }
 
+/// The clock of the system may be set back.
+#[test]
+fn the_server_is_up_for_the_time_of_a_clock_that_nobody_sets() -> Result {
+    let site = Site::with(Options {
+        status: Status::new(Path::new("/srv"), now),
+        ..options()
+    })?;
+    let uptime = || -> Result<f64> {
+        let event = events(&watch(&site)?).remove(0);
+        let figure = event
+            .split_once("\"uptime\":")
+            .and_then(|(_, rest)| rest.split_once(','));
+        Ok(figure.ok_or("there is no figure")?.0.parse::<f64>()?)
+    };
+    let before = uptime()?;
+    site.advance(60 * SECOND)?;
+    let passed = uptime()? - before;
+    assert!((59.0..=61.0).contains(&passed), "{passed}");
+    Ok(())
+}
+
 #[test]
 fn what_has_the_name_of_the_status_page_is_reached_under_another() -> Result {
     let site = Site::new()?;
