@@ -510,6 +510,9 @@ fn a_folder_has_a_page() -> Result {
         )
     );
     assert!(root.text().contains("<a href=\"dir/\">dir/</a>") && !root.text().contains("upload-1"));
+    // All of the page is in a landmark.
+    let heading = "<header>\n<h1><a href=\"/\">files</a></h1>\n</header>\n<main>\n";
+    assert!(root.text().contains(heading), "{}", root.text());
     assert_eq!(site.get("/.files-upload-1", "")?.status, 404);
     let page = site.get("/dir/", "")?;
     assert_eq!(page.text().matches("<a href=\"n").count(), 3000);

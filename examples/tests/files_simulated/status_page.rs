@@ -102,6 +102,14 @@ fn the_pages_have_their_types_and_no_code_of_others() -> Result {
     for path in ["/-/x", "/-//", "/-/status.html", "/-/../a.txt"] {
         assert_eq!(get(&site, path)?.status, 404, "{path}");
     }
+    // Text with an opacity has less contrast than its colours.
+    let style = get(&site, "/-/status.css")?;
+    let stale = style
+        .text()
+        .lines()
+        .filter(|line| line.starts_with(".stale"));
+    let stale = stale.collect::<String>();
+    assert!(!stale.is_empty() && !stale.contains("opacity"), "{stale}");
     let page = get(&site, "/-/")?;
     let policy = page.field("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
