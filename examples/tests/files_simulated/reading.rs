@@ -519,7 +519,10 @@ fn a_folder_has_a_page() -> Result {
     assert!(page.text().find(">n0<") < page.text().find(">n2999<"));
     let head = site.one(request("HEAD", "/dir/", "", ""))?;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    assert!(site.get("/-/files.js", "")?.text().contains("PUT"));
+    let script = site.get("/-/files.js", "")?;
+    assert!(
+        script.text().contains("\"PUT\"") && script.text().contains("\"If-None-Match\", \"*\"")
+    );
     assert_eq!(site.get("/-/nothing", "")?.status, 404);
 
     site.dir.store("dir/index.html", b"<p>index")?;
