@@ -136,9 +136,9 @@ struct Args {
     tunnel_idle: u64,
 
     /// How long a tunnel may be silent after its client or server has finished sending, at most --tunnel-idle. The proxy
-    /// cannot tell such a peer from one that has left.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds())]
-    half_closed_idle: u64,
+    /// cannot tell such a peer from one that has left. Default: 120, or --tunnel-idle if that is less.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
+    half_closed_idle: Option<u64>,
 
     /// The time for a look-up, and for a connection.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds())]
@@ -155,6 +155,18 @@ struct Args {
 
     #[command(flatten)]
     users: UserOptions,
+}
+
+impl Args {
+    fn half_closed_idle(&self) -> Result<Duration> {
+        let most = self.tunnel_idle;
+        match self.half_closed_idle {
+            Some(idle) if idle > most => {
+                Err(format!("--half-closed-idle {idle} is more than --tunnel-idle {most}").into())
+            }
+            idle => Ok(Duration::from_secs(idle.unwrap_or(most.min(120)))),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -176,6 +188,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result {
     descriptors::raise_limit();
     let defaults = Options::default();
+    let half_closed_idle = args.half_closed_idle()?;
     let users = args.users.read()?;
     let is_open = users.is_empty();
     let logins = Logins::new(users);
@@ -196,7 +209,7 @@ fn run(args: Args) -> Result {
             .per_address(args.max_per_address),
         idle: Duration::from_secs(args.idle),
         tunnel_idle: Duration::from_secs(args.tunnel_idle),
-        half_closed_idle: Duration::from_secs(args.half_closed_idle),
+        half_closed_idle,
         connect: Duration::from_secs(args.connect),
         ..defaults
     };
@@ -244,5 +257,29 @@ fn name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("it has other characters than those of a token")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_is_half_closed_may_be_silent_for_no_longer_than_another() {
+        let idle = |options: &str| {
+            let words = ["proxy"].into_iter().chain(options.split_whitespace());
+            let args = Args::try_parse_from(words).map_err(|error| error.to_string())?;
+            args.half_closed_idle().map_err(|error| error.to_string())
+        };
+        let seconds = |seconds| Ok(Duration::from_secs(seconds));
+        assert_eq!(idle(""), seconds(120));
+        assert_eq!(idle("--tunnel-idle 5"), seconds(5));
+        assert_eq!(idle("--tunnel-idle 5 --half-closed-idle 5"), seconds(5));
+        assert_eq!(idle("--half-closed-idle 500"), seconds(500));
+        let error = "--half-closed-idle 6 is more than --tunnel-idle 5";
+        assert_eq!(
+            idle("--tunnel-idle 5 --half-closed-idle 6"),
+            Err(error.to_owned())
+        );
     }
 }
