@@ -268,6 +268,9 @@ mod tests {
         for wrong in ["http://x/", "x:80", "x/", ""] {
             assert!(parse(&format!("--host={wrong}")).is_err(), "{wrong}");
         }
+        // A client sends xn--mller-kva.example for it.
+        let error = parse("--host müller.example").err().unwrap_or_default();
+        assert!(error.contains("xn--"), "{error}");
     }
 
     #[test]

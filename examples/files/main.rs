@@ -79,7 +79,8 @@
 //! All of the folder is shared, also names that begin with a dot. With `--write` every user may change every file. Folders
 //! are made and removed over FTP only. There is no quota in total: use a file system of its own.
 //!
-//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given).
+//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given). Clients do
+//! not see a link then, and an upload with its name is refused (403, 550).
 //! An upload is complete before its file appears. One that was cut, or whose client of FTP has left without QUIT, leaves
 //! nothing: the old file stays, and the client has to send the whole file again. Until then APPE is refused, because the client
 //! would continue the old file. What APPE has added to a file stays when it is cut, and the same user can continue it with REST
@@ -92,7 +93,9 @@
 //! the last half minute or so, which were confirmed with 201, 204 or 226, may be missing, empty or the old ones.
 //!
 //! `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
+//! that accept them, unless they are older than it: then they are of an earlier content. `gzip -k`, `brotli`, `zstd` and `pigz -k`
+//! give them its time, some of them in whole seconds, which are compared then. To change `page.html` on a condition
+//! (If-Match), a client may use the tag of any of these. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
 //! are removed are closed on a thread.
 //!
 //! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with

@@ -10,8 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 /// Uploads that are not complete have names with this start. They are not served.
 pub const TEMPORARY: &str = ".files-upload-";
 
-/// The longest path in bytes.
-const LONGEST: usize = 4096;
+/// The longest path in bytes, as the system has it. In a URL, where each byte may be encoded, it can be three times as long.
+pub const LONGEST: usize = 4096;
 
 /// The longest name: in bytes on Unix, and in units of UTF-16 on Windows.
 const LONGEST_NAME: usize = 255;
@@ -42,6 +42,8 @@ pub enum Invalid {
     Name,
     /// There are more than [`MOST_NAMES`].
     TooDeep,
+    /// It has more than [`LONGEST`] bytes.
+    TooLong,
 }
 
 impl Names {
@@ -51,7 +53,7 @@ impl Names {
     /// `..` is refused, too: clients remove it before they send the path (RFC 3986 section 5.2.4).
     pub fn parse(path: &str) -> Result<Names, Invalid> {
         let rest = path.strip_prefix('/').ok_or(Invalid::Name)?;
-        if rest.len() > LONGEST || !is_encoded(rest) {
+        if !is_encoded(rest) {
             return Err(Invalid::Name);
         }
         let mut names = Names {
@@ -74,15 +76,12 @@ impl Names {
                 names.path.push(name);
             }
         }
-        names.not_too_deep()
+        names.bounded()
     }
 
     /// A path of FTP, from this folder or with a slash at its start. `..` is one folder up, at most the shared folder:
     /// it is removed from the path, and does not follow what is on the disk.
     pub fn resolve(&self, path: &[u8]) -> Result<Names, Invalid> {
-        if path.len() > LONGEST {
-            return Err(Invalid::Name);
-        }
         let mut names = match path {
             [b'/', ..] => Names::default(),
             _ => self.as_folder(),
@@ -99,20 +98,19 @@ impl Names {
         let last = path.rsplit(|byte| *byte == b'/').next();
         let is_name = path.is_empty() || !matches!(last, Some(b"" | b"." | b".."));
         names.is_folder = !is_name || names.path.as_os_str().is_empty();
-        if names.path.as_os_str().len() <= LONGEST {
-            names.not_too_deep()
-        } else {
-            Err(Invalid::Name)
-        }
+        names.bounded()
     }
 
-    fn not_too_deep(self) -> Result<Names, Invalid> {
+    /// The same path, unless it has too many names or bytes.
+    fn bounded(self) -> Result<Names, Invalid> {
+        let length = self.path.as_os_str().len();
         // A name and its separator take two bytes at least.
-        let has_few = || self.path.iter().count() <= MOST_NAMES;
-        if self.path.as_os_str().len() < 2 * MOST_NAMES || has_few() {
-            Ok(self)
-        } else {
+        if length >= 2 * MOST_NAMES && self.path.iter().count() > MOST_NAMES {
             Err(Invalid::TooDeep)
+        } else if length > LONGEST {
+            Err(Invalid::TooLong)
+        } else {
+            Ok(self)
         }
     }
 

@@ -32,6 +32,16 @@ impl<'a> AbsoluteForm<'a> {
     pub fn has_scheme(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
+
+    /// Whether it is a URI of HTTP that is invalid because it has no host (RFC 9110 section 4.2.1).
+    pub fn lacks_host(&self) -> bool {
+        let (_, host) = self
+            .authority
+            .rsplit_once('@')
+            .unwrap_or(("", self.authority));
+        let is_http = self.has_scheme("http") || self.has_scheme("https");
+        is_http && split_port(host).0.is_empty()
+    }
 }
 
 /// RFC 3986 section 3.1.
@@ -68,6 +78,30 @@ mod tests {
             "/", "*", "a:80", "/x://a/", "?x://a/", "://a/", "1x://a/", "http:/a/",
         ] {
             assert_eq!(AbsoluteForm::parse(target), None, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_uri_of_http_has_a_host() {
+        let lacks_host = |target| AbsoluteForm::parse(target).is_some_and(|it| it.lacks_host());
+        for target in [
+            "http:///a",
+            "HTTPS://",
+            "http://:80/",
+            "http://u@/",
+            "http://?x",
+            "http://#",
+        ] {
+            assert!(lacks_host(target), "{target}");
+        }
+        for target in [
+            "http://a",
+            "https://[::1]/",
+            "http://u@a",
+            "other:///a",
+            "/http://",
+        ] {
+            assert!(!lacks_host(target), "{target}");
         }
     }
 

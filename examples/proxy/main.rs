@@ -24,8 +24,8 @@
 //!   as browsers use it.
 //! * **Nothing is smuggled through**: what could be read in two ways is refused (see `../http1`), and what is forwarded is
 //!   written anew. A response that its server has cut never looks complete to the client.
-//! * **The access list**: only public addresses are allowed, and not port 25. `--allow NETWORK` adds networks, `--port`
-//!   restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it. It
+//! * **The access list**: only public addresses are allowed, and not port 25. (168.63.129.16, which serves each machine of Azure,
+//!   counts as not public.) `--allow NETWORK` adds networks, `--port` restricts the ports. The list is applied to the address that is connected to, so that a name cannot get around it. It
 //!   has no names, does not forbid public addresses, and does not say who may be a client: for that there are users,
 //!   `--listen` and firewalls.
 //!   The host of the proxy is refused by each of its addresses, before a connection is tried, unless it is listed. What
@@ -43,6 +43,7 @@
 //!   `--idle`. A peer that takes less than 64 KiB a minute is cut. A client that sends less than 64 KiB of a body in twice
 //!   the `--idle` time gets a 408, or is cut if its response has begun.
 //! * **Replies**: 400, 414 and 431 for requests, 403, 407 and 429, 408, 501; 502, 503 and 504 for servers. The text says why.
+//!   503 is for what passes: a name that could not be looked up, whose error is logged, and a proxy without descriptors.
 //!   A 403, 502, 503 or 504 for a destination names it. What the access list refuses is logged as a warning with the user,
 //!   the address and the rule, and a wrong password with the address of the client and the name.
 //! * **Requests that cost a client nothing**: after 32 replies of the proxy itself in a row the connection ends. Of refusals
@@ -135,9 +136,9 @@ struct Args {
     tunnel_idle: u64,
 
     /// How long a tunnel may be silent after its client or server has finished sending, at most --tunnel-idle. The proxy
-    /// cannot tell such a peer from one that has left.
-    #[arg(long, value_name = "SECONDS", default_value = "120", value_parser = seconds())]
-    half_closed_idle: u64,
+    /// cannot tell such a peer from one that has left. Default: 120, or --tunnel-idle if that is less.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds())]
+    half_closed_idle: Option<u64>,
 
     /// The time for a look-up, and for a connection.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds())]
@@ -154,6 +155,18 @@ struct Args {
 
     #[command(flatten)]
     users: UserOptions,
+}
+
+impl Args {
+    fn half_closed_idle(&self) -> Result<Duration> {
+        let most = self.tunnel_idle;
+        match self.half_closed_idle {
+            Some(idle) if idle > most => {
+                Err(format!("--half-closed-idle {idle} is more than --tunnel-idle {most}").into())
+            }
+            idle => Ok(Duration::from_secs(idle.unwrap_or(most.min(120)))),
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -175,6 +188,7 @@ fn main() -> ExitCode {
 fn run(args: Args) -> Result {
     descriptors::raise_limit();
     let defaults = Options::default();
+    let half_closed_idle = args.half_closed_idle()?;
     let users = args.users.read()?;
     let is_open = users.is_empty();
     let logins = Logins::new(users);
@@ -195,7 +209,7 @@ fn run(args: Args) -> Result {
             .per_address(args.max_per_address),
         idle: Duration::from_secs(args.idle),
         tunnel_idle: Duration::from_secs(args.tunnel_idle),
-        half_closed_idle: Duration::from_secs(args.half_closed_idle),
+        half_closed_idle,
         connect: Duration::from_secs(args.connect),
         ..defaults
     };
@@ -243,5 +257,29 @@ fn name(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err("it has other characters than those of a token")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_is_half_closed_may_be_silent_for_no_longer_than_another() {
+        let idle = |options: &str| {
+            let words = ["proxy"].into_iter().chain(options.split_whitespace());
+            let args = Args::try_parse_from(words).map_err(|error| error.to_string())?;
+            args.half_closed_idle().map_err(|error| error.to_string())
+        };
+        let seconds = |seconds| Ok(Duration::from_secs(seconds));
+        assert_eq!(idle(""), seconds(120));
+        assert_eq!(idle("--tunnel-idle 5"), seconds(5));
+        assert_eq!(idle("--tunnel-idle 5 --half-closed-idle 5"), seconds(5));
+        assert_eq!(idle("--half-closed-idle 500"), seconds(500));
+        let error = "--half-closed-idle 6 is more than --tunnel-idle 5";
+        assert_eq!(
+            idle("--tunnel-idle 5 --half-closed-idle 6"),
+            Err(error.to_owned())
+        );
     }
 }

@@ -57,13 +57,13 @@ pub struct Users(HashMap<Vec<u8>, PasswordHash>);
 impl Users {
     /// Adds `NAME:HASH`.
     pub fn add(&mut self, line: &str) -> Result<(), &'static str> {
-        let (name, hash) = split(line)?;
+        let (name, hash) = split(line, "expected NAME:HASH, there is no colon")?;
         self.insert(name, PasswordHash::parse(hash)?)
     }
 
     /// Adds `NAME:PASSWORD`.
     fn add_in_clear(&mut self, text: &str) -> Result<(), String> {
-        let (name, password) = split(text)?;
+        let (name, password) = split(text, "expected NAME:PASSWORD, there is no colon")?;
         Ok(self.insert(name, PasswordHash::of(password)?)?)
     }
 
@@ -75,15 +75,26 @@ impl Users {
         }
     }
 
-    /// Adds the lines of a file. Empty lines and lines that begin with `#` are skipped.
-    fn add_lines(&mut self, text: &str) -> Result<(), String> {
+    /// Adds the lines of a file. Empty lines and lines that begin with `#` are skipped. None may have one of the users of
+    /// `--user`.
+    fn add_lines(&mut self, text: &str, given: &Users) -> Result<(), String> {
         for (n, line) in text.lines().enumerate() {
             if !line.trim().is_empty() && !line.starts_with('#') {
-                let added = self.add(line.trim_end());
+                let added = self.add_line(line.trim_end(), given);
                 added.map_err(|why| format!("line {}: {why}", n + 1))?;
             }
         }
         Ok(())
+    }
+
+    fn add_line(&mut self, line: &str, given: &Users) -> Result<(), String> {
+        self.add(line)?;
+        match line.split_once(':') {
+            Some((name, _)) if given.0.contains_key(name.as_bytes()) => {
+                Err(format!("--user has the user {name}, too"))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -108,9 +119,9 @@ impl Users {
     }
 }
 
-/// The name has no colon (RFC 7617 section 2), the rest may.
-fn split(line: &str) -> Result<(&str, &str), &'static str> {
-    let (name, rest) = line.split_once(':').ok_or("a colon follows the name")?;
+/// The name has no colon (RFC 7617 section 2), the rest may. `missing` is the error without a colon.
+fn split<'a>(line: &'a str, missing: &'static str) -> Result<(&'a str, &'a str), &'static str> {
+    let (name, rest) = line.split_once(':').ok_or(missing)?;
     // RFC 1929 section 2.
     if !(1..=255).contains(&name.len()) || rest.is_empty() {
         return Err("a name has 1 to 255 bytes, and something follows the colon");
@@ -185,12 +196,13 @@ impl UserOptions {
 fn with_file(mut users: Users, path: &Path) -> asynchat::Result<Users> {
     let failed = |why| format!("--passwords {}: {why}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    let before = users.0.len();
-    users.add_lines(&text).map_err(failed)?;
+    let mut of_file = Users::default();
+    of_file.add_lines(&text, &users).map_err(failed)?;
     // For the caller, no users means that everybody may use the service.
-    if users.0.len() == before {
+    if of_file.is_empty() {
         return Err(failed("the file has no users".to_owned()).into());
     }
+    users.0.extend(of_file.0);
     warn_if_public(path, "the hashes of passwords");
     Ok(users)
 }
@@ -211,7 +223,7 @@ pub fn read_entry(name: &str) -> asynchat::Result<String> {
 
 fn entry(name: &str, password: &str) -> asynchat::Result<String> {
     let entry = format!("{name}:{password}");
-    match split(&entry)? {
+    match split(&entry, "the name is missing")? {
         (found, _) if found == name => Ok(format!("{name}:{}", PasswordHash::of(password)?)),
         _ => Err("the name has a colon".into()),
     }
@@ -227,7 +239,7 @@ mod tests {
         users.add_in_clear("ann:se:cret").unwrap();
         let hash = PasswordHash::of("x").unwrap();
         let text = format!("# users\n\nbob:{hash}\r\n");
-        users.add_lines(&text).unwrap();
+        users.add_lines(&text, &Users::default()).unwrap();
         assert!(users.admit(b"ann", b"se:cret") && users.admit(b"bob", b"x"));
         for (name, password) in [
             ("ann", "secret"),
@@ -287,7 +299,14 @@ mod tests {
         let hash = PasswordHash::of("x").unwrap();
         std::fs::write(&path, format!("bob:{hash}\n")).unwrap();
         assert_eq!(options(&["ann:x"]).read().unwrap().0.len(), 2);
-        assert!(options(&["bob:x"]).read().is_err(), "two entries");
+        let why = options(&["bob:x"]).read().err().unwrap().to_string();
+        assert!(why.starts_with("--passwords "), "{why}");
+        assert!(
+            why.ends_with("line 1: --user has the user bob, too"),
+            "{why}"
+        );
+        let why = options(&["ann"]).read().err().unwrap().to_string();
+        assert_eq!(why, "--user: expected NAME:PASSWORD, there is no colon");
     }
 
     #[test]
@@ -301,8 +320,16 @@ mod tests {
         assert!(entry("a#ü", "x").unwrap().starts_with("a#ü:$2"));
         assert!(entry("a:b", "x").is_err());
         let text = format!("ann:{hash}\nbob:{hash}\nann:{hash}\n");
-        let why = Users::default().add_lines(&text).unwrap_err();
-        assert_eq!(why, "line 3: there are two entries of this user");
+        let why = Users::default().add_lines(&text, &Users::default());
+        assert_eq!(
+            why,
+            Err("line 3: there are two entries of this user".to_owned())
+        );
+        let why = Users::default().add_lines("ann\n", &Users::default());
+        assert_eq!(
+            why,
+            Err("line 1: expected NAME:HASH, there is no colon".to_owned())
+        );
     }
 
     #[test]
@@ -312,7 +339,7 @@ mod tests {
             assert!(users.add(line).is_err(), "{line}");
         }
         let hash = PasswordHash::of("x").unwrap();
-        let why = users.add_lines(&format!("ann:{hash}\nbob:secret"));
+        let why = users.add_lines(&format!("ann:{hash}\nbob:secret"), &Users::default());
         let why = why.unwrap_err();
         assert!(
             why.starts_with("line 2: ") && why.contains("htpasswd"),

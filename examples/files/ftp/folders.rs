@@ -17,6 +17,7 @@ impl Session {
         self.names(path).map_err(|invalid| match invalid {
             Invalid::Name => INVALID,
             Invalid::TooDeep => "550 the path has more than 100 names",
+            Invalid::TooLong => "550 the path has more than 4096 bytes",
         })
     }
 
@@ -25,6 +26,7 @@ impl Session {
         self.names(path).map_err(|invalid| match invalid {
             Invalid::Name => "553 no file can have this name",
             Invalid::TooDeep => "553 the path has more than 100 names",
+            Invalid::TooLong => "553 the path has more than 4096 bytes",
         })
     }
 

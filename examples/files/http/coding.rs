@@ -1,6 +1,12 @@
 //! Files that are stored compressed beside the original: `page.html.br` for `page.html`.
 
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::conditions::modified;
 use crate::http1::Fields;
+use crate::tree::{Folder, Found};
 
 /// A coding, and the extension of its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +16,7 @@ pub struct Coding {
 }
 
 /// The best one first, as far as the client has no preference.
-const CODINGS: [Coding; 3] = [
+pub const CODINGS: [Coding; 3] = [
     Coding {
         name: "br",
         extension: ".br",
@@ -24,6 +30,39 @@ const CODINGS: [Coding; 3] = [
         extension: ".gz",
     },
 ];
+
+impl Coding {
+    /// The file beside the original that has its content with this coding. One that is older than the original is of an
+    /// earlier content.
+    pub fn find(
+        self,
+        folder: &Folder<'_>,
+        name: &OsStr,
+        original: SystemTime,
+    ) -> Option<(File, Metadata)> {
+        let mut name = name.to_owned();
+        name.push(self.extension);
+        match folder.find(&name) {
+            Ok(Found::File(file, metadata)) if is_current(modified(&metadata), original) => {
+                Some((file, metadata))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a compressed file is not older than its original. `brotli` and `pigz` give it the time of the original in whole
+/// seconds.
+fn is_current(compressed: SystemTime, original: SystemTime) -> bool {
+    let Ok(older_by) = original.duration_since(compressed) else {
+        return true;
+    };
+    let is_whole = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH);
+        since.is_ok_and(|since| since.subsec_nanos() == 0)
+    };
+    older_by.is_zero() || (older_by < Duration::from_secs(1) && is_whole(compressed))
+}
 
 /// The codings that the client accepts, and does not like less than the original, the preferred one first (RFC 9110
 /// section 12.5.3). Without the field it is sent none.
@@ -72,4 +111,22 @@ fn thousandths(parameter: &str) -> u16 {
     let weight = value.and_then(|value| value.parse::<f32>().ok());
     let weight = weight.filter(|weight| (0.0..=1.0).contains(weight));
     weight.map_or(0, |weight| (weight * 1000.0).round() as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_in_whole_seconds_is_compared_in_whole_seconds() {
+        let at = |seconds, nanos| UNIX_EPOCH + Duration::new(seconds, nanos);
+        let original = at(1000, 500);
+        for current in [at(1000, 0), at(1000, 500), at(1000, 600), at(1001, 0)] {
+            assert!(is_current(current, original), "{current:?}");
+        }
+        for old in [at(999, 0), at(999, 999_999_900), at(1000, 400), UNIX_EPOCH] {
+            assert!(!is_current(old, original), "{old:?}");
+        }
+        assert!(is_current(at(1000, 0), at(1000, 0)));
+    }
 }

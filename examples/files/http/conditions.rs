@@ -11,13 +11,14 @@ use crate::http1::Fields;
 pub struct Validators {
     /// A strong entity tag, with its quotes.
     pub tag: String,
-    /// In whole seconds.
+    /// In whole seconds, or the time at which this was made, if that is earlier.
     pub modified: SystemTime,
 }
 
 impl Validators {
-    /// Of a file, and of its content with this coding (or `""`).
-    pub fn new(file: &Metadata, coding: &str) -> Validators {
+    /// Of a file, and of its content with this coding (or `""`). A time after `now` is taken for `now`, as the client gets it:
+    /// Last-Modified is not later than Date (RFC 9110 section 8.8.2.1).
+    pub fn new(file: &Metadata, coding: &str, now: SystemTime) -> Validators {
         let since = modified(file).duration_since(UNIX_EPOCH);
         let since = since.unwrap_or_default();
         let seconds = since.as_secs();
@@ -45,13 +46,19 @@ impl Validators {
         tag.push(b'"');
         Validators {
             tag: String::from_utf8(tag).unwrap_or_default(),
-            modified: UNIX_EPOCH + Duration::from_secs(seconds),
+            modified: (UNIX_EPOCH + Duration::from_secs(seconds)).min(whole_seconds(now)),
         }
     }
 }
 
 pub fn modified(file: &Metadata) -> SystemTime {
     file.modified().unwrap_or(UNIX_EPOCH)
+}
+
+/// A date of HTTP has no fraction of a second.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 /// What the conditions of a request say.
@@ -65,13 +72,14 @@ pub enum Outcome {
     Failed,
 }
 
-/// Evaluates the conditions in the order of RFC 9110 section 13.2.2. `current` is what there is, if anything, and
-/// `reads` is whether the method is GET or HEAD.
-pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -> Outcome {
-    let modified = current.map(|it| it.modified);
+/// Evaluates the conditions in the order of RFC 9110 section 13.2.2. `current` is what there is, if anything: a tag is compared
+/// with all of it, and a date with the first one. `reads` is whether the method is GET or HEAD.
+pub fn evaluate(fields: Fields<'_>, current: &[Validators], reads: bool) -> Outcome {
+    let (exists, modified) = (!current.is_empty(), current.first().map(|it| it.modified));
+    let is_current = |tag: Tag<'_>| current.iter().any(|it| it.tag == tag.text);
     if fields.has("if-match") {
-        let strong = |tag: Tag<'_>| !tag.weak && current.is_some_and(|it| it.tag == tag.text);
-        if !matches(fields, "if-match", current.is_some(), strong) {
+        let strong = |tag: Tag<'_>| !tag.weak && is_current(tag);
+        if !matches(fields, "if-match", exists, strong) {
             return Outcome::Failed;
         }
     } else if let Some(date) = date(fields, "if-unmodified-since")
@@ -81,8 +89,7 @@ pub fn evaluate(fields: Fields<'_>, current: Option<&Validators>, reads: bool) -
         return Outcome::Failed;
     }
     if fields.has("if-none-match") {
-        let weak = |tag: Tag<'_>| current.is_some_and(|it| it.tag == tag.text);
-        if matches(fields, "if-none-match", current.is_some(), weak) {
+        if matches(fields, "if-none-match", exists, is_current) {
             return if reads {
                 Outcome::NotModified
             } else {
@@ -170,7 +177,7 @@ mod tests {
             let mut file = File::create(folder.path().join(name))?;
             file.write_all(b"content")?;
             file.set_modified(modified)?;
-            Ok((Validators::new(&file.metadata()?, "").tag, file))
+            Ok((Validators::new(&file.metadata()?, "", modified).tag, file))
         };
         // What is in front of the ctime, also if the number of the file is used again.
         let start = |tag: &str| {

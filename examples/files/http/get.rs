@@ -6,6 +6,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
+use std::slice;
 use std::time::SystemTime;
 
 use asynchat::{Addr, Chat};
@@ -18,7 +19,7 @@ use super::{Service, own, page};
 use crate::date::http_date;
 use crate::failure::Failure;
 use crate::http1::{AbsoluteForm, Request};
-use crate::names::{Invalid, MOST_NAMES, Names};
+use crate::names::{Invalid, LONGEST, MOST_NAMES, Names};
 use crate::tree::{Folder, Found};
 
 /// Paths that begin so belong to the server itself. A folder of the name `-` is reached as `/%2D/`.
@@ -47,6 +48,7 @@ pub fn get(
         Ok(names) => names,
         Err(Invalid::Name) => return Reply::text(404, "there is no such file"),
         Err(Invalid::TooDeep) => return too_deep(),
+        Err(Invalid::TooLong) => return too_long(),
     };
     reply(service, request, &names, query).unwrap_or_else(|error| failed(&names, &error))
 }
@@ -80,6 +82,10 @@ fn reply(
 
 pub fn too_deep() -> Reply {
     Reply::text(414, format!("the path has more than {MOST_NAMES} names"))
+}
+
+pub fn too_long() -> Reply {
+    Reply::text(414, format!("the path has more than {LONGEST} bytes"))
 }
 
 /// The path and the query of a target in origin-form or absolute-form (RFC 9112 section 3.2).
@@ -149,8 +155,8 @@ fn send_file(
         None => (file, metadata, ""),
     };
     let size = metadata.len();
-    let validators = Validators::new(&metadata, coding);
-    let outcome = conditions::evaluate(request.fields, Some(&validators), true);
+    let validators = Validators::new(&metadata, coding, (service.options.clock)());
+    let outcome = conditions::evaluate(request.fields, slice::from_ref(&validators), true);
     // Each reply that depends on which file is chosen.
     let chosen = |reply: Reply| reply.field("Vary", "Accept-Encoding");
     let identified = |reply: Reply| {
@@ -198,9 +204,8 @@ fn send_file(
     } else {
         Content::File(file, length, names.clone())
     };
-    let now = (service.options.clock)();
     let reply = identified(Reply::new(status, content))
-        .field("Last-Modified", http_date(validators.modified.min(now)))
+        .field("Last-Modified", http_date(validators.modified))
         .field("Content-Type", content_type(names.as_path()))
         .field("Accept-Ranges", "bytes");
     let reply = match coding {
@@ -216,23 +221,17 @@ fn send_file(
     })
 }
 
-/// The file beside the original that has its content compressed, if the client accepts it. One that is older than the
-/// original is of an earlier content.
+/// The compressed file that is sent instead of the original, if there is one that the client accepts.
 fn compressed(
     request: &Request<'_>,
     names: &Names,
     folder: &Folder<'_>,
     original: SystemTime,
 ) -> Option<(File, Metadata, Coding)> {
+    let name = names.last()?;
     coding::accepted(request.fields).find_map(|coding| {
-        let mut name = names.last()?.to_owned();
-        name.push(coding.extension);
-        match folder.find(&name) {
-            Ok(Found::File(file, metadata)) if modified(&metadata) >= original => {
-                Some((file, metadata, coding))
-            }
-            _ => None,
-        }
+        let (file, metadata) = coding.find(folder, name, original)?;
+        Some((file, metadata, coding))
     })
 }
 

@@ -13,8 +13,11 @@ use crate::http1::{AbsoluteForm, Request};
 
 /// Checks a name of the command line: that of a host, without a scheme, a port or a path.
 pub fn name(text: &str) -> Result<String, &'static str> {
-    let is_of_name = |it: char| it.is_alphanumeric() || "-._".contains(it);
-    if !text.is_empty() && text.chars().all(is_of_name) {
+    let is_of_name = |it: char| it.is_ascii_alphanumeric() || "-._".contains(it);
+    if !text.is_ascii() {
+        // RFC 5891.
+        Err("expected a name in ASCII, as clients send it: xn--... for one with other letters")
+    } else if !text.is_empty() && text.chars().all(is_of_name) {
         Ok(text.to_owned())
     } else {
         Err("expected the name of a host, such as files.example.org")
@@ -82,6 +85,11 @@ pub fn is_on_loopback(chat: &Chat) -> bool {
 /// Whether this is an address of this host alone.
 pub fn is_loopback(addr: &Addr) -> bool {
     addr.ip().is_some_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Whether the target is a URI of HTTP without a host, which is invalid.
+pub fn is_missing(request: &Request<'_>) -> bool {
+    AbsoluteForm::parse(request.target).is_some_and(|target| target.lacks_host())
 }
 
 /// The host and the port of a request. Those of a target in absolute-form come first (RFC 9112 section 3.2.2).

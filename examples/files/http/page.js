@@ -4,9 +4,9 @@ const form = document.getElementById("upload");
 const input = form.querySelector("input");
 const output = form.querySelector("output");
 
-function put(file) {
+function open(method, file) {
   const request = new XMLHttpRequest();
-  request.open("PUT", new URL(encodeURIComponent(file.name), document.baseURI));
+  request.open(method, new URL(encodeURIComponent(file.name), document.baseURI));
   return request;
 }
 
@@ -15,24 +15,49 @@ function put(file) {
 // this tag.
 function logIn(file) {
   return new Promise((resolve) => {
-    const request = put(file);
+    const request = open("PUT", file);
     request.setRequestHeader("If-Match", '"none"');
     request.onloadend = resolve;
     request.send();
   });
 }
 
-// Resolves with the reason why the file is not on the server, or nothing.
-function upload(file) {
+// Whether the server has a file of this name. The upload has a condition, too, but the reply to a large one that fails can be
+// lost like the 401.
+function isThere(file) {
   return new Promise((resolve) => {
-    const request = put(file);
+    const request = open("HEAD", file);
+    request.onloadend = () => resolve(request.status === 200);
+    request.send();
+  });
+}
+
+// Resolves with the status, and the reason why the file is not on the server, if it is not.
+function upload(file, mayReplace) {
+  return new Promise((resolve) => {
+    const request = open("PUT", file);
+    if (!mayReplace) request.setRequestHeader("If-None-Match", "*");
     request.upload.onprogress = (event) => {
       output.textContent = `${file.name}: ${Math.floor((100 * event.loaded) / (event.total || 1))} %`;
     };
-    request.onload = () => resolve(request.status < 300 ? "" : request.responseText || `status ${request.status}`);
-    request.onerror = () => resolve("the connection has ended");
+    request.onload = () => {
+      const { status } = request;
+      resolve({ status, failure: status < 300 ? "" : request.responseText || `status ${status}` });
+    };
+    request.onerror = () => resolve({ status: 0, failure: "the connection has ended" });
     request.send(file);
   });
+}
+
+// A file of the same name is replaced only if the user says so, also one that has appeared a moment ago. Resolves with the reason
+// why the file is not on the server, or nothing.
+async function uploadNew(file) {
+  const mayReplace = () => confirm(`There is a file ${file.name} here. Replace it?`);
+  const kept = "not uploaded: there is a file of this name";
+  if (await isThere(file)) return mayReplace() ? (await upload(file, true)).failure : kept;
+  const { status, failure } = await upload(file, false);
+  if (status !== 412) return failure;
+  return mayReplace() ? (await upload(file, true)).failure : kept;
 }
 
 input.addEventListener("change", async () => {
@@ -45,7 +70,7 @@ input.addEventListener("change", async () => {
   });
   if (files.length) await logIn(files[0]);
   for (const file of files) {
-    const failure = await upload(file);
+    const failure = await uploadNew(file);
     if (failure) failures.push(`${file.name}: ${failure.trim()}`);
   }
   input.disabled = false;

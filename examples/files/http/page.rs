@@ -47,7 +47,7 @@ fn start(names: &Names, max_upload: Option<u64>) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
          <link rel=\"icon\" href=\"data:,\">\n<title>{title}/</title>\n<style>\n{STYLE}</style>\n\
-         <h1><a href=\"/\">files</a>"
+         <header>\n<h1><a href=\"/\">files</a>"
     );
     // Relative links: whole paths would make a page of megabytes of a long path.
     let depth = names.as_path().iter().count();
@@ -55,7 +55,7 @@ fn start(names: &Names, max_upload: Option<u64>) -> String {
         let (up, shown) = ("../".repeat(depth - n - 1), name.to_string_lossy());
         let _ = write!(page, " / <a href=\"./{up}\">{}</a>", Escaped(shown));
     }
-    page.push_str("</h1>\n<main>\n");
+    page.push_str("</h1>\n</header>\n<main>\n");
     if let Some(most) = max_upload {
         let _ = writeln!(
             page,

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use tracing::info;
 
 use super::Service;
-use super::conditions::{self, Outcome, Validators};
-use super::get::{failed, path_of, too_deep};
+use super::coding::CODINGS;
+use super::conditions::{self, Outcome, Validators, modified};
+use super::get::{failed, path_of, too_deep, too_long};
 use super::reply::{Content, Reply};
 use crate::author::Author;
 use crate::http1::{Framing, Request};
@@ -22,8 +23,9 @@ pub struct Upload {
     file: tree::Upload,
     names: Names,
     author: Author,
-    /// What the conditions of the request were evaluated with, if it has any. It must not have changed at the end.
-    condition: Option<Option<Validators>>,
+    /// The tag of the file with which the conditions of the request were evaluated, if it has any. It must not have changed at
+    /// the end.
+    condition: Option<Option<String>>,
     _open_file: Share,
 }
 
@@ -58,7 +60,7 @@ pub fn begin(
         }
         _ => {}
     }
-    let current = current(service, &names)?;
+    let current = current(service, request, &names)?;
     let condition = condition(request, current)?;
     let open_file = service.open_file(connection);
     let open_file = open_file.ok_or_else(Reply::too_many_files)?;
@@ -92,7 +94,11 @@ impl Upload {
             Ok(before) => before,
             Err(reply) => return reply,
         };
-        if self.condition.is_some_and(|expected| expected != before) {
+        if self
+            .condition
+            .as_ref()
+            .is_some_and(|expected| *expected != before)
+        {
             return Reply::text(412, "the file was changed meanwhile");
         }
         let metadata = match self.file.finish((service.options.clock)()) {
@@ -104,16 +110,22 @@ impl Upload {
         stored(&self.names, before.is_some(), metadata.as_ref())
     }
 
-    /// What will be replaced. It is in the folder in which the upload has begun.
-    fn before(&self, service: &Service) -> Result<Option<Validators>, Reply> {
+    /// The tag of what will be replaced. It is in the folder in which the upload has begun.
+    fn before(&self, service: &Service) -> Result<Option<String>, Reply> {
         let folder = service.tree.folder_of(&self.file);
         let folder = folder.map_err(|error| failed(&self.names, &error))?;
         let folder = folder.ok_or_else(|| {
             Reply::text(409, "the folder was renamed, removed or replaced meanwhile")
         })?;
         let name = self.names.last().unwrap_or_default();
-        validators(&self.names, folder.find(name))
+        let file = file(&self.names, folder.find(name))?;
+        Ok(file.map(|metadata| tag(&metadata)))
     }
+}
+
+/// The tag of a file, which does not depend on the time now.
+fn tag(file: &Metadata) -> String {
+    Validators::new(file, "", modified(file)).tag
 }
 
 /// The reply to an upload that is complete. Without its metadata it has no entity tag.
@@ -124,7 +136,7 @@ fn stored(names: &Names, is_replaced: bool, metadata: Option<&Metadata>) -> Repl
         Reply::text(201, "the file is stored").field("Location", names.to_string())
     };
     match metadata {
-        Some(metadata) => reply.field("ETag", Validators::new(metadata, "").tag),
+        Some(metadata) => reply.field("ETag", tag(metadata)),
         None => reply,
     }
 }
@@ -132,8 +144,8 @@ fn stored(names: &Names, is_replaced: bool, metadata: Option<&Metadata>) -> Repl
 pub fn delete(service: &Service, request: &Request<'_>, author: &Author) -> Reply {
     let delete = || -> Result<Reply, Reply> {
         let names = target(request)?;
-        let current = current(service, &names)?;
-        if current.is_none() {
+        let current = current(service, request, &names)?;
+        if current.is_empty() {
             return Err(Reply::text(404, "there is no such file"));
         }
         condition(request, current)?;
@@ -159,35 +171,57 @@ fn target(request: &Request<'_>) -> Result<Names, Reply> {
         Ok(names) => Ok(names),
         Err(Invalid::Name) => Err(Reply::text(403, "no file can have this name")),
         Err(Invalid::TooDeep) => Err(too_deep()),
+        Err(Invalid::TooLong) => Err(too_long()),
     }
 }
 
-/// The validators of the file with this name, or `None` if there is none.
-fn current(service: &Service, names: &Names) -> Result<Option<Validators>, Reply> {
-    validators(names, service.tree.find(names))
+/// The validators of what GET would send for this name: first those of the file, then those of the compressed ones beside it,
+/// one of which the client may have got.
+fn current(
+    service: &Service,
+    request: &Request<'_>,
+    names: &Names,
+) -> Result<Vec<Validators>, Reply> {
+    let Some(original) = file(names, service.tree.find(names))? else {
+        return Ok(Vec::new());
+    };
+    let now = (service.options.clock)();
+    let mut current = vec![Validators::new(&original, "", now)];
+    let has_tags = ["if-match", "if-none-match"].map(|name| request.fields.has(name));
+    if has_tags.contains(&true)
+        && let (Ok(folder), Some(name)) = (service.tree.parent(names), names.last())
+    {
+        current.extend(CODINGS.iter().filter_map(|coding| {
+            let (_, metadata) = coding.find(&folder, name, modified(&original))?;
+            Some(Validators::new(&metadata, coding.name, now))
+        }));
+    }
+    Ok(current)
 }
 
-fn validators(names: &Names, found: io::Result<Found<'_>>) -> Result<Option<Validators>, Reply> {
+/// The metadata of a file that was looked for, or `None` if there is none.
+fn file(names: &Names, found: io::Result<Found<'_>>) -> Result<Option<Metadata>, Reply> {
     match found {
-        Ok(Found::File(_, metadata)) => Ok(Some(Validators::new(&metadata, ""))),
+        Ok(Found::File(_, metadata)) => Ok(Some(metadata)),
         Ok(Found::Folder(_)) => Err(Reply::text(409, "it is a folder")),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(names, &error)),
     }
 }
 
-/// What the conditions of the request hold for, if it has any.
+/// The tag of the file for which the conditions of the request hold, if it has any.
 fn condition(
     request: &Request<'_>,
-    current: Option<Validators>,
-) -> Result<Option<Option<Validators>>, Reply> {
+    current: Vec<Validators>,
+) -> Result<Option<Option<String>>, Reply> {
     let fields = request.fields;
-    if conditions::evaluate(fields, current.as_ref(), false) != Outcome::Perform {
+    if conditions::evaluate(fields, &current, false) != Outcome::Perform {
         return Err(Reply::text(412, "the file is another one"));
     }
     let names = ["if-match", "if-none-match", "if-unmodified-since"];
     let has_condition = names.iter().any(|name| fields.has(name));
-    Ok(has_condition.then_some(current))
+    let original = current.into_iter().next().map(|it| it.tag);
+    Ok(has_condition.then_some(original))
 }
 
 #[cfg(test)]

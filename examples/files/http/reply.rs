@@ -1,10 +1,12 @@
 //! Replies: what they have, and how they are sent.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::fs::File;
+use std::io;
 use std::rc::Rc;
 
-use asynchat::{Chat, ChunkedProducer, HookedProducer, Producer, ReadProducer};
+use asynchat::{Chat, ChunkedProducer, HookedProducer, More, Producer, ReadProducer};
 
 use super::{Service, events};
 use crate::digits::decimal;
@@ -141,25 +143,34 @@ pub fn send(
         return false;
     }
     let reads_file = open_file.is_some();
-    let log = move |bytes| {
+    let log = move |bytes: Option<u64>| {
         drop(open_file);
-        record.finish(status, bytes);
+        match bytes {
+            Some(bytes) => record.finish(status, bytes),
+            // The client has left before the reply began: the record is one of a request without a reply.
+            None => drop(record),
+        }
     };
+    let begun = Begun::default();
     match reply.content {
         Content::Bytes(bytes) if !is_head => {
             chat.push_slices(&[&head, &bytes]);
-            log(bytes.len() as u64);
+            log(Some(bytes.len() as u64));
         }
         Content::File(file, length, names) if !is_head => {
             chat.push_slice(&head);
             let producer = Logged::new(ReadProducer::new(InUse::new(file)).length(length), names);
-            let producer = connection.transfer(Some(length)).track(producer);
-            chat.push_with_producer(HookedProducer::new(producer, |sent| log(sent.bytes)));
+            let producer = begun.notice(connection.transfer(Some(length)).track(producer));
+            chat.push_with_producer(HookedProducer::new(producer, move |sent| {
+                log(begun.get().then_some(sent.bytes));
+            }));
         }
         Content::Made(producer) if !is_head => {
             chat.push_slice(&head);
-            let producer = connection.transfer(None).track(producer);
-            let producer = HookedProducer::new(producer, |sent| log(sent.bytes));
+            let producer = begun.notice(connection.transfer(None).track(producer));
+            let producer = HookedProducer::new(producer, move |sent| {
+                log(begun.get().then_some(sent.bytes));
+            });
             match version {
                 Version::Http11 => chat.push_with_producer(ChunkedProducer::new(producer)),
                 Version::Http10 => chat.push_with_producer(producer),
@@ -167,7 +178,7 @@ pub fn send(
         }
         _ => {
             chat.push_slice(&head);
-            log(0);
+            log(Some(0));
         }
     }
     service.sent.set(head);
@@ -179,6 +190,36 @@ pub fn send(
         linger::skip_if_short(chat, length.unwrap_or(0));
     }
     reads_file
+}
+
+/// Whether the content of a reply was asked for: the replies before it are sent.
+#[derive(Default)]
+struct Begun(Rc<Cell<bool>>);
+
+/// A producer, and whether it was asked for anything.
+struct Noticed<P> {
+    producer: P,
+    begun: Rc<Cell<bool>>,
+}
+
+impl Begun {
+    fn get(&self) -> bool {
+        self.0.get()
+    }
+
+    fn notice<P: Producer>(&self, producer: P) -> Noticed<P> {
+        Noticed {
+            producer,
+            begun: Rc::clone(&self.0),
+        }
+    }
+}
+
+impl<P: Producer> Producer for Noticed<P> {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        self.begun.set(true);
+        self.producer.more(budget)
+    }
 }
 
 fn write_head(

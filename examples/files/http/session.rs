@@ -234,6 +234,7 @@ impl Session {
         let expects = request.expects_continue();
         let author = |user| Author::new(user, self.connection.peer.as_ref());
         let reply = match (request.method, user) {
+            _ if host::is_missing(request) => Reply::text(400, "the target has no host"),
             _ if !self.is_host(request) => Reply::text(421, host::refusal(request)),
             _ if expects.is_err() => Reply::text(417, "the expectation is not known"),
             (_, None) if self.needs_user(request) => sender.refusal(&service.options, &self.chat),

@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::{Rc, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use asynchat::{EventLoop, LoopStats};
 
@@ -25,8 +25,9 @@ pub use record::Record;
 pub struct Status {
     /// The last name of the path of the shared folder.
     folder: String,
-    clock: fn() -> SystemTime,
     started: SystemTime,
+    /// The same on a clock that nobody sets.
+    up_since: Instant,
     ended: RefCell<BTreeMap<Kind, u64>>,
     connections: RefCell<BTreeMap<u64, Weak<Connection>>>,
     next_connection: Cell<u64>,
@@ -50,8 +51,8 @@ impl Status {
         let name = path.file_name().unwrap_or(path.as_os_str());
         Rc::new(Status {
             folder: name.to_string_lossy().into_owned(),
-            clock,
             started: clock(),
+            up_since: asynchat::now(),
             ended: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
@@ -69,8 +70,7 @@ impl Status {
     }
 
     fn uptime(&self) -> Duration {
-        let uptime = (self.clock)().duration_since(self.started);
-        uptime.unwrap_or_default()
+        asynchat::now().saturating_duration_since(self.up_since)
     }
 }
 

@@ -44,7 +44,11 @@ impl Root {
         let folder = self.checked(path.parent().unwrap_or(Path::new("")))?;
         self.searched.remove_abandoned(&folder);
         let file = portable_parts::create(&folder.join(part))?;
-        Ok(Pending { file, folder })
+        Ok(Pending {
+            file,
+            folder,
+            follow_symlinks: self.follow_symlinks,
+        })
     }
 
     pub fn remove(&self, path: &Path) -> io::Result<()> {
@@ -91,7 +95,7 @@ impl Root {
 
     /// See [`replaceable`].
     pub fn check_replaceable(&self, path: &Path) -> io::Result<()> {
-        replaceable(&self.checked_parent(path)?)
+        replaceable(&self.checked_parent(path)?, self.follow_symlinks)
     }
 
     /// The path of something that need not exist, in a folder that is checked.
@@ -150,10 +154,11 @@ impl<'r> Folder<'r> {
     }
 }
 
-/// Only a file, a symbolic link or nothing may be replaced.
-fn replaceable(path: &Path) -> io::Result<()> {
+/// Only a file or nothing may be replaced, and with `follow` a symbolic link. Otherwise clients do not see a link, and would
+/// replace what they did not know of.
+fn replaceable(path: &Path, follow: bool) -> io::Result<()> {
     match path.symlink_metadata() {
-        Ok(found) if found.is_file() || found.is_symlink() => Ok(()),
+        Ok(found) if found.is_file() || (follow && found.is_symlink()) => Ok(()),
         Ok(found) if found.is_dir() => Err(ErrorKind::IsADirectory.into()),
         Ok(_) => Err(ErrorKind::PermissionDenied.into()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -200,12 +205,13 @@ impl Listing {
 pub struct Pending {
     pub file: File,
     folder: PathBuf,
+    follow_symlinks: bool,
 }
 
 impl Pending {
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         let to = self.folder.join(to);
-        replaceable(&to)?;
+        replaceable(&to, self.follow_symlinks)?;
         fs::rename(self.folder.join(from), to)
     }
 

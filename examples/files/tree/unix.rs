@@ -322,8 +322,9 @@ impl<'r> Folder<'r> {
     }
 }
 
-/// Only a file, a symbolic link or nothing may be replaced: not a folder, and not a pipe, a socket or a device, which
-/// belong to another program. Returns the permissions of a file.
+/// Only a file or nothing may be replaced: not a folder, and not a pipe, a socket or a device, which belong to another program.
+/// With `follow`, a symbolic link is what it leads to, and is replaced itself. Otherwise clients do not see a link, and would
+/// replace what they did not know of. Returns the permissions of a file.
 fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result<Option<Mode>> {
     let found = match rustix::fs::statat(folder, name, flags_of_stat(follow)) {
         Ok(found) => found,
@@ -332,7 +333,6 @@ fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result
     };
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile => Ok(Some(Mode::from_raw_mode(found.st_mode & 0o777))),
-        FileType::Symlink => Ok(None),
         FileType::Directory => Err(ErrorKind::IsADirectory.into()),
         _ => Err(ErrorKind::PermissionDenied.into()),
     }

@@ -1,7 +1,7 @@
 //! The access list: which addresses and ports clients may reach.
 //!
 //! Whoever can use a proxy can make it connect to what only the proxy reaches: services on its own host, in its
-//! network, or the metadata of its cloud at 169.254.169.254 (server-side request forgery). So only the public internet
+//! network, or the metadata of its cloud at 169.254.169.254 or 168.63.129.16 (server-side request forgery). So only the public internet
 //! is allowed, and whatever [`Access::allow`] lists. A host that has a public address can be reached by it, too. Its
 //! addresses are refused before a connection is tried, whose outcome would tell whether the port is open. See
 //! `own_host.rs`. Where the system does not tell them, a connection that turns out to lead to the proxy's own host is closed.
@@ -16,6 +16,10 @@ use asynchat::Addr;
 use asynchat::proxy_protocol::Network;
 
 use super::own_host;
+
+/// The WireServer of Azure: it gives each machine its certificates and extensions. The address is a public one, but
+/// only the host of the machine answers there.
+const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
 /// The port of mail servers. RFC 9110 section 9.3.6: a proxy that connects to it can be used to send spam.
 const SMTP: u16 = 25;
@@ -162,7 +166,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         (224..=255, ..) => true,    // multicast, reserved, broadcast
         _ => false,
     };
-    !is_special
+    !is_special && ip != WIRE_SERVER
 }
 
 /// The IPv4 address to which a gateway or a tunnel would send.
@@ -212,6 +216,9 @@ mod tests {
             "100.127.255.255",
             "127.0.0.1",
             "127.255.255.254",
+            "168.63.129.16",
+            "::ffff:168.63.129.16",
+            "64:ff9b::a83f:8110",
             "169.254.169.254",
             "172.16.0.1",
             "172.31.255.255",

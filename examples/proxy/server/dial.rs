@@ -133,8 +133,15 @@ pub fn look_up<S: LooksUp>(proxy: &Proxy, chat: &Chat, to: &Destination) -> Look
         Host::Ip(ip) => post(Ok(vec![SocketAddr::new(*ip, to.port)])),
         Host::Name(name) => {
             let fallback = post.clone();
+            let sought = name.clone();
             let reply = move |found: Outcome| {
-                post(found.map_err(|error| Failure::of_look_up(&error)));
+                post(found.map_err(|error| {
+                    let failure = Failure::of_look_up(&error);
+                    if failure == Failure::NotLookedUp {
+                        tracing::warn!("{sought} could not be looked up: {error}");
+                    }
+                    failure
+                }));
             };
             let client = Client::new(chat.peer_addr().as_ref());
             let resolver = &proxy.options.resolver;

@@ -497,9 +497,15 @@ fn only_files_are_replaced_and_keep_their_permissions() -> Result {
         site.upload("STOR a.txt", "new")?;
         assert_eq!(at("a.txt").metadata()?.mode() & 0o7777, mode);
     }
-    // A link is replaced. What it leads to is not.
+    // Clients do not see a link, and do not replace it.
     std::os::unix::fs::symlink("dir", at("link"))?;
-    site.upload("STOR link", "new")?;
-    assert!(at("link").symlink_metadata()?.is_file());
+    std::os::unix::fs::symlink("none", at("dangling"))?;
+    for link in ["link", "dangling"] {
+        site.expect(&format!("STOR {link}"), "550")?;
+        site.expect(&format!("APPE {link}"), "550")?;
+        site.expect("RNFR a.txt", "350")?;
+        site.expect(&format!("RNTO {link}"), "550")?;
+        assert!(at(link).is_symlink());
+    }
     Ok(())
 }

@@ -15,6 +15,20 @@ fn status(site: &Site, host: &str) -> Result<u16> {
     Ok(site.one(request)?.status)
 }
 
+/// RFC 9110 section 4.2.1.
+#[test]
+fn a_uri_without_a_host_is_refused() -> Result {
+    let site = Site::new()?;
+    for target in ["http:///a.txt", "https://:80/a.txt", "http://"] {
+        for method in ["GET", "OPTIONS"] {
+            let reply = site.one(request(method, target, "", ""))?;
+            assert_eq!(reply.status, 400, "{method} {target}");
+        }
+    }
+    assert_eq!(site.get("http://a/a.txt", "")?.status, 200);
+    Ok(())
+}
+
 /// DNS rebinding: the name of a site leads to this host.
 #[test]
 fn on_loopback_only_known_names_are_served() -> Result {

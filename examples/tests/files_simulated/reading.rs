@@ -56,6 +56,14 @@ fn no_file_is_said_to_be_changed_in_the_future() -> Result {
     let date = "Mon, 15 Jun 2026 12:00:00 GMT";
     let fields = ["date", "last-modified"].map(|name| reply.field(name));
     assert_eq!(fields, [Some(date); 2]);
+    // Conditions are compared with what was sent.
+    for (condition, status) in [("If-Modified-Since", 304), ("If-Unmodified-Since", 200)] {
+        let fields = format!("{condition}: {date}\r\n");
+        assert_eq!(site.get("/a.txt", &fields)?.status, status, "{condition}");
+    }
+    let fields = format!("{ANN}If-Unmodified-Since: {date}\r\n");
+    let replaced = site.one(request("PUT", "/a.txt", &fields, "new"))?;
+    assert_eq!(replaced.status, 204);
     Ok(())
 }
 
@@ -360,6 +368,21 @@ fn a_compressed_file_is_sent_to_clients_that_accept_it() -> Result {
     Ok(())
 }
 
+/// `brotli` and `pigz` give a file the time of the original in whole seconds.
+#[test]
+fn a_compressed_file_may_have_a_time_in_whole_seconds() -> Result {
+    let site = Site::new()?;
+    site.dir.store("a.txt.br", b"brotli")?;
+    let path = site.dir.path().join("a.txt");
+    let file = File::options().write(true).open(path)?;
+    let accepted = "Accept-Encoding: br\r\n";
+    for (millis, content) in [(0, "brotli"), (999, "brotli"), (1000, "hello, world\n")] {
+        file.set_modified(changed() + Duration::from_millis(millis))?;
+        assert_eq!(site.get("/a.txt", accepted)?.text(), content, "{millis}");
+    }
+    Ok(())
+}
+
 /// The smallest content, of those that a client likes equally.
 #[test]
 fn brotli_comes_before_zstandard_and_zstandard_before_gzip() -> Result {
@@ -423,6 +446,36 @@ fn a_path_has_at_most_a_hundred_names() -> Result {
     Ok(())
 }
 
+/// The system has a limit, which is one of the path itself. Each byte takes three when it is encoded.
+#[test]
+fn a_path_has_at_most_4096_bytes() -> Result {
+    let site = Site::new()?;
+    // 7 names of 250 bytes, which take 5,250 bytes in the URL.
+    let encoded = format!("/{}", "%C3%BC".repeat(125)).repeat(7);
+    assert_eq!(site.one(put(&encoded, "x"))?.status, 409);
+    #[cfg(target_os = "linux")]
+    {
+        let names = format!("{}/", "ü".repeat(125)).repeat(7);
+        fs::create_dir_all(site.dir.path().join(names))?;
+        assert_eq!(site.one(put(&format!("{encoded}/new"), "x"))?.status, 201);
+    }
+    // 16 names of 255 bytes and their slashes are 4,095 bytes.
+    let path = |last: &str| format!("{}/{last}", format!("/{}", "x".repeat(255)).repeat(16));
+    assert_eq!(site.get(&path(""), "")?.status, 404);
+    let too_long = path("xx");
+    for method in ["GET", "HEAD", "PUT", "DELETE"] {
+        let body = if method == "PUT" { "x" } else { "" };
+        let reply = site.one(request(method, &too_long, ANN, body))?;
+        assert_eq!(reply.status, 414, "{method}");
+    }
+    let reply = site.get(&too_long, "")?;
+    assert_eq!(
+        reply.text(),
+        "414 URI Too Long: the path has more than 4096 bytes\n"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_folder_has_a_page() -> Result {
     let site = Site::new()?;
@@ -457,13 +510,19 @@ fn a_folder_has_a_page() -> Result {
         )
     );
     assert!(root.text().contains("<a href=\"dir/\">dir/</a>") && !root.text().contains("upload-1"));
+    // All of the page is in a landmark.
+    let heading = "<header>\n<h1><a href=\"/\">files</a></h1>\n</header>\n<main>\n";
+    assert!(root.text().contains(heading), "{}", root.text());
     assert_eq!(site.get("/.files-upload-1", "")?.status, 404);
     let page = site.get("/dir/", "")?;
     assert_eq!(page.text().matches("<a href=\"n").count(), 3000);
     assert!(page.text().find(">n0<") < page.text().find(">n2999<"));
     let head = site.one(request("HEAD", "/dir/", "", ""))?;
     assert_eq!((head.status, head.body.len()), (200, 0));
-    assert!(site.get("/-/files.js", "")?.text().contains("PUT"));
+    let script = site.get("/-/files.js", "")?;
+    assert!(
+        script.text().contains("\"PUT\"") && script.text().contains("\"If-None-Match\", \"*\"")
+    );
     assert_eq!(site.get("/-/nothing", "")?.status, 404);
 
     site.dir.store("dir/index.html", b"<p>index")?;
@@ -544,10 +603,19 @@ fn nothing_outside_the_folder_is_reached() -> Result {
                     404
                 );
                 assert_eq!(site.one(request("DELETE", "/file", ANN, ""))?.status, 404);
+                // Clients do not see the link, and do not replace it.
+                for fields in ["", "If-None-Match: *\r\n"] {
+                    let fields = format!("{ANN}{fields}");
+                    assert_eq!(site.one(request("PUT", "/file", &fields, "x"))?.status, 403);
+                }
+            } else {
                 // The link is replaced, not what it points to.
-                assert_eq!(site.one(put("/file", "x"))?.status, 201);
-                assert!(root.join("file").symlink_metadata()?.is_file());
+                assert_eq!(site.one(put("/file", "x"))?.status, 204);
             }
+            assert_eq!(
+                root.join("file").symlink_metadata()?.is_file(),
+                follow_symlinks
+            );
             // A pipe would stall the loop.
             crate::folder::make_pipe(&root.join("pipe"))?;
             assert_eq!(site.get("/pipe", "")?.status, 403);

@@ -102,6 +102,14 @@ fn the_pages_have_their_types_and_no_code_of_others() -> Result {
     for path in ["/-/x", "/-//", "/-/status.html", "/-/../a.txt"] {
         assert_eq!(get(&site, path)?.status, 404, "{path}");
     }
+    // Text with an opacity has less contrast than its colours.
+    let style = get(&site, "/-/status.css")?;
+    let stale = style
+        .text()
+        .lines()
+        .filter(|line| line.starts_with(".stale"));
+    let stale = stale.collect::<String>();
+    assert!(!stale.is_empty() && !stale.contains("opacity"), "{stale}");
     let page = get(&site, "/-/")?;
     let policy = page.field("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"));
@@ -452,6 +460,56 @@ fn what_is_cut_off_is_logged() -> Result {
         "{log}"
     );
     assert_eq!(outcomes.len(), 4);
+    Ok(())
+}
+
+/// A client asks for two files at once, and leaves while it receives the first.
+#[test]
+fn a_reply_that_has_not_begun_is_logged_as_cut() -> Result {
+    let dir = TempDir::new()?;
+    let path = dir.path().join("log");
+    let site = Site::with(Options {
+        access_log: Some(AccessLog::open(&path)?),
+        ..options()
+    })?;
+    site.dir.store("huge", &vec![b'x'; 8 << 20])?;
+    let client = site.client()?;
+    client.stop_reading();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send(get("/huge") + &get("/dir/big") + &get("/dir/"));
+    site.settle()?;
+    client.reset();
+    site.advance(2 * SECOND)?;
+    let log = fs::read_to_string(&path)?;
+    let lines: Vec<_> = log.lines().collect();
+    assert!(lines[0].contains(r#""GET /huge HTTP/1.1" 200 "#), "{log}");
+    assert!(
+        lines[1].contains(r#""GET /dir/big HTTP/1.1" 499 - "#),
+        "{log}"
+    );
+    assert!(lines[2].contains(r#""GET /dir/ HTTP/1.1" 499 - "#), "{log}");
+    assert_eq!(lines.len(), 3);
+    Ok(())
+}
+
+/// The clock of the system may be set back.
+#[test]
+fn the_server_is_up_for_the_time_of_a_clock_that_nobody_sets() -> Result {
+    let site = Site::with(Options {
+        status: Status::new(Path::new("/srv"), now),
+        ..options()
+    })?;
+    let uptime = || -> Result<f64> {
+        let event = events(&watch(&site)?).remove(0);
+        let figure = event
+            .split_once("\"uptime\":")
+            .and_then(|(_, rest)| rest.split_once(','));
+        Ok(figure.ok_or("there is no figure")?.0.parse::<f64>()?)
+    };
+    let before = uptime()?;
+    site.advance(60 * SECOND)?;
+    let passed = uptime()? - before;
+    assert!((59.0..=61.0).contains(&passed), "{passed}");
     Ok(())
 }
 

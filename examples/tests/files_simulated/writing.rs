@@ -436,6 +436,34 @@ fn conditions_protect_uploads() -> Result {
     Ok(())
 }
 
+/// A client that accepts compressed files has the tag of one of them.
+#[test]
+fn a_condition_may_have_the_tag_of_a_compressed_file() -> Result {
+    let site = Site::new()?;
+    site.dir.store("a.txt.gz", b"gzipped")?;
+    site.dir.store("a.txt.br", b"brotli")?;
+    let gzip = "Accept-Encoding: gzip\r\n";
+    let tag = site.get("/a.txt", gzip)?.field("etag").unwrap().to_owned();
+    assert!(tag.ends_with("-gzip\""), "{tag}");
+    let with = |method: &str, condition: &str| {
+        let body = if method == "PUT" { "new" } else { "" };
+        let fields = format!("{ANN}{condition}\r\n");
+        Ok::<_, asynchat::Error>(site.one(request(method, "/a.txt", &fields, body))?.status)
+    };
+    assert_eq!(with("PUT", &format!("If-None-Match: {tag}"))?, 412);
+    assert_eq!(with("PUT", &format!("If-Match: W/{tag}"))?, 412);
+    assert_eq!(with("PUT", &format!("If-Match: {tag}"))?, 204);
+    assert_eq!(site.dir.read("a.txt").unwrap(), b"new");
+    // The compressed files are older than the new content now, and are not sent for it.
+    for method in ["PUT", "DELETE"] {
+        assert_eq!(with(method, &format!("If-Match: {tag}"))?, 412, "{method}");
+    }
+    site.dir.store("a.txt", b"as old as the compressed ones")?;
+    let tag = site.get("/a.txt", gzip)?.field("etag").unwrap().to_owned();
+    assert_eq!(with("DELETE", &format!("If-Match: {tag}"))?, 204);
+    Ok(())
+}
+
 /// Two clients change the same state. One of them wins, although both have begun before the other's end.
 #[test]
 fn a_condition_holds_at_the_end_of_an_upload_too() -> Result {

@@ -1,8 +1,11 @@
 //! Servers that fail.
 
 use asynchat::Result;
+#[cfg(unix)]
+use asynchat::sim::Call;
 use asynchat::sim::Ended;
 
+use crate::captured::captured;
 use crate::server::resolver::Resolver;
 use crate::world::{SECOND, World, get, socks, status, text};
 
@@ -47,6 +50,43 @@ fn a_server_that_cannot_be_reached_has_a_status() -> Result {
     assert_eq!(status(&text(&clients[1])), "504");
     assert_eq!(clients[2].take_received()[2..4], [5, 6]);
     drop(release);
+    Ok(())
+}
+
+/// The name may exist, and may be found later.
+#[test]
+fn a_name_that_cannot_be_looked_up_is_a_503_and_logged() -> Result {
+    let world = World::new()?;
+    let connect = "CONNECT unclear.example:80 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let log = captured(|| {
+        for input in [get("unclear.example"), connect.to_owned()] {
+            let (reply, _) = world.outcome(input)?;
+            assert_eq!(status(&reply), "503");
+            assert!(reply.contains("the name could not be looked up"), "{reply}");
+        }
+        let client = world.client()?;
+        world.send(&client, socks("unclear.example", 80))?;
+        assert_eq!(client.take_received()[2..4], [5, 1]);
+        Ok(())
+    })?;
+    let line =
+        "WARN unclear.example could not be looked up: Temporary failure in name resolution\n";
+    assert_eq!(log.matches(line).count(), 3, "{log}");
+    Ok(())
+}
+
+/// Also for an address, which is not looked up. It passes.
+#[cfg(unix)]
+#[test]
+fn a_connection_without_a_descriptor_is_a_503() -> Result {
+    let world = World::new()?;
+    let connect = "CONNECT 192.0.2.80:80 HTTP/1.1\r\nHost: a\r\n\r\n";
+    for input in [get("192.0.2.80"), get("www.example"), connect.to_owned()] {
+        let error = rustix::io::Errno::MFILE;
+        world.network.fail(Call::Connect, error);
+        let (reply, _) = world.outcome(&input)?;
+        assert_eq!(status(&reply), "503", "{input}");
+    }
     Ok(())
 }
 

@@ -36,6 +36,37 @@ fn a_slow_reader_slows_the_server_down() -> Result {
     Ok(())
 }
 
+/// Of interim responses, too, no more is queued than of a body.
+#[test]
+fn a_slow_reader_slows_interim_responses_down() -> Result {
+    let world = World::new()?;
+    let (client, server) = world.begin(get("www.example"))?;
+    client.stop_reading();
+    let interim = format!(
+        "HTTP/1.1 103 Early Hints\r\nX: {}\r\n\r\n",
+        "x".repeat(30_000)
+    );
+    for _ in 0..32 {
+        server.send(&interim);
+    }
+    server.send("HTTP/1.1 204 No\r\n\r\n");
+    world.settle()?;
+    let taken = 32 * interim.len() - server.unsent();
+    assert!(taken < 400_000, "{taken}");
+    // Meanwhile the server is not silent.
+    for _ in 0..4 {
+        world.advance(50 * SECOND)?;
+        client.start_reading(100_000);
+    }
+    assert!(!client.has_ended());
+    client.start_reading(usize::MAX);
+    world.settle()?;
+    let received = text(&client);
+    assert_eq!(received.matches("HTTP/1.1 103 ").count(), 32);
+    assert_eq!(received.matches("HTTP/1.1 204 ").count(), 1);
+    Ok(())
+}
+
 #[test]
 fn a_slow_server_slows_the_upload_down_and_may_reply_before_its_end() -> Result {
     const SIZE: usize = 8 << 20;

@@ -49,7 +49,10 @@ pub(crate) fn resolve(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         "metadata.example" => &["169.254.169.254"],
         "self.example" => &["192.0.2.1"],
         "mixed.example" => &["10.0.0.1", "::1", "192.0.2.80"],
-        _ => return Err(io::Error::other("no such name")),
+        "unclear.example" => return Err(io::Error::other("Temporary failure in name resolution")),
+        // WSAHOST_NOT_FOUND.
+        _ if cfg!(windows) => return Err(io::Error::from_raw_os_error(11_001)),
+        _ => return Err(io::Error::other("Name or service not known")),
     };
     let ips = ips.iter().map(|ip| ip.parse::<IpAddr>());
     let ips: Vec<_> = ips.collect::<Result<_, _>>().map_err(io::Error::other)?;

@@ -91,17 +91,37 @@ impl Upstream {
     }
 
     /// RFC 9110 section 15.2: interim responses are forwarded, but not to a client of HTTP/1.0.
-    fn found_interim(&mut self, response: &Response<'_>, exchange: &Exchange) {
+    fn found_interim(&mut self, response: &Response<'_>, exchange: &Rc<Exchange>) {
         self.interim += 1;
         if self.interim > MOST_INTERIM {
             return self.fail(Failure::BadResponse, "too many interim responses");
         }
         if exchange.version == Version::Http11 {
             match response::interim(response, &self.proxy.options.name) {
-                Ok(head) => exchange.client.push(head),
+                Ok(head) => {
+                    exchange.client.push(head);
+                    self.wait_for_client(exchange);
+                }
                 Err(rejected) => self.fail(Failure::BadResponse, rejected.why),
             }
         }
+    }
+
+    /// Stops reading while too much is queued for the client.
+    fn wait_for_client(&self, exchange: &Rc<Exchange>) {
+        if exchange.client.queued() <= MARK {
+            return;
+        }
+        // A slow client does not make the server's connection idle.
+        self.chat.pause_reading();
+        exchange.server_is_paused.set(true);
+        exchange.limit_silence(&self.chat);
+        let (chat, paused) = (self.chat.clone(), Rc::clone(exchange));
+        exchange.client.push_hook(move || {
+            paused.server_is_paused.set(false);
+            paused.limit_silence(&chat);
+            chat.resume_reading();
+        });
     }
 
     /// A record of the body is complete.
@@ -200,18 +220,7 @@ impl AsyncChat for Upstream {
         } else {
             client.push_slice(piece);
         }
-        if client.queued() > MARK {
-            // A slow client does not make the server's connection idle.
-            self.chat.pause_reading();
-            exchange.server_is_paused.set(true);
-            exchange.limit_silence(&self.chat);
-            let (chat, paused) = (self.chat.clone(), Rc::clone(&exchange));
-            client.push_hook(move || {
-                paused.server_is_paused.set(false);
-                paused.limit_silence(&chat);
-                chat.resume_reading();
-            });
-        }
+        self.wait_for_client(&exchange);
         Ok(())
     }
 
