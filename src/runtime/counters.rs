@@ -24,8 +24,8 @@ pub struct LoopStats {
     pub wakeups: u64,
     /// Events that the poller reported, including stale ones.
     pub events: u64,
-    /// Connections accepted. The loop that accepts for [workers](crate::Workers) does not count those that it hands to one
-    /// of them: the worker does.
+    /// Connections accepted, those that were [refused](LoopStats#structfield.refused) included. The loop that accepts for
+    /// [workers](crate::Workers) does not count those that it hands to one of them: the worker does.
     pub accepted: u64,
     /// Accepted connections that got no session: because of
     /// [`Limits::connections`](crate::Limits#structfield.connections) or
@@ -47,7 +47,7 @@ pub struct LoopStats {
     /// Pushes to a [`SharedGroup`](crate::SharedGroup) that the members on this [worker](crate::Workers) have missed,
     /// because too much [waited](crate::Workers::group_backlog) for it.
     pub pushes_missed: u64,
-    /// Channels registered, including listeners.
+    /// Channels registered, including listeners. A [worker](crate::Workers) has one for each server.
     pub opened: u64,
     /// Channels that have ended, including listeners.
     pub closed: u64,
