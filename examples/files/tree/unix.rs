@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dev, Dir, FileType, Mode, OFlags, Stat};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use super::parts::{self, Searched};
 use super::regular::{Key, Regular};
 use super::{Entry, Found, closing, is_shown};
+use crate::users::Share;
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
 const READ: OFlags = OFlags::RDONLY
@@ -131,7 +133,7 @@ impl Root {
             Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => {
                 let flags = READ.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
                 let opened = rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
-                match opened.and_then(|opened| parts::remove_until_other(opened.as_fd())) {
+                match opened.and_then(|opened| self.searched.remove_until_other(opened.as_fd())) {
                     Ok(()) => Ok(remove()?),
                     Err(_) => Err(error.into()),
                 }
@@ -140,11 +142,11 @@ impl Root {
         }
     }
 
-    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub fn rename(&self, from: &Path, to: &Path, open_file: Arc<Share>) -> io::Result<()> {
         let (old, new) = (self.folder(parent(from))?, self.folder(parent(to))?);
         let (from, to) = (from.file_name(), to.file_name());
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        replace(old.as_fd(), from, new.as_fd(), to)
+        replace((old.as_fd(), from), (new.as_fd(), to), open_file)
     }
 
     /// See [`replaceable`].
@@ -340,15 +342,14 @@ fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result
 
 /// Renames. The last close of a large file that had the name is not left to the rename.
 fn replace(
-    old_folder: BorrowedFd<'_>,
-    old: &OsStr,
-    new_folder: BorrowedFd<'_>,
-    new: &OsStr,
+    (old_folder, old): (BorrowedFd<'_>, &OsStr),
+    (new_folder, new): (BorrowedFd<'_>, &OsStr),
+    open_file: Arc<Share>,
 ) -> io::Result<()> {
     let replaced = large_file(new_folder, new);
     rustix::fs::renameat(old_folder, old, new_folder, new)?;
     if let Some(file) = replaced {
-        closing::close(file);
+        closing::close(file, open_file);
     }
     Ok(())
 }
@@ -419,13 +420,13 @@ pub struct Pending {
 
 impl Pending {
     /// Replaces the file of the name `to`, and takes its permissions.
-    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub fn rename(&self, from: &OsStr, to: &OsStr, open_file: Arc<Share>) -> io::Result<()> {
         let current = replaceable(self.folder.as_fd(), to, self.follow_symlinks)?;
         if let Some(mode) = current.or(self.mode) {
             rustix::fs::fchmod(&self.file, mode)?;
         }
         let folder = self.folder.as_fd();
-        replace(folder, from, folder, to)
+        replace((folder, from), (folder, to), open_file)
     }
 
     /// Whether this is the folder that it is in.
