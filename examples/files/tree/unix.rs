@@ -354,6 +354,22 @@ fn replace(
     Ok(())
 }
 
+/// Some file systems refuse this, although they report the same permissions for each file. Where they differ, the file keeps
+/// its own, unless it could be read by more users than the one that it replaces.
+fn set_mode(file: &File, mode: Mode) -> io::Result<()> {
+    let own = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode & 0o777);
+    if own == mode {
+        return Ok(());
+    }
+    match rustix::fs::fchmod(file, mode) {
+        Err(error) if mode.contains(own) => {
+            tracing::warn!(%error, "an upload does not get the permissions of the file that it replaces");
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
 fn large_file(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
     let found = rustix::fs::statat(folder, name, flags_of_stat(false)).ok()?;
     let is_file = FileType::from_raw_mode(found.st_mode).is_file();
@@ -423,7 +439,7 @@ impl Pending {
     pub fn rename(&self, from: &OsStr, to: &OsStr, open_file: Arc<Share>) -> io::Result<()> {
         let current = replaceable(self.folder.as_fd(), to, self.follow_symlinks)?;
         if let Some(mode) = current.or(self.mode) {
-            rustix::fs::fchmod(&self.file, mode)?;
+            set_mode(&self.file, mode)?;
         }
         let folder = self.folder.as_fd();
         replace((folder, from), (folder, to), open_file)
@@ -438,5 +454,44 @@ impl Pending {
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::users::{Client, Shares};
+
+    /// With such a descriptor the system refuses fchmod(2).
+    #[test]
+    fn an_upload_is_stored_where_permissions_cannot_be_changed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (part, old) = (folder.path().join("part"), folder.path().join("old"));
+        let set = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        for (own, of_old, is_stored) in [
+            (0o644, 0o644, true),
+            (0o600, 0o644, true),
+            (0o666, 0o600, false),
+        ] {
+            for (path, mode) in [(&part, own), (&old, of_old)] {
+                fs::write(path, "content")?;
+                set(path, mode)?;
+            }
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let pending = Pending {
+                file: rustix::fs::open(&part, flags, Mode::empty())?.into(),
+                mode: None,
+                folder: File::open(folder.path())?.into(),
+                follow_symlinks: false,
+            };
+            let open_file = Arc::new(Shares::unlimited().take(Client::new(None)).unwrap());
+            let renamed = pending.rename(OsStr::new("part"), OsStr::new("old"), open_file);
+            assert_eq!(renamed.is_ok(), is_stored, "{own:o} {of_old:o}");
+            assert_eq!(part.exists(), !is_stored);
+        }
+        Ok(())
     }
 }
