@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::sim::{Call, Conditions, Ended, Listener, Network, Peer, every_segmentation};
-use asynchat::{AsyncChat, Chat, Close, Connector, Eof, EventLoop, Limits, Result, Socket};
+use asynchat::{
+    AsyncChat, Chat, Close, Connector, Deadlines, Eof, EventLoop, Limits, Result, Socket,
+};
 use common::{Log, Slot, addr_of, name, new_loop, run_to_end, run_until, served};
 
 const NEAR: &str = "10.0.0.1:1";
@@ -534,6 +536,69 @@ fn a_reset_passes_through_and_each_end_gets_its_reason() -> Result {
         assert_eq!(scene.closes(), expected);
         assert_eq!(scene.event_loop.len(), 1);
     }
+    Ok(())
+}
+
+/// The end whose peer resets is not read, because the other end is full.
+#[test]
+fn a_reset_ends_both_when_the_other_peer_takes_nothing_for_the_linger_time() -> Result {
+    for (way, expected) in [
+        (0, ["far close Piped Reset", "near close Reset"]),
+        (1, ["far close Reset", "near close Piped Reset"]),
+    ] {
+        let (scene, client, server) = Scene::forwarded(1)?;
+        let (first, second) = if way == 0 {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        second.stop_reading();
+        first.send(vec![b'x'; 1 << 20]);
+        scene.settle()?;
+        first.reset();
+        let linger = Deadlines::default().linger;
+        scene.network.advance(&scene.event_loop, linger * 2)?;
+        assert_eq!(second.ended(), Some(Ended::Reset));
+        assert_eq!(scene.closes(), expected);
+        assert_eq!(scene.event_loop.len(), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_came_before_a_reset_is_passed_on_while_the_other_peer_takes_a_little() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    server.stop_reading();
+    client.send(vec![b'x'; 1 << 20]);
+    scene.settle()?;
+    client.reset();
+    let linger = Deadlines::default().linger;
+    for n in 1..=10 {
+        server.start_reading(1000);
+        scene.network.advance(&scene.event_loop, linger / 2)?;
+        assert_eq!(server.received().len(), n * 1000);
+        assert!(!server.has_ended());
+    }
+    scene.network.advance(&scene.event_loop, linger * 2)?;
+    assert_eq!(server.ended(), Some(Ended::Reset));
+    Ok(())
+}
+
+#[test]
+fn a_complete_stream_waits_for_the_other_peer_although_its_sender_resets() -> Result {
+    let (scene, client, server) = Scene::forwarded(1)?;
+    server.stop_reading();
+    client.send(vec![b'x'; 200_000]);
+    client.finish();
+    scene.settle()?;
+    client.reset();
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(60))?;
+    server.start_reading(usize::MAX);
+    scene.settle()?;
+    assert_eq!(server.received().len(), 200_000);
+    assert_eq!(server.ended(), Some(Ended::Finished));
     Ok(())
 }
 

@@ -5,15 +5,14 @@
 //! them take 100, and 15 take 10,000. (In switches, buffers are shared in this way: the dynamic thresholds of Choudhury and
 //! Hahne, 1998.)
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Client;
 
-/// Clones share the same.
+/// Clones share the same. A share may be dropped on another thread.
 #[derive(Clone)]
-pub struct Shares(Rc<RefCell<Taken>>);
+pub struct Shares(Arc<Mutex<Taken>>);
 
 struct Taken {
     total: usize,
@@ -35,7 +34,7 @@ pub fn most(total: usize, of_others: usize) -> usize {
 
 impl Shares {
     pub fn new(total: usize) -> Shares {
-        Shares(Rc::new(RefCell::new(Taken {
+        Shares(Arc::new(Mutex::new(Taken {
             total,
             sum: 0,
             by: HashMap::new(),
@@ -49,7 +48,7 @@ impl Shares {
     /// `None` if the client has as many as it may.
     pub fn take(&self, client: Client) -> Option<Share> {
         let may_take = {
-            let taken = self.0.borrow();
+            let taken = self.taken();
             let own = taken.by.get(&client).copied().unwrap_or_default();
             own < most(taken.total, taken.sum - own)
         };
@@ -58,7 +57,7 @@ impl Shares {
 
     /// Takes one for another one of this client, which is about to be dropped.
     pub fn exchange(&self, client: Client) -> Share {
-        let mut taken = self.0.borrow_mut();
+        let mut taken = self.taken();
         taken.sum += 1;
         *taken.by.entry(client).or_default() += 1;
         Share {
@@ -66,11 +65,15 @@ impl Shares {
             client,
         }
     }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut taken = self.shares.0.borrow_mut();
+        let mut taken = self.shares.taken();
         taken.sum -= 1;
         if let Some(count) = taken.by.get_mut(&self.client) {
             *count -= 1;
@@ -104,7 +107,7 @@ mod tests {
         assert_eq!(counts, [50, 25, 12, 6, 3, 2, 1, 1, 0, 0]);
         drop(taken);
         assert_eq!(take_all(&shares, client(7)).len(), 50);
-        assert!(shares.0.borrow().by.is_empty());
+        assert!(shares.taken().by.is_empty());
     }
 
     #[test]

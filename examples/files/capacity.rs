@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 /// The descriptors that are for neither. 64 are for the standard streams, the poller, the listeners, the logs and the shared
-/// folder, for the folders on the way to a file, and for large files that wait to be closed on a thread. 64 are for the
+/// folder, for the folders on the way to a file, and for parts of uploads that wait to be closed on a thread. 64 are for the
 /// sockets of refused clients: the loop has no more of them at a time. 64 are for the sockets of connections that have ended,
 /// whose last output is on its way. There can be more of these, which then take the descriptors of files. When a connection
 /// cannot be accepted, the loop closes them.
@@ -24,7 +24,7 @@ const OF_A_FILE: u64 = 2;
 pub struct Capacity {
     /// Of each listener.
     pub connections: usize,
-    /// That requests and transfers have open while they are sent or received.
+    /// That requests and transfers have open while they are sent or received, and that were removed and wait to be closed.
     pub files: usize,
 }
 

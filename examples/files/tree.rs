@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::names::{Names, TEMPORARY, is_temporary};
+use crate::users::Share;
 
 #[path = "tree/closing.rs"]
 mod closing;
@@ -84,8 +86,9 @@ impl Tree {
         self.folder(names)?.list()
     }
 
-    /// Begins an upload to this path, in a file of its own.
-    pub fn upload(&self, names: &Names) -> io::Result<Upload> {
+    /// Begins an upload to this path, in a file of its own. `open_file` counts it until its last close, or that of the file
+    /// which it replaces.
+    pub fn upload(&self, names: &Names, open_file: Arc<Share>) -> io::Result<Upload> {
         if names.last().is_none() || names.is_folder {
             return Err(ErrorKind::IsADirectory.into());
         }
@@ -100,6 +103,7 @@ impl Tree {
                             name: temporary,
                         }),
                         names: names.clone(),
+                        open_file,
                     });
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists && tries < 5 => tries += 1,
@@ -108,12 +112,12 @@ impl Tree {
         }
     }
 
-    /// Removes a file.
-    pub fn remove(&self, names: &Names) -> io::Result<()> {
+    /// Removes a file. `open_file` counts it until its last close.
+    pub fn remove(&self, names: &Names, open_file: Arc<Share>) -> io::Result<()> {
         match self.find(names)? {
             Found::File(file, _) => {
                 self.root.remove(names.as_path())?;
-                closing::close(file);
+                closing::close(file, open_file);
                 Ok(())
             }
             Found::Folder(_) => Err(ErrorKind::IsADirectory.into()),
@@ -173,8 +177,8 @@ impl Tree {
         }
     }
 
-    /// Gives a file or a folder another name. A file that has it is replaced.
-    pub fn rename(&self, from: &Names, to: &Names) -> io::Result<()> {
+    /// Gives a file or a folder another name. A file that has it is replaced: `open_file` counts that one until its last close.
+    pub fn rename(&self, from: &Names, to: &Names, open_file: Arc<Share>) -> io::Result<()> {
         let is_file = matches!(self.find(from)?, Found::File(..));
         if is_file && to.is_folder {
             return Err(ErrorKind::NotADirectory.into());
@@ -185,7 +189,7 @@ impl Tree {
             outcome => outcome?,
         }
         match (from.last(), to.last()) {
-            (Some(_), Some(_)) => self.root.rename(from.as_path(), to.as_path()),
+            (Some(_), Some(_)) => self.root.rename(from.as_path(), to.as_path(), open_file),
             _ => Err(ErrorKind::PermissionDenied.into()),
         }
     }
@@ -217,6 +221,7 @@ pub struct Upload {
     names: Names,
     /// Until it has the name.
     part: Option<Part>,
+    open_file: Arc<Share>,
 }
 
 struct Part {
@@ -241,7 +246,9 @@ impl Upload {
         let name = self.names.last().unwrap_or_default();
         // `NotFound` means that another process has removed the part or its folder. This is an error of the server, not of the
         // request.
-        let renamed = part.pending.rename(&part.name, name);
+        let renamed = part
+            .pending
+            .rename(&part.name, name, Arc::clone(&self.open_file));
         renamed.map_err(|error| match error.kind() {
             ErrorKind::NotFound => io::Error::other(error),
             _ => error,
@@ -264,7 +271,7 @@ impl Drop for Upload {
         if let Err(error) = pending.remove(&name) {
             tracing::warn!(%error, name = %name.display(), "an upload that is incomplete cannot be removed");
         }
-        closing::close(pending.file);
+        closing::close(pending.file, Arc::clone(&self.open_file));
     }
 }
 

@@ -78,6 +78,9 @@ use crate::state::{Flag, Phase};
 ///   down after the piped bytes. When both peers have finished, both connections close with [`Close::Eof`].
 /// * **A peer that no longer receives.** When a send to a peer fails, what this peer has sent so far is still
 ///   passed on to the other connection. Then the connection closes. Input that arrives later is lost.
+/// * **A reset** is noticed also while the other peer is slow. What came before it is passed on while that peer takes
+///   something. When it takes nothing for the time of [`linger`](crate::Deadlines#structfield.linger), or up to twice that
+///   time, both connections end, and the rest is lost.
 /// * **The end of one connection ends the other**, with [`Close::Piped`], which contains the reason:
 ///
 ///   | the first connection | the other one |

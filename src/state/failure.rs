@@ -170,10 +170,20 @@ impl ChannelState {
     /// Bytes received, and bytes that the peer has received, as far as the system knows. The count of bytes
     /// sent does not show progress: the kernel may accept megabytes, and then accept nothing for a long time
     /// while the peer reads.
+    ///
+    /// A piped connection receives nothing while the other end is full, so what the peer of that end receives is counted, too.
     fn moved(&self) -> u64 {
+        let other = self
+            .piped_to()
+            .filter(|_| !self.flags.has(Flag::FAILED) && self.is_pipe_full());
+        let of_other = other.map_or(0, |other| other.received_by_peer());
+        let moved = self.bytes_in().wrapping_add(self.received_by_peer());
+        moved.wrapping_add(of_other)
+    }
+
+    fn received_by_peer(&self) -> u64 {
         let unsent = self.on_output(|output| Ok(output.unsent())).unwrap_or(0);
-        let received = self.accepted_out().wrapping_sub(unsent as u64);
-        self.bytes_in().wrapping_add(received)
+        self.accepted_out().wrapping_sub(unsent as u64)
     }
 
     /// The kernel has reported a hang-up while the channel is not read. If the peer has reset the
@@ -204,9 +214,15 @@ impl ChannelState {
             return self.fail_sending(io::ErrorKind::BrokenPipe.into());
         }
         self.flags.set(Flag::HUNG_UP, true);
-        // It is not read because the other end of its pipe is full. That end receives the rest later, and
-        // then the error.
+        // It is not read because the other end of its pipe is full. That end receives the rest later. The error is
+        // that of a reset, unless the input has an end: then all of it is here.
         if self.flags.has(Flag::PIPED) && !self.flags.has(Flag::PAUSED) {
+            match self.on_connected(Fd::take_error) {
+                Ok(Some(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    self.fail_sending(error);
+                }
+                _ => {}
+            }
             return;
         }
         // The kernel reports an error once, and may have reported this one to a send.

@@ -83,7 +83,7 @@ impl Session {
 
     pub fn dele(&self, path: &[u8]) -> Result<&'static str, Refusal> {
         let (author, names) = (self.writer()?, self.resolve(path)?);
-        let removed = self.service.tree.remove(&names);
+        let removed = self.service.tree.remove(&names, self.open_file()?);
         removed.map_err(|error| failed(&names, &error))?;
         self.service.cut_uploads.forget(&names);
         info!(names = ?names.display(), %author, "deleted");
@@ -124,7 +124,8 @@ impl Session {
     pub fn rnto(&self, from: Option<Names>, path: &[u8]) -> Result<&'static str, Refusal> {
         let from = from.ok_or("503 RNFR first")?;
         let (author, to) = (self.writer()?, self.resolve_new(path)?);
-        let renamed = self.service.tree.rename(&from, &to);
+        let open_file = self.open_file()?;
+        let renamed = self.service.tree.rename(&from, &to, open_file);
         renamed.map_err(|error| refusal(&Failure::of_rename(&from, &to, &error)))?;
         self.service.cut_uploads.forget(&to);
         info!(from = ?from.display(), to = ?to.display(), %author, "renamed");

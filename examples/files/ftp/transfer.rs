@@ -2,6 +2,7 @@
 //! order.
 
 use std::io::{Seek, SeekFrom};
+use std::sync::Arc;
 use std::time::Duration;
 
 use asynchat::{Chat, CrlfProducer, HookedProducer, Producer, ReadProducer};
@@ -39,7 +40,7 @@ pub struct Transfer {
     is_aborted: bool,
     /// ABOR waits behind other commands, and has its own reply in its turn.
     abor_waits: bool,
-    _open_file: Share,
+    _open_file: Arc<Share>,
 }
 
 /// What a command has asked for.
@@ -48,6 +49,7 @@ struct Begun {
     text: String,
     /// The length in bytes, if it is known.
     length: Option<u64>,
+    open_file: Arc<Share>,
 }
 
 enum Work {
@@ -73,11 +75,12 @@ impl Session {
 
     pub fn retr(&mut self, path: &[u8]) {
         let start = std::mem::take(&mut self.restart);
-        let begun = self.download(path, start);
+        let begun = self.open_file();
+        let begun = begun.and_then(|open_file| self.download(path, start, open_file));
         self.begin_transfer("RETR", path, begun);
     }
 
-    fn download(&self, path: &[u8], start: u64) -> Result<Begun, Refusal> {
+    fn download(&self, path: &[u8], start: u64, open_file: Arc<Share>) -> Result<Begun, Refusal> {
         let names = self.resolve(path)?;
         let (mut file, size) = match self.service.tree.find(&names) {
             Ok(Found::File(file, metadata)) => (file, metadata.len()),
@@ -92,7 +95,8 @@ impl Session {
             sought.map_err(|error| failed(&names, &error))?;
         }
         // If the file becomes shorter meanwhile, the transfer is cut.
-        let producer = ReadProducer::new(InUse::new(file)).length(size - start);
+        let file = InUse::new(file, Some(Arc::clone(&open_file)));
+        let producer = ReadProducer::new(file).length(size - start);
         let producer = Logged::new(producer, names.clone());
         Ok(Begun {
             work: Work::Send(if self.is_ascii {
@@ -102,6 +106,7 @@ impl Session {
             }),
             text: format!("to send {} bytes of /{}", size - start, names.display()),
             length: (!self.is_ascii).then_some(size - start),
+            open_file,
         })
     }
 
@@ -121,11 +126,22 @@ impl Session {
         let author = self.writer()?;
         let names = self.resolve_new(path)?;
         let text = format!("to receive /{}", names.display());
-        let upload = Upload::begin(&self.service, names, author, self.is_ascii, start, append)?;
+        let open_file = self.open_file()?;
+        let until_closed = Arc::clone(&open_file);
+        let upload = Upload::begin(
+            &self.service,
+            names,
+            author,
+            self.is_ascii,
+            start,
+            append,
+            until_closed,
+        )?;
         Ok(Begun {
             work: Work::Receive(Box::new(upload)),
             text,
             length: None,
+            open_file,
         })
     }
 
@@ -155,11 +171,13 @@ impl Session {
     fn listing(&mut self, path: &[u8], format: Format) -> Result<Begun, Refusal> {
         // REST is for the command that follows it.
         self.restart = 0;
+        let open_file = self.open_file()?;
         let (names, producer) = self.listing_producer(path, format)?;
         Ok(Begun {
             work: Work::Send(Box::new(producer)),
             text: format!("to list /{}", names.display()),
             length: None,
+            open_file,
         })
     }
 
@@ -175,7 +193,6 @@ impl Session {
             if self.needs_private_data() {
                 return Err("521 use PBSZ 0 and PROT P first");
             }
-            let open_file = self.open_file()?;
             match self.route.way {
                 Way::None | Way::Connecting(_) => {
                     return Err(if self.service.options.passive_only {
@@ -193,9 +210,14 @@ impl Session {
                 }
                 Way::Passive(..) | Way::Connected(_) => {}
             }
-            Ok((begun, open_file))
+            Ok(begun)
         });
-        let (Begun { work, text, length }, open_file) = match connected {
+        let Begun {
+            work,
+            text,
+            length,
+            open_file,
+        } = match connected {
             Ok(begun) => begun,
             Err(refusal) => {
                 record.finish(code(refusal), 0);
@@ -218,9 +240,10 @@ impl Session {
     }
 
     /// Counts an open file of the client.
-    fn open_file(&self) -> Result<Share, Refusal> {
+    pub fn open_file(&self) -> Result<Arc<Share>, Refusal> {
         let client = Client::new(self.connection.peer.as_ref());
         let share = self.service.options.open_files.take(client);
+        let share = share.map(Arc::new);
         share.ok_or("450 no more files may be open for your address now, try again later")
     }
 

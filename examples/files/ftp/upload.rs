@@ -3,6 +3,7 @@
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tracing::info;
 
@@ -12,6 +13,7 @@ use super::{Refusal, Service, failed};
 use crate::author::Author;
 use crate::names::Names;
 use crate::tree::{self, Found, InUse};
+use crate::users::Share;
 
 pub const TOO_LARGE: Refusal = "552 the file is too large";
 
@@ -61,6 +63,7 @@ impl Upload {
         is_ascii: bool,
         start: Option<u64>,
         append: bool,
+        open_file: Arc<Share>,
     ) -> Result<Upload, Refusal> {
         let mut size = 0;
         let opened = if start.is_some() || append {
@@ -85,10 +88,10 @@ impl Upload {
                 }
                 file.seek(SeekFrom::Start(size))
                     .map_err(|error| failed(&names, &error))?;
-                Target::Existing(InUse::new(file))
+                Target::Existing(InUse::new(file, Some(open_file)))
             }
             Err(error) if error.kind() == ErrorKind::NotFound && start.is_none() => {
-                let upload = service.tree.upload(&names);
+                let upload = service.tree.upload(&names, open_file);
                 Target::New(upload.map_err(|error| failed(&names, &error))?)
             }
             Err(error) => return Err(failed(&names, &error)),

@@ -21,6 +21,7 @@ pub mod session;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use asynchat::proxy_protocol::Network;
@@ -55,7 +56,8 @@ pub struct Options {
     /// The grace of a shutdown. Shortly before its end uploads are cut, with a reply.
     pub grace: Duration,
     pub limits: Limits,
-    /// The files and folders that may be open while they are sent or received. The services of a program share them.
+    /// The files and folders that may be open while they are sent or received, and the large files that were removed, until
+    /// they are closed. The services of a program share them.
     pub open_files: Shares,
     /// Proxies that send the address of the client first (the PROXY protocol). If there are some, nobody else may connect.
     pub proxies: Vec<Network>,
@@ -141,9 +143,9 @@ impl Service {
     }
 
     /// Counts an open file of a client. `None` if the client has its share.
-    fn open_file(&self, connection: &Connection) -> Option<Share> {
+    fn open_file(&self, connection: &Connection) -> Option<Arc<Share>> {
         let client = Client::new(connection.peer.as_ref());
-        self.options.open_files.take(client)
+        self.options.open_files.take(client).map(Arc::new)
     }
 
     fn server(&self, addr: impl Into<Target>) -> Server {

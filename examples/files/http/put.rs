@@ -16,7 +16,6 @@ use crate::http1::{Framing, Request};
 use crate::names::{Invalid, Names};
 use crate::status::Connection;
 use crate::tree::{self, Found};
-use crate::users::Share;
 
 /// A file that is being received.
 pub struct Upload {
@@ -26,7 +25,6 @@ pub struct Upload {
     /// The tag of the file with which the conditions of the request were evaluated, if it has any. It must not have changed at
     /// the end.
     condition: Option<Option<String>>,
-    _open_file: Share,
 }
 
 /// Begins an upload. Everything that can be checked is checked before the client sends the body.
@@ -64,7 +62,7 @@ pub fn begin(
     let condition = condition(request, current)?;
     let open_file = service.open_file(connection);
     let open_file = open_file.ok_or_else(Reply::too_many_files)?;
-    let file = service.tree.upload(&names).map_err(|error| {
+    let file = service.tree.upload(&names, open_file).map_err(|error| {
         match error.kind() {
             // RFC 4918 section 9.7.1 names the status.
             ErrorKind::NotFound | ErrorKind::NotADirectory => {
@@ -78,7 +76,6 @@ pub fn begin(
         names,
         author,
         condition,
-        _open_file: open_file,
     })
 }
 
@@ -141,7 +138,12 @@ fn stored(names: &Names, is_replaced: bool, metadata: Option<&Metadata>) -> Repl
     }
 }
 
-pub fn delete(service: &Service, request: &Request<'_>, author: &Author) -> Reply {
+pub fn delete(
+    service: &Service,
+    request: &Request<'_>,
+    connection: &Connection,
+    author: &Author,
+) -> Reply {
     let delete = || -> Result<Reply, Reply> {
         let names = target(request)?;
         let current = current(service, request, &names)?;
@@ -149,9 +151,11 @@ pub fn delete(service: &Service, request: &Request<'_>, author: &Author) -> Repl
             return Err(Reply::text(404, "there is no such file"));
         }
         condition(request, current)?;
+        let open_file = service.open_file(connection);
+        let open_file = open_file.ok_or_else(Reply::too_many_files)?;
         service
             .tree
-            .remove(&names)
+            .remove(&names, open_file)
             .map_err(|error| failed(&names, &error))?;
         info!(names = ?names.display(), %author, "deleted");
         Ok(Reply::new(204, Content::None))

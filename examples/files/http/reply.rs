@@ -143,6 +143,7 @@ pub fn send(
         return false;
     }
     let reads_file = open_file.is_some();
+    let until_closed = open_file.clone();
     let log = move |bytes: Option<u64>| {
         drop(open_file);
         match bytes {
@@ -159,7 +160,8 @@ pub fn send(
         }
         Content::File(file, length, names) if !is_head => {
             chat.push_slice(&head);
-            let producer = Logged::new(ReadProducer::new(InUse::new(file)).length(length), names);
+            let file = ReadProducer::new(InUse::new(file, until_closed)).length(length);
+            let producer = Logged::new(file, names);
             let producer = begun.notice(connection.transfer(Some(length)).track(producer));
             chat.push_with_producer(HookedProducer::new(producer, move |sent| {
                 log(begun.get().then_some(sent.bytes));

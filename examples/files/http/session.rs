@@ -255,7 +255,7 @@ impl Session {
                 }
             }
             ("DELETE", Some(user)) if service.options.write => {
-                put::delete(&service, request, &author(user))
+                put::delete(&service, request, &self.connection, &author(user))
             }
             ("OPTIONS", _) => Reply::new(204, Content::None).field("Allow", allowed),
             ("PUT" | "DELETE" | "POST" | "PATCH" | "TRACE" | "CONNECT", _) => {

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dev, Dir, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -17,66 +18,84 @@ use rustix::io::Errno;
 use super::searched::{self, MOST_NAMES};
 use super::{closing, is_part_name};
 
-/// The folders that were searched for parts. (The numbers of devices have other types on other systems.)
+/// So many large parts wait for their close at most. Each is an open descriptor. The others stay for the next upload.
+const MOST_WAITING: usize = 16;
+
 #[derive(Default)]
-pub struct Searched(searched::Searched<(Dev, u64)>);
+pub struct Searched {
+    /// The folders that were searched for parts. (The numbers of devices have other types on other systems.)
+    folders: searched::Searched<(Dev, u64)>,
+    /// Has a clone for each part that waits for its close.
+    waiting: Arc<()>,
+}
 
 impl Searched {
     /// Removes the parts in a folder that belong to nobody, unless this was done before.
     pub fn remove_abandoned(&self, folder: BorrowedFd<'_>) {
         let removed = rustix::fs::fstat(folder).map(|found| {
-            if self.0.add((found.st_dev, found.st_ino)) {
-                remove_all(folder)
-            } else {
-                Ok(())
+            let key = (found.st_dev, found.st_ino);
+            if !self.folders.add(key) {
+                return Ok(());
             }
+            let outcome = self.remove_all(folder);
+            if self.is_full() {
+                self.folders.forget(&key);
+            }
+            outcome
         });
         if let Ok(Err(error)) | Err(error) = removed {
             tracing::warn!(%error, "a folder cannot be searched for parts of uploads");
         }
     }
-}
 
-fn remove_all(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if is_part_name(name) {
-            remove_if_abandoned(folder, name);
+    fn remove_all(&self, folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if is_part_name(name) {
+                self.remove_if_abandoned(folder, name);
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Removes the parts that belong to nobody in a folder that somebody wants to remove. Ends at anything else, with which the
-/// folder stays in any case.
-pub fn remove_until_other(folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        let is_itself = name == "." || name == "..";
-        let is_gone = || is_part_name(name) && remove_if_abandoned(folder, name);
-        if !is_itself && !is_gone() {
-            break;
+    /// Removes the parts that belong to nobody in a folder that somebody wants to remove. Ends at anything else, with which
+    /// the folder stays in any case.
+    pub fn remove_until_other(&self, folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            let is_itself = name == "." || name == "..";
+            let is_gone = || is_part_name(name) && self.remove_if_abandoned(folder, name);
+            if !is_itself && !is_gone() {
+                break;
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Returns whether the part is removed.
-fn remove_if_abandoned(folder: BorrowedFd<'_>, name: &OsStr) -> bool {
-    let Some(part) = abandoned(folder, name) else {
-        return false;
-    };
-    let removed = rustix::fs::unlinkat(folder, name, AtFlags::empty());
-    match removed {
-        Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
-        // The server that has created it did so.
-        Err(Errno::NOENT) => {}
-        Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
+    /// Returns whether the part is removed.
+    fn remove_if_abandoned(&self, folder: BorrowedFd<'_>, name: &OsStr) -> bool {
+        if self.is_full() {
+            return false;
+        }
+        let Some(part) = abandoned(folder, name) else {
+            return false;
+        };
+        let removed = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+        match removed {
+            Ok(()) => tracing::info!(name = %name.display(), "removed the part of an upload"),
+            // The server that has created it did so.
+            Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(%error, name = %name.display(), "a part stays"),
+        }
+        closing::close(part, Arc::clone(&self.waiting));
+        matches!(removed, Ok(()) | Err(Errno::NOENT))
     }
-    closing::close(part);
-    matches!(removed, Ok(()) | Err(Errno::NOENT))
+
+    fn is_full(&self) -> bool {
+        Arc::strong_count(&self.waiting) > MOST_WAITING
+    }
 }
 
 /// Opens a file, not a link to one, that nobody has locked.
@@ -141,6 +160,22 @@ mod tests {
         assert_eq!(lock(&other).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert!(!path.exists());
         assert_eq!(lock(&part).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        Ok(())
+    }
+
+    #[test]
+    fn parts_stay_while_many_large_ones_wait_for_their_close() -> io::Result<()> {
+        let (folder, searched) = (tempfile::tempdir()?, Searched::default());
+        let path = folder.path().join(".files-upload-0123456789abcdef");
+        File::create(&path)?;
+        let opened = File::open(folder.path())?;
+        let waiting = [(); MOST_WAITING].map(|()| Arc::clone(&searched.waiting));
+        searched.remove_abandoned(opened.as_fd());
+        searched.remove_until_other(opened.as_fd())?;
+        assert!(path.exists());
+        drop(waiting);
+        searched.remove_abandoned(opened.as_fd());
+        assert!(!path.exists());
         Ok(())
     }
 }

@@ -5,9 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, ReadDir};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::portable_parts::{self, Searched};
 use super::{Entry, Found, is_shown};
+use crate::users::Share;
 
 pub struct Root {
     folder: PathBuf,
@@ -80,7 +82,7 @@ impl Root {
         }
     }
 
-    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub fn rename(&self, from: &Path, to: &Path, _: Arc<Share>) -> io::Result<()> {
         fs::rename(self.checked(from)?, self.checked_parent(to)?)
     }
 
@@ -209,7 +211,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub fn rename(&self, from: &OsStr, to: &OsStr, _: Arc<Share>) -> io::Result<()> {
         let to = self.folder.join(to);
         replaceable(&to, self.follow_symlinks)?;
         fs::rename(self.folder.join(from), to)

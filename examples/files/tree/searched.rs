@@ -28,4 +28,10 @@ impl<K: Eq + Hash> Searched<K> {
         }
         searched.insert(folder)
     }
+
+    /// A folder that was not searched to its end is searched again.
+    #[cfg(unix)]
+    pub fn forget(&self, folder: &K) {
+        self.0.borrow_mut().remove(folder);
+    }
 }

@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Dev, Dir, FileType, Mode, OFlags, Stat};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 use super::parts::{self, Searched};
 use super::regular::{Key, Regular};
 use super::{Entry, Found, closing, is_shown};
+use crate::users::Share;
 
 /// A pipe is opened without a writer, and a terminal does not become that of the process.
 const READ: OFlags = OFlags::RDONLY
@@ -131,7 +133,7 @@ impl Root {
             Err(error @ (Errno::NOTEMPTY | Errno::EXIST)) => {
                 let flags = READ.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
                 let opened = rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
-                match opened.and_then(|opened| parts::remove_until_other(opened.as_fd())) {
+                match opened.and_then(|opened| self.searched.remove_until_other(opened.as_fd())) {
                     Ok(()) => Ok(remove()?),
                     Err(_) => Err(error.into()),
                 }
@@ -140,11 +142,11 @@ impl Root {
         }
     }
 
-    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+    pub fn rename(&self, from: &Path, to: &Path, open_file: Arc<Share>) -> io::Result<()> {
         let (old, new) = (self.folder(parent(from))?, self.folder(parent(to))?);
         let (from, to) = (from.file_name(), to.file_name());
         let (from, to) = (from.unwrap_or_default(), to.unwrap_or_default());
-        replace(old.as_fd(), from, new.as_fd(), to)
+        replace((old.as_fd(), from), (new.as_fd(), to), open_file)
     }
 
     /// See [`replaceable`].
@@ -340,17 +342,32 @@ fn replaceable(folder: BorrowedFd<'_>, name: &OsStr, follow: bool) -> io::Result
 
 /// Renames. The last close of a large file that had the name is not left to the rename.
 fn replace(
-    old_folder: BorrowedFd<'_>,
-    old: &OsStr,
-    new_folder: BorrowedFd<'_>,
-    new: &OsStr,
+    (old_folder, old): (BorrowedFd<'_>, &OsStr),
+    (new_folder, new): (BorrowedFd<'_>, &OsStr),
+    open_file: Arc<Share>,
 ) -> io::Result<()> {
     let replaced = large_file(new_folder, new);
     rustix::fs::renameat(old_folder, old, new_folder, new)?;
     if let Some(file) = replaced {
-        closing::close(file);
+        closing::close(file, open_file);
     }
     Ok(())
+}
+
+/// Some file systems refuse this, although they report the same permissions for each file. Where they differ, the file keeps
+/// its own, unless it could be read by more users than the one that it replaces.
+fn set_mode(file: &File, mode: Mode) -> io::Result<()> {
+    let own = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode & 0o777);
+    if own == mode {
+        return Ok(());
+    }
+    match rustix::fs::fchmod(file, mode) {
+        Err(error) if mode.contains(own) => {
+            tracing::warn!(%error, "an upload does not get the permissions of the file that it replaces");
+            Ok(())
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 fn large_file(folder: BorrowedFd<'_>, name: &OsStr) -> Option<File> {
@@ -419,13 +436,13 @@ pub struct Pending {
 
 impl Pending {
     /// Replaces the file of the name `to`, and takes its permissions.
-    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+    pub fn rename(&self, from: &OsStr, to: &OsStr, open_file: Arc<Share>) -> io::Result<()> {
         let current = replaceable(self.folder.as_fd(), to, self.follow_symlinks)?;
         if let Some(mode) = current.or(self.mode) {
-            rustix::fs::fchmod(&self.file, mode)?;
+            set_mode(&self.file, mode)?;
         }
         let folder = self.folder.as_fd();
-        replace(folder, from, folder, to)
+        replace((folder, from), (folder, to), open_file)
     }
 
     /// Whether this is the folder that it is in.
@@ -437,5 +454,44 @@ impl Pending {
 
     pub fn remove(&self, name: &OsStr) -> io::Result<()> {
         Ok(rustix::fs::unlinkat(&self.folder, name, AtFlags::empty())?)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::users::{Client, Shares};
+
+    /// With such a descriptor the system refuses fchmod(2).
+    #[test]
+    fn an_upload_is_stored_where_permissions_cannot_be_changed() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (part, old) = (folder.path().join("part"), folder.path().join("old"));
+        let set = |path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+        for (own, of_old, is_stored) in [
+            (0o644, 0o644, true),
+            (0o600, 0o644, true),
+            (0o666, 0o600, false),
+        ] {
+            for (path, mode) in [(&part, own), (&old, of_old)] {
+                fs::write(path, "content")?;
+                set(path, mode)?;
+            }
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let pending = Pending {
+                file: rustix::fs::open(&part, flags, Mode::empty())?.into(),
+                mode: None,
+                folder: File::open(folder.path())?.into(),
+                follow_symlinks: false,
+            };
+            let open_file = Arc::new(Shares::unlimited().take(Client::new(None)).unwrap());
+            let renamed = pending.rename(OsStr::new("part"), OsStr::new("old"), open_file);
+            assert_eq!(renamed.is_ok(), is_stored, "{own:o} {of_old:o}");
+            assert_eq!(part.exists(), !is_stored);
+        }
+        Ok(())
     }
 }

@@ -25,6 +25,9 @@ fn an_address_has_its_share_of_the_open_files() -> Result {
         let codes = codes_of(&site.ask(&third, format!("EPSV\r\n{line}\r\n"))?);
         assert_eq!(codes, "229 450", "{line}");
     }
+    // One that is removed or replaced is open until it is closed on a thread.
+    let codes = codes_of(&site.ask(&third, "DELE a.txt\r\nRNFR dir\r\nRNTO b\r\n")?);
+    assert_eq!(codes, "450 350 450");
     assert_eq!(site.dir.names()?.len(), 3);
     // When a transfer has ended there is room for another one.
     data.start_reading(usize::MAX);

@@ -12,9 +12,7 @@ use asynchat::sim::Peer;
 use crate::http::Options;
 #[cfg(target_os = "linux")]
 use crate::opened::Watched;
-#[cfg(target_os = "linux")]
-use crate::site::ANN;
-use crate::site::{ADDR, Site, big, options, parse, put, request};
+use crate::site::{ADDR, ANN, Site, big, options, parse, put, request};
 use crate::users::Shares;
 
 /// However many connections it has.
@@ -46,6 +44,8 @@ fn an_address_has_its_share_of_the_open_files() -> Result {
     for (input, status) in [
         (request("GET", "/dir/", "", ""), 503),
         (put("/new", "content"), 503),
+        // One that is removed is open until it is closed on a thread.
+        (request("DELETE", "/a.txt", ANN, ""), 503),
         (request("GET", "/a.txt", "", ""), 200),
         (request("HEAD", "/dir/big", "", ""), 200),
     ] {
