@@ -43,7 +43,6 @@ impl Runtime {
         // While it is called, it is not scheduled: the call takes up what the handler does to its own channel. If
         // it is in the run queue already, it stays there.
         let queued = state.flags.replace(Flag::QUEUED, true);
-        let outer = self.called.replace(Some(state.id.get()));
         let mut failure = None;
         let is_done = in_span(state.span(), || {
             failure = match enter(|| callback(&mut *driver)) {
@@ -53,7 +52,6 @@ impl Runtime {
             };
             false
         });
-        self.called.set(outer);
         state.flags.set(Flag::QUEUED, queued);
         if let Some(why) = failure {
             // The handler that has failed gets `handle_close`.
@@ -91,6 +89,7 @@ impl Runtime {
         // A push of the session's own callback counts as a reply while the queue is not over its mark: a worker
         // may have made the reply.
         let is_within = !state.flags.has(Flag::BACK_PRESSURED);
+        self.called.set(state.id.get());
         state.flags.set(Flag::IN_TURN, is_within);
         if state.phase.get() == Phase::Arrived || state.is_begin_due() {
             self.call(state, |driver| driver.begin(state));

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 
 use super::Runtime;
-use crate::state::{Flag, Request};
+use crate::state::{ChannelState, Flag, Request};
 
 impl Runtime {
     /// Holds the session that is being called. Returns false if none is: a call that was posted cannot wait, and a listener
     /// must not.
     pub(crate) fn hold_called(&self) -> bool {
-        let called = self.called.get().and_then(|id| self.state(id));
-        let Some(state) = called.filter(|state| state.is_chat()) else {
+        let is_called =
+            |state: &Rc<ChannelState>| state.is_chat() && state.flags.has(Flag::IN_TURN);
+        let Some(state) = self.state(self.called.get()).filter(is_called) else {
             return false;
         };
         if !state.flags.replace(Flag::AWAITS_WORKER, true) {

@@ -72,8 +72,8 @@ pub(crate) struct Runtime {
     handshake_budget: Cell<usize>,
     /// When it takes no more of them.
     handshakes_until: Cell<Option<Instant>>,
-    /// The channel whose handler is being called.
-    called: Cell<Option<ChannelId>>,
+    /// The channel that was called last. While its handler is being called, it has the flag IN_TURN.
+    called: Cell<ChannelId>,
     /// Channels that [wait for another worker](Flag::AWAITS_WORKER).
     held: RefCell<Vec<ChannelId>>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
@@ -128,7 +128,7 @@ impl Runtime {
             handshakes: RefCell::default(),
             handshake_budget: Cell::new(0),
             handshakes_until: Cell::new(None),
-            called: Cell::new(None),
+            called: Cell::new(ChannelId::NONE),
             held: RefCell::default(),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),

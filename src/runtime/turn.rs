@@ -340,6 +340,7 @@ impl Runtime {
                 interest: Interest::NONE,
                 has_more: false,
             };
+            self.called.set(state.id.get());
             state.flags.set(Flag::IN_TURN, true);
             let is_done = self.call(state, |driver| driver.turn(&mut turn));
             let mut interest = is_done.then_some(turn.interest);

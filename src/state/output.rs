@@ -56,6 +56,8 @@ impl ChannelState {
     /// Sends what is queued above `limit`, as far as the kernel takes it. The limit is for peers that do not read. In a turn
     /// of the loop several senders may push more to a peer than the turn sends to it, and then the queue grows although
     /// the peer reads everything.
+    #[cold]
+    #[inline(never)]
     fn send_above(self: &Rc<Self>, limit: usize) {
         // The failure of a descriptor of its own is logged, which must wait for the loop.
         let may_send = || self.phase.get() == Phase::Open && !self.has_own_output();

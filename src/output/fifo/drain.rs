@@ -188,6 +188,7 @@ impl Fifo {
     }
 
     /// Sends a queue that has only a head in one write, if it has no more than `budget` bytes. Returns whether all was sent.
+    #[inline]
     pub(crate) fn send_head(&mut self, sink: &mut impl Sink, budget: usize) -> io::Result<bool> {
         if self.unsent_head() > budget {
             return Ok(false);
@@ -198,6 +199,8 @@ impl Fifo {
 
     /// Sends the bytes at the front of the queue in one write, without asking a producer or calling a hook. Returns the
     /// items that are used up. `None` if a producer or a mark comes first.
+    #[cold]
+    #[inline(never)] // Turns that only send must not pay for it.
     pub(crate) fn send_bytes(
         &mut self,
         sink: &mut impl Sink,
