@@ -58,7 +58,8 @@
 //! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in
 //! `kvd.redb` for what is only in the log. If a thread that writes ends, the server ends with an error.
 //!
-//! Clients that write wait while 64 MB of small changes are not in `kvd.redb`. Values of 65,000 bytes and more, and
+//! Clients that write wait while 1 MB of changes is not in the log, because every reply waits behind these, and while 64 MB
+//! of small changes are not in `kvd.redb`. Values of 65,000 bytes and more, and
 //! collections that are written as a whole, count apart: while 64 MB of these are not in `kvd.redb`, a client waits that
 //! has written such a value, and the others are served. To put a million elements there takes some ten seconds. Above 1 GB
 //! all clients that write wait.
