@@ -8,6 +8,32 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
     retry_last_star(pattern, text, steps).unwrap_or_else(|| follow_all(pattern, text))
 }
 
+/// A text of more bytes than this is long. With a pattern of 1024 bytes a shorter one takes two milliseconds at most.
+pub const LONG: usize = 64 * 1024;
+
+/// So many words of [`Places`] are changed in a part of a comparison.
+const PART: usize = 512 * 1024;
+
+/// A comparison. That of a long text is made in parts.
+#[derive(Default)]
+pub struct Comparison(Option<Places>);
+
+impl Comparison {
+    /// Whether the text matches. `None` after a part of a long text: the next call, with the same pattern and the same text,
+    /// goes on.
+    pub fn advance(&mut self, pattern: &[u8], text: &[u8]) -> Option<bool> {
+        if text.len() <= LONG {
+            return Some(matches(pattern, text));
+        }
+        let places = self.0.get_or_insert_with(|| Places::new(pattern));
+        let outcome = places.advance(text, PART / places.words());
+        if outcome.is_some() {
+            self.0 = None;
+        }
+        outcome
+    }
+}
+
 /// So many steps take about as long as what [`follow_all`] prepares. A short text needs fewer with any pattern.
 fn most_steps(pattern: &[u8], text: &[u8]) -> usize {
     64 + 32 * pattern.len() + 4 * text.len()
@@ -22,6 +48,9 @@ fn retry_last_star(pattern: &[u8], text: &[u8], mut steps: usize) -> Option<bool
     loop {
         if pattern.get(p) == Some(&b'*') {
             p += 1;
+            if p == pattern.len() {
+                return Some(true);
+            }
             retry = Some((p, t));
             continue;
         }
@@ -44,52 +73,96 @@ fn retry_last_star(pattern: &[u8], text: &[u8], mut steps: usize) -> Option<bool
     }
 }
 
-/// Follows all places in the pattern that can be reached, 64 at a time: the Shift-And algorithm (Baeza-Yates and Gonnet,
-/// 1992), in which a place behind a `*` stays.
+/// Follows all places in the pattern that can be reached.
 fn follow_all(pattern: &[u8], text: &[u8]) -> bool {
-    let words = pattern.len() / 64 + 1;
-    // A bit for each place: whether it is behind a `*`, whether the element at this place fits most bytes, and whether
-    // each byte is an exception.
-    let mut stays = vec![0_u64; words];
-    let mut fits_most = vec![0_u64; words];
-    let mut exceptions = vec![0_u64; 256 * words];
-    let (mut place, mut rest) = (0, pattern);
-    while let Some(first) = rest.first() {
-        let (word, bit) = (place / 64, 1 << (place % 64));
-        let mut length = 1;
-        if *first == b'*' {
-            stays[word] |= bit;
-        } else {
-            let set;
-            (set, length) = element(rest);
-            let is_most = set.len() > 128;
-            if is_most {
-                fits_most[word] |= bit;
+    Places::new(pattern)
+        .advance(text, usize::MAX)
+        .unwrap_or(false)
+}
+
+/// All places in the pattern that can be reached, 64 in a word: the Shift-And algorithm (Baeza-Yates and Gonnet, 1992), in
+/// which a place behind a `*` stays.
+struct Places {
+    /// A bit for each place: whether it is behind a `*`, whether the element at this place fits most bytes, and whether
+    /// each byte is an exception.
+    stays: Vec<u64>,
+    fits_most: Vec<u64>,
+    exceptions: Vec<u64>,
+    /// The place behind the last element.
+    end: usize,
+    /// The places that are reached behind so many bytes of the text.
+    reached: Vec<u64>,
+    at: usize,
+}
+
+impl Places {
+    fn new(pattern: &[u8]) -> Places {
+        let words = pattern.len() / 64 + 1;
+        let mut stays = vec![0_u64; words];
+        let mut fits_most = vec![0_u64; words];
+        let mut exceptions = vec![0_u64; 256 * words];
+        let (mut place, mut rest) = (0, pattern);
+        while let Some(first) = rest.first() {
+            let (word, bit) = (place / 64, 1 << (place % 64));
+            let mut length = 1;
+            if *first == b'*' {
+                stays[word] |= bit;
+            } else {
+                let set;
+                (set, length) = element(rest);
+                let is_most = set.len() > 128;
+                if is_most {
+                    fits_most[word] |= bit;
+                }
+                for byte in set.toggled_if(is_most).bytes() {
+                    exceptions[usize::from(byte) * words + word] |= bit;
+                }
+                place += 1;
             }
-            for byte in set.toggled_if(is_most).bytes() {
-                exceptions[usize::from(byte) * words + word] |= bit;
+            rest = &rest[length..];
+        }
+        let mut reached = vec![0_u64; words];
+        reached[0] = 1;
+        Places {
+            stays,
+            fits_most,
+            exceptions,
+            end: place,
+            reached,
+            at: 0,
+        }
+    }
+
+    fn words(&self) -> usize {
+        self.reached.len()
+    }
+
+    /// Goes on with at most so many bytes of the text. Whether the text matches, when that is known.
+    fn advance(&mut self, text: &[u8], most: usize) -> Option<bool> {
+        let words = self.words();
+        let part = text[self.at..].iter().take(most);
+        self.at += part.len();
+        for byte in part {
+            let exceptions = &self.exceptions[usize::from(*byte) * words..][..words];
+            let fits = self.fits_most.iter().zip(exceptions);
+            let (mut carry, mut any) = (0, 0);
+            for ((reached, (most, exceptions)), stays) in
+                self.reached.iter_mut().zip(fits).zip(&self.stays)
+            {
+                let next = *reached & (most ^ exceptions);
+                *reached = (next << 1) | carry | (*reached & stays);
+                carry = next >> 63;
+                any |= *reached;
             }
-            place += 1;
+            if any == 0 {
+                return Some(false);
+            }
         }
-        rest = &rest[length..];
+        let is_end = self.reached[self.end / 64] >> (self.end % 64) & 1 == 1;
+        // Whatever follows fits a `*` at the end.
+        let stays_there = self.stays[self.end / 64] >> (self.end % 64) & 1 == 1;
+        (self.at == text.len() || (is_end && stays_there)).then_some(is_end)
     }
-    let mut reached = vec![0_u64; words];
-    reached[0] = 1;
-    for byte in text {
-        let exceptions = &exceptions[usize::from(*byte) * words..][..words];
-        let fits = fits_most.iter().zip(exceptions);
-        let (mut carry, mut any) = (0, 0);
-        for ((reached, (most, exceptions)), stays) in reached.iter_mut().zip(fits).zip(&stays) {
-            let next = *reached & (most ^ exceptions);
-            *reached = (next << 1) | carry | (*reached & stays);
-            carry = next >> 63;
-            any |= *reached;
-        }
-        if any == 0 {
-            return false;
-        }
-    }
-    reached[place / 64] >> (place % 64) & 1 == 1
 }
 
 /// Whether the first element of the pattern fits this byte, and how many bytes of the pattern it has.
@@ -200,7 +273,7 @@ impl Set {
 
 #[cfg(test)]
 mod tests {
-    use super::{element, follow_all, matches, most_steps, one, retry_last_star};
+    use super::{Comparison, LONG, element, follow_all, matches, most_steps, one, retry_last_star};
 
     #[test]
     fn patterns_match_as_in_redis() {
@@ -250,6 +323,40 @@ mod tests {
             if found { matching += 1 } else { others += 1 }
         }
         assert!(matching > 1_000 && others > 1_000, "{matching} {others}");
+    }
+
+    #[test]
+    fn a_comparison_in_parts_has_the_same_outcome() {
+        let mut text = vec![b'a'; 2 * LONG];
+        let elements = |element: &str| format!("*{}b", element.repeat(1_000 / element.len()));
+        let patterns = [
+            "*", "*b", "a*", "b*", "?*a", "", "aaa", "*\\*", "*[^a]", "*b*", "*b*a*", "*ab*b",
+        ];
+        let long = ["a", "a?", "[ab]"].map(elements);
+        let patterns = patterns.into_iter().chain(long.iter().map(String::as_str));
+        let patterns: Vec<&str> = patterns.collect();
+        let mut comparison = Comparison::default();
+        let mut most_parts = 0;
+        for end in [&b""[..], b"b", b"ba", b"*"] {
+            text.truncate(2 * LONG);
+            text.extend(end);
+            for pattern in &patterns {
+                let pattern = pattern.as_bytes();
+                let mut parts = 1;
+                let found = loop {
+                    match comparison.advance(pattern, &text) {
+                        Some(found) => break found,
+                        None => parts += 1,
+                    }
+                };
+                let name = pattern.escape_ascii();
+                assert_eq!(found, matches(pattern, &text), "{name} {end:?}");
+                most_parts = most_parts.max(parts);
+            }
+        }
+        assert_eq!(most_parts, 5, "a part has 32 KB");
+        // A short text is compared at once.
+        assert_eq!(comparison.advance(b"*b", b"ab"), Some(true));
     }
 
     #[test]

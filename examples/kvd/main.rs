@@ -58,7 +58,8 @@
 //! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in
 //! `kvd.redb` for what is only in the log. If a thread that writes ends, the server ends with an error.
 //!
-//! Clients that write wait while 64 MB of small changes are not in `kvd.redb`. Values of 65,000 bytes and more, and
+//! Clients that write wait while 1 MB of changes is not in the log, because every reply waits behind these, and while 64 MB
+//! of small changes are not in `kvd.redb`. Values of 65,000 bytes and more, and
 //! collections that are written as a whole, count apart: while 64 MB of these are not in `kvd.redb`, a client waits that
 //! has written such a value, and the others are served. To put a million elements there takes some ten seconds. Above 1 GB
 //! all clients that write wait.
@@ -72,7 +73,8 @@
 //! A command that takes long works on a snapshot, a part at a time, while other clients are served: a reply (KEYS, SORT,
 //! LPOS, SRANDMEMBER, CLIENT LIST), or a value that is stored when it is complete (SUNIONSTORE, LREM, SPOP with a count,
 //! APPEND to a large string that a reply contains). The values for one key are made one after another. The result is
-//! that of the command at its end. PUBLISH compares the channel with many patterns a part at a time, PUBSUB CHANNELS the
+//! that of the command at its end. A pattern is compared with a key or an element of more than 64 KB a part at a time (KEYS, SCAN and its kind).
+//! PUBLISH compares the channel with many patterns a part at a time, PUBSUB CHANNELS the
 //! pattern with many channels, and subscriptions and watches end so, too. Many members of a sorted set are removed at once
 //! (ZREMRANGEBYSCORE, ZPOPMIN and their kind), and their memory is given back later, a part at a time. A large argument is
 //! stored as it was received, without a copy. These have the lock for as long as they take: commands in a transaction, one
@@ -95,7 +97,7 @@
 //!
 //! * An argument has at most 8 MB, unless it is a value: a string, an element of a list, the value of a field, or a message.
 //! * A pattern has at most 1024 bytes, also one of SORT, which has at most 64 of GET. The name of a channel has at most
-//!   256 KB, a command that waits 10,000 keys, and CLIENT LIST and CLIENT KILL 10,000 IDs and 32 filters. The patterns of
+//!   64 KB, a command that waits 10,000 keys, and CLIENT LIST and CLIENT KILL 10,000 IDs and 32 filters. The patterns of
 //!   CONFIG GET have 4096 bytes together, with one more for each. Above that the reply is an error.
 //! * What SORT stores of GET has at most `proto-max-bulk-len` bytes together, 512 MB unless that is set: in memory the elements
 //!   share the strings of the keys, and on disk each has its own.

@@ -111,10 +111,16 @@ impl Running {
     /// Makes a worker busy until what this returns is dropped. It runs what is posted meanwhile after it has handled
     /// the events of its sockets.
     fn keep_busy(&self, worker: usize) -> Result<Sender<()>> {
+        self.keep_busy_after(worker, || ())
+    }
+
+    /// The same after this call on the worker.
+    fn keep_busy_after(&self, worker: usize, call: fn()) -> Result<Sender<()>> {
         let (busy, is_busy) = mpsc::channel();
         let (end, ended) = mpsc::channel();
         let remote = self.shared.lock().workers[worker].remote.clone();
         remote.post(move || {
+            call();
             let _ = busy.send(());
             let _ = ended.recv_timeout(DEADLINE);
         })?;
@@ -241,6 +247,34 @@ fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
     assert_eq!(clients[1].receive(1)?, "*-1");
     drop((clients, other));
     running.end()
+}
+
+/// The worker of the client shuts down while another one serves the client.
+#[test]
+fn a_client_that_was_served_gets_its_element_although_its_worker_shuts_down() -> Result {
+    let running = Running::start(Options::default())?;
+    let [waiting, others, _] = &mut running.clients_by_worker()?;
+    let (served, left) = waiting.split_at_mut(1);
+    let (served, left, other) = (&mut served[0], &mut left[0], &mut others[0]);
+    served.send("BLPOP l 0\n")?;
+    until_blocked(other, 1)?;
+    left.send("BLPOP l 0\n")?;
+    until_blocked(other, 2)?;
+    // The other worker receives the element before it learns of the shutdown.
+    let pushing = running.keep_busy(1)?;
+    other.send("RPUSH l first\n")?;
+    let serving = running.keep_busy_after(0, || asynchat::shutdown(DEADLINE))?;
+    drop(pushing);
+    assert_eq!(other.receive(1)?, ":1");
+    drop(serving);
+    assert_eq!(served.receive(5)?, "*2 $1 l $5 first");
+    let mut rest = String::new();
+    served.0.read_to_string(&mut rest)?;
+    left.0.read_to_string(&mut rest)?;
+    assert_eq!(rest, "");
+    // Nobody waits for what comes later.
+    assert_eq!(running.shared.lock().waiting.clients, 0);
+    Ok(())
 }
 
 /// A command in parts waits for those on other workers that make a value for the same key.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 
+#[allow(dead_code, reason = "the names of files are not long")]
 #[path = "../../common/glob.rs"]
 mod glob;
 

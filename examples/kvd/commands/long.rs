@@ -17,7 +17,7 @@ use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
 use crate::store::database::Entry;
 pub(super) use crate::store::dropper::{Snapshot, drop_later};
-use crate::store::glob;
+use crate::store::glob::Comparison;
 use crate::store::table::Table;
 
 /// A collection of more elements than this is sent by a producer.
@@ -173,6 +173,7 @@ pub(super) fn keys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         table: Snapshot(db.table().clone()),
         pattern: super::pattern(args.get(1))?.to_vec(),
         now,
+        comparison: Comparison::default(),
         segment: 0,
         within: 0,
         count: 0,
@@ -196,6 +197,8 @@ struct KeySearch {
     table: Snapshot<Table<Entry>>,
     pattern: Vec<u8>,
     now: i64,
+    /// With the key that is searched next, if that is long.
+    comparison: Comparison,
     /// The segment that is searched, and how many of its entries are done.
     segment: usize,
     within: usize,
@@ -215,13 +218,19 @@ impl KeySearch {
                 if searched > SEARCHED_AT_ONCE {
                     return Progress::More;
                 }
-                searched += OVERHEAD + cost * entry.key.as_bytes().len();
-                self.within += 1;
+                let key = entry.key.as_bytes();
                 let is_there = entry.expires == 0 || entry.expires > self.now;
-                if is_there && glob::matches(&self.pattern, entry.key.as_bytes()) {
-                    self.found.bulk(entry.key.as_bytes());
-                    self.count += 1;
+                if is_there {
+                    let Some(is_found) = self.comparison.advance(&self.pattern, key) else {
+                        return Progress::More;
+                    };
+                    if is_found {
+                        self.found.bulk(key);
+                        self.count += 1;
+                    }
                 }
+                searched += OVERHEAD + cost * key.len();
+                self.within += 1;
             }
             self.segment += 1;
             self.within = 0;

@@ -110,14 +110,14 @@ const INTROSPECTION: &[Command] = &[
 ];
 
 /// The longest name of a channel. The time of a comparison with a pattern grows with it.
-const LONGEST_NAME: usize = 256 * 1024;
+const LONGEST_NAME: usize = 64 * 1024;
 
 fn check_name(name: &[u8]) -> Outcome {
     if name.len() <= LONGEST_NAME {
         Ok(())
     } else {
         Err(fail(
-            "ERR the name of the channel is too long (256 KB at most)",
+            "ERR the name of the channel is too long (64 KB at most)",
         ))
     }
 }

@@ -1,11 +1,20 @@
 //! SCAN, HSCAN, SSCAN and ZSCAN. An element that is there during the whole scan is returned exactly once.
 
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use asynchat::{More, Producer};
+
 use super::flag::READONLY;
+use super::long::{Chunks, LongResult, has_room};
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, integer, long};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
+use crate::server::progress::Progress;
+use crate::server::shared::lock;
 use crate::store::comparison::cost_per_byte;
-use crate::store::glob;
+use crate::store::glob::{self, Comparison};
 use crate::store::hash::Hash;
 use crate::store::number::float_text;
 use crate::store::text::Text;
@@ -62,10 +71,100 @@ struct Options<'a> {
     type_name: Option<String>,
 }
 
-impl Options<'_> {
-    fn wants(&self, name: &[u8]) -> bool {
-        self.pattern
-            .is_none_or(|pattern| glob::matches(pattern, name))
+/// What a call has visited and has to return.
+#[derive(Default)]
+struct Visited {
+    found: Vec<Text>,
+    /// Names that are too long to be compared at once, with their values.
+    long: VecDeque<(Text, Option<Text>)>,
+}
+
+impl Visited {
+    /// Adds a name, and what `value` returns, if the name matches the pattern.
+    fn add(&mut self, options: &Options<'_>, name: &Text, value: impl FnOnce() -> Option<Text>) {
+        match options.pattern {
+            Some(_) if name.as_bytes().len() > glob::LONG => {
+                self.long.push_back((name.clone(), value()));
+            }
+            Some(pattern) if !glob::matches(pattern, name.as_bytes()) => {}
+            _ => {
+                self.found.push(name.clone());
+                self.found.extend(value());
+            }
+        }
+    }
+
+    /// Replies with the cursor and what was found.
+    fn reply(self, context: &mut Context<'_>, options: &Options<'_>, cursor: u64) {
+        if self.long.is_empty() {
+            return reply(context.reply, cursor, self.found);
+        }
+        let rest = Rest {
+            pattern: options.pattern.unwrap_or_default().to_vec(),
+            comparison: Comparison::default(),
+            long: self.long,
+            found: self.found.into(),
+        };
+        let scanned = Scanned {
+            rest: long::make_later(context, rest),
+            cursor: Some(cursor),
+            chunks: Chunks::default(),
+        };
+        context.reply.produce(scanned);
+    }
+}
+
+/// The comparisons with long names.
+struct Rest {
+    pattern: Vec<u8>,
+    /// With the first of the names.
+    comparison: Comparison,
+    long: VecDeque<(Text, Option<Text>)>,
+    found: VecDeque<Text>,
+}
+
+impl LongResult for Rest {
+    fn turn(&mut self) -> io::Result<Progress> {
+        let first = self.long.front().map(|(name, _)| name.as_bytes());
+        let outcome = first.map(|name| self.comparison.advance(&self.pattern, name));
+        if outcome != Some(None)
+            && let Some((name, value)) = self.long.pop_front()
+            && outcome == Some(Some(true))
+        {
+            self.found.push_back(name);
+            self.found.extend(value);
+        }
+        Ok(Progress::more_if(!self.long.is_empty()))
+    }
+}
+
+/// The reply when the long names are compared.
+struct Scanned {
+    rest: Arc<Mutex<Rest>>,
+    /// `None` once it is encoded.
+    cursor: Option<u64>,
+    chunks: Chunks,
+}
+
+impl Producer for Scanned {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        if let Some(more) = self.chunks.next() {
+            return Ok(more);
+        }
+        let rest = &mut *lock(&self.rest);
+        if !rest.long.is_empty() {
+            return Ok(More::Pending);
+        }
+        let mut reply = Reply::default();
+        if let Some(cursor) = self.cursor.take() {
+            begin(&mut reply, cursor, rest.found.len());
+        }
+        while has_room(&reply, budget)
+            && let Some(text) = rest.found.pop_front()
+        {
+            reply.item(&text);
+        }
+        Ok(self.chunks.first(reply).unwrap_or(More::Done))
     }
 }
 
@@ -111,11 +210,15 @@ fn options(args: Args<'_>, from: usize) -> Result<Options<'_>, Failure> {
     Ok(options)
 }
 
-/// Replies with the cursor and what was found.
-fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
+fn begin(reply: &mut Reply, cursor: u64, found: usize) {
     reply.array(2);
     reply.text(&cursor.to_string());
-    reply.array(found.len());
+    reply.array(found);
+}
+
+/// Replies with the cursor and what was found.
+fn reply(reply: &mut Reply, cursor: u64, found: Vec<Text>) {
+    begin(reply, cursor, found.len());
     let sizes = found.iter().map(|text| text.as_bytes().len());
     if !long::are_many(found.len(), sizes) {
         return found.iter().for_each(|text| reply.item(text));
@@ -136,7 +239,7 @@ fn empty(context: &mut Context<'_>) -> Outcome {
 fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let (cursor, options) = (cursor(args.get(1))?, options(args, 2)?);
     let now = context.data.keyspace.now();
-    let mut found = Vec::new();
+    let mut visited = Visited::default();
     let table = context.db().table();
     let cursor = table.scan(cursor, options.count, options.bytes, |entry| {
         let is_there = entry.expires == 0 || entry.expires > now;
@@ -144,26 +247,23 @@ fn scan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             .type_name
             .as_ref()
             .is_none_or(|name| name == entry.value.type_name());
-        if is_there && is_type && options.wants(entry.key.as_bytes()) {
-            found.push(entry.key.clone());
+        if is_there && is_type {
+            visited.add(&options, &entry.key, || None);
         }
     });
-    reply(context.reply, cursor, found);
+    visited.reply(context, &options, cursor);
     Ok(())
 }
 
 fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let cursor = cursor(args.get(2))?;
-    let mut found = Vec::new();
+    let mut visited = Visited::default();
     let Some(hash) = context.db().hash(args.get(1))? else {
         return empty(context);
     };
     let options = options(args, 3)?;
     let mut visit = |name: &Text, value: &Text| {
-        if options.wants(name.as_bytes()) {
-            found.push(name.clone());
-            found.push(value.clone());
-        }
+        visited.add(&options, name, || Some(value.clone()));
     };
     let cursor = match &**hash {
         // A small hash is returned at once, so a scan never sees it change.
@@ -175,39 +275,36 @@ fn hscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
             visit(&it.name, &it.value);
         }),
     };
-    reply(context.reply, cursor, found);
+    visited.reply(context, &options, cursor);
     Ok(())
 }
 
 fn sscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let cursor = cursor(args.get(2))?;
-    let mut found = Vec::new();
+    let mut visited = Visited::default();
     let Some(set) = context.db().members(args.get(1))? else {
         return empty(context);
     };
     let options = options(args, 3)?;
     let cursor = set.scan(cursor, options.count, options.bytes, |member| {
-        if options.wants(member.as_bytes()) {
-            found.push(member.clone());
-        }
+        visited.add(&options, member, || None);
     });
-    reply(context.reply, cursor, found);
+    visited.reply(context, &options, cursor);
     Ok(())
 }
 
 fn zscan(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let cursor = cursor(args.get(2))?;
-    let mut found = Vec::new();
+    let mut visited = Visited::default();
     let Some(set) = context.db().sorted(args.get(1))? else {
         return empty(context);
     };
     let options = options(args, 3)?;
     let cursor = set.scan(cursor, (options.count, options.bytes), |it| {
-        if options.wants(it.member.as_bytes()) {
-            found.push(it.member.clone());
-            found.push(float_text(it.score).into_bytes().into());
-        }
+        visited.add(&options, &it.member, || {
+            Some(float_text(it.score).into_bytes().into())
+        });
     });
-    reply(context.reply, cursor, found);
+    visited.reply(context, &options, cursor);
     Ok(())
 }

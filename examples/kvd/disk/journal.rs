@@ -62,7 +62,7 @@ pub struct Journal {
     is_scheduled: Cell<bool>,
     /// The replies of this turn that wait.
     delayed: RefCell<Vec<Delayed>>,
-    /// The bytes of its large changes that were not sent yet.
+    /// The bytes of its changes that were not sent yet.
     written: Cell<usize>,
 }
 
@@ -95,13 +95,17 @@ impl Journal {
         let written = mem::take(&mut reply.written);
         let is_pending = status.is_pending();
         let is_large = written > LARGE;
+        let mut failure = None;
         // What was made in parts may be in the log already.
-        if is_large && is_pending {
+        if is_pending {
             self.written.set(self.written.get() + written);
+            failure = status.log.failure();
         }
+        // The next request of the client may make room on a full disk.
+        let is_log_behind = failure.is_none() && status.is_log_behind();
         let waits = Waits {
             // What the others write meanwhile is before its next change.
-            for_log: has_written && self.has_written_much(),
+            for_log: has_written && (self.has_written_much() || is_log_behind),
             // The answer is read once: the thread that writes may change it.
             for_database: has_written && status.is_behind(is_large),
         };
@@ -109,11 +113,6 @@ impl Journal {
         if reply.is_empty() && !waits.for_log && !waits.for_database {
             return false;
         }
-        let failure = if is_pending {
-            status.log.failure()
-        } else {
-            None
-        };
         match failure {
             Some(_) if !status.is_synced => {}
             Some(why) if !has_taken => {
@@ -174,7 +173,7 @@ impl Journal {
         self.send(keyspace);
     }
 
-    /// Sends the changes if they are many, or large.
+    /// Sends the changes if they are many, or have many bytes.
     #[inline]
     pub fn collect_many(&self, keyspace: &mut Keyspace) {
         if keyspace.change_count() > MANY_CHANGES || self.has_written_much() {
@@ -182,7 +181,7 @@ impl Journal {
         }
     }
 
-    /// Whether there are large changes that go to the log before those of the next commands.
+    /// Whether the changes have so many bytes that they go to the log before those of the next commands.
     fn has_written_much(&self) -> bool {
         self.written.get() > MUCH
     }

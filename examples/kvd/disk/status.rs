@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
 use super::size::Size;
+use super::writer::MUCH;
 
 /// Clients that write have to wait while more bytes of small changes than this wait for the database.
 const MOST_SMALL: usize = 64 << 20;
@@ -32,6 +33,8 @@ pub struct Status {
     /// ones.
     small: AtomicUsize,
     large: AtomicUsize,
+    /// The bytes of the changes that the log thread has, and that are not in the log yet.
+    unlogged: AtomicUsize,
 }
 
 impl Status {
@@ -75,6 +78,19 @@ impl Status {
         let most_large = if is_large { MOST_LARGE } else { MOST_OF_ALL };
         self.small.load(Ordering::Relaxed) > MOST_SMALL
             || self.large.load(Ordering::Relaxed) > most_large
+    }
+
+    /// Whether so much waits for the log that a client which has written has to wait, too: every reply waits behind that.
+    pub fn is_log_behind(&self) -> bool {
+        self.unlogged.load(Ordering::Relaxed) > MUCH
+    }
+
+    pub fn add_unlogged(&self, bytes: usize) {
+        self.unlogged.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove_unlogged(&self, bytes: usize) {
+        self.unlogged.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub fn add_waiting(&self, size: Size) {

@@ -202,8 +202,9 @@ impl Writer {
         // Without the thread the promises are dropped, which ends their connections: nothing is acknowledged. The
         // thread itself has reported its end.
         if let Some(open) = &*self.lock() {
-            let size = batch.size() + batch.size_of_replies();
-            self.status.add_waiting(size);
+            let changes = batch.size();
+            self.status.add_waiting(changes + batch.size_of_replies());
+            self.status.add_unlogged(changes.total());
             let _ = open.batches.send(batch);
         }
     }
@@ -301,6 +302,7 @@ fn log_batches(
         match outcome {
             Ok(last) => {
                 number = last;
+                status.remove_unlogged(size.total());
                 status.set_logged(executed);
                 for it in delayed.drain(..) {
                     if it.waits_for_database {

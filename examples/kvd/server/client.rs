@@ -138,7 +138,8 @@ pub struct Client {
     /// No further request is executed until what it waits for calls: the end of the queued output, a promise of the
     /// disk, or its next turn.
     pub waits: AtomicCell<bool>,
-    /// No further request is executed, and the connection closes behind the reply. Any worker may set it.
+    /// No further request is executed, and the connection closes behind the reply. The client takes no element any more.
+    /// Any worker may set it. It is set before the connection is ended.
     pub closes: AtomicCell<bool>,
     /// Whether the connection closes when it is idle.
     has_timeout: AtomicCell<bool>,

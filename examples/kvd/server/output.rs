@@ -219,8 +219,10 @@ impl Client {
 
     /// Ends the connection at once.
     fn end_for_output(&self, chat: &Chat, output: usize) {
+        // The flag first: another worker may have an element for the client.
+        let was_ended = self.closes.swap(true);
         chat.abort();
-        if self.closes.swap(true) {
+        if was_ended {
             return;
         }
         let (client, addr) = (self.id, self.addr.clone());

@@ -265,6 +265,7 @@ fn send(connections: &Connections, names: &[&[u8]], content: &Bytes, deliver: &m
 /// Ends subscribers that have lost messages because their worker was busy.
 fn end_slow(connections: &Connections) {
     for (client, chat) in connections.values() {
+        client.closes.store(true);
         chat.abort();
         let (client, addr) = (client.id, client.addr.clone());
         asynchat::call_soon(move || {

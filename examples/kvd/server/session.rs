@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, Chat, Close, Result, Terminator, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Result, Terminator, TimerId};
 
 use super::Server;
 use super::client::{Blocking, Client, ReplyMode};
@@ -200,6 +200,7 @@ impl Session {
     pub fn end_with(&self, why: &dyn std::fmt::Display) {
         let (client, addr) = (self.client.id, &self.client.addr);
         tracing::warn!(client, addr, %why, "the connection of a client is ended");
+        self.client.closes.store(true);
         self.chat.abort();
     }
 
@@ -273,6 +274,7 @@ impl Session {
                 addr,
                 "a client has exceeded client-query-buffer-limit"
             );
+            self.client.closes.store(true);
             self.chat.close();
         }
     }
@@ -391,6 +393,10 @@ impl AsyncChat for Session {
             .lock()
             .unblock(&self.client, Outcome::Timeout);
         Ok(())
+    }
+
+    fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        Ok(self.leave_at_shutdown())
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -25,6 +25,7 @@ use super::waiting::Waiting;
 use super::{Options, Server};
 use crate::disk::journal::Journal;
 use crate::disk::writer::Writer;
+use crate::store::dropper;
 use crate::store::keyspace::Keyspace;
 
 pub struct Shared {
@@ -95,6 +96,7 @@ impl Shared {
 
     #[inline]
     pub fn lock(&self) -> MutexGuard<'_, Data> {
+        dropper::note_lock();
         lock(&self.data)
     }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{Chat, TimerId};
+use asynchat::{AtShutdown, Chat, TimerId};
 
 use super::Server;
 use super::client::{Blocked, Blocking, Client};
@@ -172,7 +172,8 @@ impl Server {
         }
     }
 
-    /// Executes the command of a client that waits, if it is of this group.
+    /// Executes the command of a client that waits, if it is of this group. A client whose connection ends takes no element:
+    /// nobody would get it.
     fn serve_one(
         self: &Rc<Self>,
         chat: &Chat,
@@ -181,6 +182,9 @@ impl Server {
         ready: &[u8],
         group: &str,
     ) {
+        if client.closes.load() {
+            return;
+        }
         let Some(blocked) = lock(&client.blocked).take() else {
             return;
         };
@@ -224,6 +228,17 @@ impl Server {
 }
 
 impl Session {
+    /// Takes the client out of the queues before its connection closes for a shutdown: another worker may still have elements
+    /// for it. The connection stays until it has the reply if one is under way.
+    pub fn leave_at_shutdown(&self) -> AtShutdown {
+        let is_waiting = self.client.blocking.load() == Blocking::OnKeys;
+        if is_waiting && self.server.shared.lock().leave(&self.client).is_none() {
+            self.client.closes.store(true);
+            return AtShutdown::Stay;
+        }
+        AtShutdown::CloseWhenDone
+    }
+
     /// The wait of the client is over.
     fn end_wait(&mut self, end: End) {
         let mut reply = Reply {

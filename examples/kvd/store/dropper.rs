@@ -19,19 +19,38 @@ pub const MANY: usize = 1000;
 /// Strings of more bytes than this together are large: the system takes their pages back one by one.
 const MANY_BYTES: usize = 1 << 20;
 
+/// Values of fewer elements are dropped where they are: another thread is as much work.
+const FEW: usize = 10;
+
 /// Something whose destructor may take long.
 pub trait Droppable: Send + 'static {
     fn is_long(&self) -> bool;
+
+    /// How many elements its destructor takes as long as, if a command may drop many of this kind. More than `most` are
+    /// not counted exactly: to look at the elements takes as long as to drop them.
+    fn cost(&self, most: usize) -> usize {
+        let _ = most;
+        if self.is_long() { usize::MAX } else { 0 }
+    }
 }
 
 impl Droppable for Value {
     fn is_long(&self) -> bool {
-        match self {
-            Value::Growing(data) => data.capacity() > MANY_BYTES,
-            Value::Shared(data) => data.len() > MANY_BYTES,
-            Value::Sorted(set) => SortedSet::is_long(set),
-            _ => self.len() > MANY || self.size() > MANY_BYTES,
-        }
+        self.cost(MANY) > MANY
+    }
+
+    fn cost(&self, most: usize) -> usize {
+        let elements = self.len();
+        let bytes = match self {
+            // What is left of removed members is dropped, too.
+            Value::Sorted(set) if set.is_large(MANY) => return usize::MAX,
+            _ if elements > most.max(FEW) => return elements,
+            Value::Sorted(set) => set.texts().map(|it| it.as_bytes().len()).sum(),
+            Value::Growing(data) => data.capacity(),
+            Value::Shared(data) => data.len(),
+            _ => self.size(),
+        };
+        elements.max(bytes / (MANY_BYTES / MANY))
     }
 }
 
@@ -75,6 +94,15 @@ impl<T: Droppable + Sync> Droppable for Arc<T> {
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// The cost of what this thread has dropped itself since it has the lock.
+    static DROPPED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// This thread takes the lock. Until it takes it again, values of as many elements as one large collection has are dropped
+/// here, and the others by the other thread.
+#[inline]
+pub fn note_lock() {
+    DROPPED.set(0);
 }
 
 /// How many values this thread has left to the other one, for INFO.
@@ -82,10 +110,17 @@ pub fn count() -> u64 {
     COUNT.get()
 }
 
-/// Drops a large value on another thread, as Redis does with UNLINK.
+/// Drops a large value on another thread, as Redis does with UNLINK, and a smaller one if much was dropped here already.
 #[inline]
 pub fn drop_later(value: impl Droppable) {
-    if value.is_long() {
+    let left = MANY - DROPPED.get();
+    let cost = value.cost(left);
+    if cost == 0 {
+        return;
+    }
+    if cost <= left || cost < FEW {
+        DROPPED.set(MANY - left.saturating_sub(cost));
+    } else {
         COUNT.set(COUNT.get() + 1);
         drop_elsewhere(value);
     }
@@ -143,6 +178,35 @@ impl<T: Droppable + Default> Drop for Snapshot<T> {
 mod tests {
     use super::*;
     use crate::store::list::End;
+
+    #[test]
+    fn values_that_are_large_together_are_dropped_elsewhere() {
+        let value = |elements: usize, size: usize| {
+            let mut list = List::default();
+            for _ in 0..elements {
+                list.push(End::Right, vec![b'x'; size].into());
+            }
+            Value::List(Arc::new(list))
+        };
+        let string = |size| Value::Shared(Arc::new(vec![b'x'; size].into()));
+        let elsewhere = |number: usize, value: &dyn Fn() -> Value| {
+            let before = count();
+            (0..number).for_each(|_| drop_later(value()));
+            count() - before
+        };
+        note_lock();
+        assert_eq!(elsewhere(10, &|| value(100, 5)), 0);
+        assert_eq!(elsewhere(5, &|| value(100, 5)), 5);
+        assert_eq!(elsewhere(5, &|| value(1, 5)), 0, "they are short");
+        assert_eq!(elsewhere(5, &|| string(10)), 0, "they are short");
+        note_lock();
+        assert_eq!(elsewhere(1, &|| value(1_001, 5)), 1);
+        assert_eq!(elsewhere(10, &|| value(100, 5)), 0);
+        note_lock();
+        assert_eq!(elsewhere(8, &|| string(MANY_BYTES / 4)), 4);
+        note_lock();
+        assert_eq!(elsewhere(8, &|| value(4, MANY_BYTES / 16)), 4);
+    }
 
     /// The pages of a large string are given back one by one.
     #[test]

@@ -18,6 +18,8 @@ pub struct Keyspace {
     removes_stale: bool,
     /// The database that has the next turn of it.
     next_stale: usize,
+    /// The database whose keys expire first.
+    next_expired: usize,
 }
 
 impl Default for Keyspace {
@@ -32,6 +34,7 @@ impl Default for Keyspace {
             is_swapped: false,
             removes_stale: false,
             next_stale: 0,
+            next_expired: 0,
             now: 0,
             used: 0,
         }
@@ -98,11 +101,13 @@ impl Keyspace {
         next
     }
 
-    /// Removes keys whose time is over, at most so many of each database.
+    /// Removes keys whose time is over, at most so many. The databases take turns to be the first.
     pub fn expire_due(&mut self, most: usize) {
-        for database in self.databases() {
-            database.expire_due(most);
+        let (first, mut left) = (self.next_expired, most);
+        for number in (first..DATABASES).chain(0..first) {
+            left -= self.database(number).expire_due(left);
         }
+        self.next_expired = (first + 1) % DATABASES;
     }
 
     /// How many changes the disk has to learn of.
@@ -158,6 +163,27 @@ mod tests {
 
     fn sorted<'a>(keyspace: &'a mut Keyspace, number: usize, key: &[u8]) -> &'a mut SortedSet {
         keyspace.database(number).sorted_or_new(key).unwrap()
+    }
+
+    #[test]
+    fn keys_of_all_databases_expire_a_part_at_a_time() {
+        let mut keyspace = Keyspace::default();
+        for number in 0..DATABASES {
+            let keys = if number == 0 { 1_000 } else { 10 };
+            for key in 0..keys {
+                let key = format!("{key}").into_bytes();
+                keyspace.database(number).set(&key, Value::Int(1), 5);
+            }
+        }
+        keyspace.set_time(5);
+        let mut left = 1_000 + 10 * (DATABASES - 1);
+        for _ in 0..DATABASES {
+            keyspace.expire_due(20);
+            left -= 20;
+            assert_eq!(keyspace.databases().map(|it| it.len()).sum::<usize>(), left);
+        }
+        let mut others = keyspace.databases().skip(1);
+        assert!(others.all(|it| it.len() == 0), "each had its turn");
     }
 
     /// Members that come and go without end, in one of them.

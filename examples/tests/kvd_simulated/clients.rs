@@ -69,6 +69,25 @@ fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Resul
 }
 
 /// As in Redis: it is read as far as its input has room.
+/// It is ended by the messages that it does not read, before the element comes.
+#[test]
+fn a_client_whose_connection_ends_takes_no_element() -> Result {
+    let mut options = options();
+    options
+        .config
+        .set("client-output-buffer-limit", "pubsub 10kb 0 0")?;
+    let scene = Scene::with(options)?;
+    let [slow, next, other] = [scene.client()?, scene.client()?, scene.client()?];
+    scene.ask(&slow, "HELLO 3\nSUBSCRIBE c\nBLPOP l 0\n")?;
+    assert_eq!(scene.ask(&next, "BLPOP l 0\n")?, "");
+    let message = format!("PUBLISH c {}\n", "x".repeat(10_000));
+    let replies = scene.ask(&other, &format!("{}RPUSH l x\n", message.repeat(5)))?;
+    assert!(replies.ends_with(":1 "), "{replies}");
+    assert_eq!(slow.ended(), Some(Ended::Reset));
+    assert_eq!(received(&next), "*2 $1 l $1 x ");
+    Ok(())
+}
+
 #[test]
 fn a_client_that_waits_and_has_left_is_noticed_behind_much_input() -> Result {
     let scene = Scene::new()?;

@@ -464,6 +464,24 @@ fn who_lets_much_be_written_with_a_small_request_waits_while_large_changes_do() 
     Ok(())
 }
 
+/// Every reply waits behind the changes that are not in the log.
+#[test]
+fn clients_that_write_wait_while_many_bytes_of_small_changes_are_not_in_the_log() -> Result {
+    for first in ["PING\r\n", "CLIENT REPLY OFF\r\n"] {
+        let disk = Disk::unsynced_log()?;
+        let client = disk.scene.client()?;
+        let value = "x".repeat(10_000);
+        let sets = (0..500).map(|key| format!("SET {key} {value}\r\n"));
+        client.send(first.to_owned() + &sets.collect::<String>());
+        disk.scene.network.settle(&disk.scene.event_loop)?;
+        let count = disk.scene.shared.lock().keyspace.database(0).len();
+        assert!((100..250).contains(&count), "{count}");
+        let disk = disk.works();
+        disk.until(|| Ok(disk.scene.shared.lock().keyspace.database(0).len() == 500))?;
+    }
+    Ok(())
+}
+
 /// Otherwise the frame with a neighbour's change would come behind those of all requests of a pipeline.
 #[test]
 fn the_next_request_of_a_client_waits_until_its_large_change_is_in_the_log() -> Result {
