@@ -49,8 +49,10 @@
 //! ZREMRANGEBYLEX, ZPOPMIN, ZPOPMAX, ZMPOP, BZMPOP), and APPEND and SETRANGE when a string becomes one of 16 KB or more.
 //!
 //! While the disk is full, commands that write are refused with a MISCONF error before they are executed, and commands
-//! that read are served. DEL, UNLINK, FLUSHDB and FLUSHALL are executed: what they remove needs no room any more. When there is room again, the server goes on by itself. What was executed when the disk became
-//! full is in memory, others read it, and it is written when there is room. It is lost only if the server ends before:
+//! that read are served. DEL, UNLINK, FLUSHDB and FLUSHALL are executed: what they remove needs no room any more. But to
+//! remove keys needs some room, too, in the log and in `kvd.redb`: if the server itself has filled the disk to its last
+//! byte, commands that write stay refused after FLUSHALL, until another file on the disk was removed or the disk is
+//! larger. When there is room again, the server goes on by itself. What was executed when the disk became full is in memory, others read it, and it is written when there is room. It is lost only if the server ends before:
 //! unless it is killed, it reports that, and its exit code is 1. With `everysec` and `no` these commands have their
 //! replies. With `always` a reply says that the change is on disk, so they get a MISCONF error, which says that the command
 //! was executed: a client that repeats it does it twice. The error takes the place of the whole reply, of EXEC as well.

@@ -1,4 +1,4 @@
-//! The file of redb, with two differences to redb's own.
+//! The file of redb, with four differences to redb's own.
 //!
 //! A read behind its end is an error. On Windows redb 2.6 reads again and again there, so a start with a file that was cut
 //! would never end.
@@ -6,6 +6,17 @@
 //! After a sync that has failed all of the file is written again. The system may have dropped what it could not write, but
 //! shows it to readers, and the next sync succeeds (<https://lwn.net/Articles/752063/>). redb would build on pages that are
 //! not on disk.
+//!
+//! A file that is opened always needs recovery for redb, whatever its header says. redb 2.6 stores which pages are in use
+//! when a repair ends, and in the same flush the header which says that no repair is needed (`end_repair` in
+//! `page_manager.rs`). A start makes two repairs, when it opens the database and when it checks it. If it ends between the
+//! writes of such a flush, or with the system before the sync, the header may be on disk without the rest: the next start
+//! would trust pages that are older, and write over rows. With the flag redb never reads these pages. It finds out which
+//! pages are in use from the trees, whose writes are ordered, or after an orderly end from a table of the last transaction.
+//!
+//! A file is synced when it is opened, and each time it has grown. The next flush of redb writes the header with the size of
+//! the file. If only the header were on disk after a crash of the system, redb would panic at each start, because the file
+//! is too short.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,8 +30,8 @@ use redb::{DatabaseError, StorageBackend};
 use super::folder::options;
 
 #[derive(Debug)]
-pub struct DatabaseFile {
-    backend: FileBackend,
+pub struct DatabaseFile<B = FileBackend> {
+    backend: B,
     /// Nobody else changes it: redb locks the file.
     len: AtomicU64,
     unsynced: Arc<Unsynced>,
@@ -73,15 +84,41 @@ impl DatabaseFile {
             file.sync_data()?;
             unsynced.clear()?;
         }
-        Ok(DatabaseFile {
-            len: AtomicU64::new(file.metadata()?.len()),
-            backend: FileBackend::new(file)?,
-            unsynced: Arc::clone(unsynced),
-        })
+        Ok(DatabaseFile::new(FileBackend::new(file)?, unsynced)?)
     }
 }
 
-impl StorageBackend for DatabaseFile {
+impl<B: StorageBackend> DatabaseFile<B> {
+    pub(super) fn new(backend: B, unsynced: &Arc<Unsynced>) -> io::Result<DatabaseFile<B>> {
+        let file = DatabaseFile {
+            len: AtomicU64::new(backend.len()?),
+            backend,
+            unsynced: Arc::clone(unsynced),
+        };
+        if file.len()? > 0 {
+            file.require_recovery()?;
+            file.sync_data(false)?;
+        }
+        Ok(file)
+    }
+
+    /// Sets the flag in the header, unless the file is none of redb, which refuses it then.
+    fn require_recovery(&self) -> io::Result<()> {
+        let head = self.read(0, self.len()?.min(MAGIC.len() as u64 + 1) as usize)?;
+        if let Some([flags]) = head.strip_prefix(&MAGIC)
+            && flags & RECOVERY_REQUIRED == 0
+        {
+            self.write(MAGIC.len() as u64, &[flags | RECOVERY_REQUIRED])?;
+        }
+        Ok(())
+    }
+}
+
+/// What a file of redb begins with. A byte with flags follows (`header.rs` of redb).
+const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
+const RECOVERY_REQUIRED: u8 = 2;
+
+impl<B: StorageBackend> StorageBackend for DatabaseFile<B> {
     fn len(&self) -> io::Result<u64> {
         Ok(self.len.load(Ordering::Acquire))
     }
@@ -95,7 +132,9 @@ impl StorageBackend for DatabaseFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.backend.set_len(len)?;
-        self.len.store(len, Ordering::Release);
+        if self.len.swap(len, Ordering::AcqRel) < len {
+            self.sync_data(false)?;
+        }
         Ok(())
     }
 

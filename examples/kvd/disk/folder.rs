@@ -93,11 +93,20 @@ fn is_locked(error: &io::Error) -> bool {
         || cfg!(windows) && error.raw_os_error() == Some(ERROR_SHARING_VIOLATION)
 }
 
+/// Whether a database is to be created there.
+pub fn is_missing_or_empty(path: &Path) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        found => Ok(found?.len() == 0),
+    }
+}
+
 /// The database in this folder. It is created and written before the log. So if there is a log, and no database, it was
 /// lost: the server would start without the keys in it.
 pub fn database(dir: &Path) -> Result<PathBuf, Error> {
     let path = dir.join("kvd.redb");
-    let is_missing = fs::metadata(&path).map_or(true, |it| it.len() == 0);
+    let is_missing = is_missing_or_empty(&path);
+    let is_missing = is_missing.map_err(|error| format!("{}: {error}", path.display()))?;
     if is_missing && NAMES.iter().any(|log| dir.join(log).exists()) {
         return Err(format!(
             "{}: the file is missing or empty, and there is a log: the folder is incomplete. Restore the file, or remove \
