@@ -22,6 +22,7 @@ impl ChannelState {
 
     /// More is queued than the peer takes, or than there is room for beside the backlog.
     #[cold]
+    #[inline(never)]
     fn apply_back_pressure(self: &Rc<Self>, pushed: usize) {
         self.requests.add(Request::CHECK);
         {
