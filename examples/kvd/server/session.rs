@@ -396,6 +396,11 @@ impl AsyncChat for Session {
     }
 
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+        // Many clients notice the end of a connection with their next command only. To linger for one that has all its
+        // replies would delay the end of the server, and the next one could not open the folder.
+        if self.chat.queued() == 0 && self.rest.is_none() && !self.client.has_to_wait() {
+            self.chat.skip_linger();
+        }
         Ok(self.leave_at_shutdown())
     }
 

@@ -573,6 +573,19 @@ fn what_comes_before_a_wrong_option_of_hello_has_its_effect() -> Result {
     Ok(())
 }
 
+/// As the connections in the pool of a client, which do not react to the end.
+#[test]
+fn a_shutdown_does_not_wait_for_idle_clients() -> Result {
+    let scene = Scene::new()?;
+    let clients = [scene.client()?, scene.client()?];
+    assert_eq!(scene.ask(&clients[0], "PING\n")?, "+PONG ");
+    scene.event_loop.shutdown(Duration::from_secs(5));
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(scene.network.sockets(), 0);
+    assert!(clients.iter().all(|it| it.ended() == Some(Ended::Finished)));
+    Ok(())
+}
+
 #[test]
 fn a_password_has_any_bytes() -> Result {
     let scene = Scene::new()?;
