@@ -101,11 +101,12 @@ impl Journal {
             self.written.set(self.written.get() + written);
             failure = status.log.failure();
         }
-        // The next request of the client may make room on a full disk.
+        // The next request of the client may make room on a full disk, also behind one that has taken elements, whose reply
+        // waits for that.
         let is_log_behind = failure.is_none() && status.is_log_behind();
         let waits = Waits {
             // What the others write meanwhile is before its next change.
-            for_log: has_written && (self.has_written_much() || is_log_behind),
+            for_log: has_written && (self.has_written_much() || (is_log_behind && !has_taken)),
             // The answer is read once: the thread that writes may change it.
             for_database: has_written && status.is_behind(is_large),
         };

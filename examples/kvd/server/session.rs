@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use asynchat::{AsyncChat, AtShutdown, Chat, Close, Result, Terminator, TimerId};
+use asynchat::{AsyncChat, AtShutdown, Chat, Close, Eof, Result, Terminator, TimerId};
 
 use super::Server;
 use super::client::{Blocking, Client, ReplyMode};
@@ -33,6 +33,9 @@ const REQUESTS_BETWEEN_LOOKS: u32 = 16;
 /// The turn ends, too, when they have published more messages than this. A message counts once for each subscription.
 /// PUBLISH itself is short, but these are all delivered behind the requests of the read.
 const MOST_DELIVERIES: usize = 10_000;
+
+/// A client that has sent nothing for so many milliseconds has received its last reply.
+const LEAST_IDLE: i64 = 1000;
 
 pub struct Session {
     pub client: Arc<Client>,
@@ -396,12 +399,32 @@ impl AsyncChat for Session {
     }
 
     fn handle_shutdown(&mut self) -> Result<AtShutdown> {
-        // Many clients notice the end of a connection with their next command only. To linger for one that has all its
-        // replies would delay the end of the server, and the next one could not open the folder.
-        if self.chat.queued() == 0 && self.rest.is_none() && !self.client.has_to_wait() {
+        // Many clients notice the end of a connection with their next command only. To linger for one that is idle would
+        // delay the end of the server, and the next one could not open the folder. But a client that still sends would lose
+        // the replies that are on their way.
+        let client = &self.client;
+        let is_idle = self.server.now() - client.last_active.load() >= LEAST_IDLE
+            && client.promised.load() == 0
+            // A message does not make a client active.
+            && client.subscription_count.load() == 0;
+        let has_all = self.chat.queued() == 0 && self.rest.is_none() && !client.has_to_wait();
+        if is_idle && has_all {
             self.chat.skip_linger();
         }
-        Ok(self.leave_at_shutdown())
+        Ok(if self.leave_queues() {
+            AtShutdown::Stay
+        } else {
+            AtShutdown::CloseWhenDone
+        })
+    }
+
+    /// The connection closes when all replies are sent, which may take a while.
+    fn handle_eof(&mut self, _: &[u8]) -> Result<Eof> {
+        Ok(if self.leave_queues() {
+            Eof::StayOpen
+        } else {
+            Eof::CloseWhenDone
+        })
     }
 
     fn handle_close(&mut self, why: &Close) {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use asynchat::{AtShutdown, Chat, TimerId};
+use asynchat::{Chat, TimerId};
 
 use super::Server;
 use super::client::{Blocked, Blocking, Client};
@@ -228,15 +228,15 @@ impl Server {
 }
 
 impl Session {
-    /// Takes the client out of the queues before its connection closes for a shutdown: another worker may still have elements
-    /// for it. The connection stays until it has the reply if one is under way.
-    pub fn leave_at_shutdown(&self) -> AtShutdown {
+    /// Takes the client out of the queues before its connection closes: another worker may still have elements for it.
+    /// Returns whether a reply with elements is under way. Then the connection closes behind that.
+    pub fn leave_queues(&self) -> bool {
         let is_waiting = self.client.blocking.load() == Blocking::OnKeys;
-        if is_waiting && self.server.shared.lock().leave(&self.client).is_none() {
+        let is_served = is_waiting && self.server.shared.lock().leave(&self.client).is_none();
+        if is_served {
             self.client.closes.store(true);
-            return AtShutdown::Stay;
         }
-        AtShutdown::CloseWhenDone
+        is_served
     }
 
     /// The wait of the client is over.

@@ -73,19 +73,20 @@ pub fn float(text: &[u8]) -> Option<f64> {
 /// Reads the weight of an element that is sorted. It may have spaces before it, and is 0 if there is nothing, as for C's
 /// `strtod`.
 pub fn weight(text: &[u8]) -> Option<f64> {
-    match text.trim_ascii_start() {
-        [] => Some(0.0),
-        text => float(text),
+    if text.is_empty() {
+        Some(0.0)
+    } else {
+        float(text.trim_ascii_start())
     }
 }
 
 /// Reads the bound of a range of scores. As C's `strtod`, it may have spaces before it, is 0 if there is nothing, and is
 /// infinite if it is too large.
 pub fn bound(text: &[u8]) -> Option<f64> {
-    let text = text.trim_ascii_start();
     if text.is_empty() {
         return Some(0.0);
     }
+    let text = text.trim_ascii_start();
     let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (!number.is_nan()).then_some(number)
 }
@@ -128,7 +129,7 @@ mod tests {
         }
         for (text, number) in [
             ("", Some(0.0)),
-            (" ", Some(0.0)),
+            (" ", None),
             (" 1", Some(1.0)),
             ("1 ", None),
             ("1e400", None),

@@ -68,7 +68,6 @@ fn clients_that_wait_are_served_in_order_and_one_that_has_left_is_not() -> Resul
     Ok(())
 }
 
-/// As in Redis: it is read as far as its input has room.
 /// It is ended by the messages that it does not read, before the element comes.
 #[test]
 fn a_client_whose_connection_ends_takes_no_element() -> Result {
@@ -88,6 +87,7 @@ fn a_client_whose_connection_ends_takes_no_element() -> Result {
     Ok(())
 }
 
+/// As in Redis: it is read as far as its input has room.
 #[test]
 fn a_client_that_waits_and_has_left_is_noticed_behind_much_input() -> Result {
     let scene = Scene::new()?;
@@ -579,10 +579,33 @@ fn a_shutdown_does_not_wait_for_idle_clients() -> Result {
     let scene = Scene::new()?;
     let clients = [scene.client()?, scene.client()?];
     assert_eq!(scene.ask(&clients[0], "PING\n")?, "+PONG ");
+    scene
+        .network
+        .advance(&scene.event_loop, Duration::from_secs(1))?;
     scene.event_loop.shutdown(Duration::from_secs(5));
     scene.network.settle(&scene.event_loop)?;
     assert_eq!(scene.network.sockets(), 0);
     assert!(clients.iter().all(|it| it.ended() == Some(Ended::Finished)));
+    Ok(())
+}
+
+/// A client that still sends would lose the replies that are on their way with a reset.
+#[test]
+fn a_client_that_is_active_gets_its_replies_before_a_shutdown_closes_its_socket() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(scene.ask(&client, "PING\n")?, "+PONG ");
+    client.stop_reading();
+    client.send("PING\r\n");
+    scene.event_loop.run_once(Duration::ZERO)?;
+    scene.event_loop.shutdown(Duration::from_secs(5));
+    scene.event_loop.run_once(Duration::ZERO)?;
+    client.send("PING\r\n");
+    scene.network.settle(&scene.event_loop)?;
+    client.start_reading(usize::MAX);
+    scene.network.settle(&scene.event_loop)?;
+    assert_eq!(received(&client), "+PONG ");
+    assert_eq!(client.ended(), Some(Ended::Finished));
     Ok(())
 }
 

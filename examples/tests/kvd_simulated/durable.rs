@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use asynchat::Result;
-use asynchat::sim::Peer;
+use asynchat::sim::{Ended, Peer};
 
 use crate::disk;
 use crate::disk::writer::{Files, Writer};
@@ -461,6 +461,45 @@ fn who_lets_much_be_written_with_a_small_request_waits_while_large_changes_do() 
         *reply += &received(author);
         assert!(reply.starts_with(*wanted), "{command}: {reply:.99}");
     }
+    Ok(())
+}
+
+/// Its connection stays until its reply is in the log. It has ended its input, so it does not wait for the element.
+#[test]
+fn a_client_whose_input_has_ended_takes_no_element_while_its_reply_waits_for_the_log() -> Result {
+    let disk = Disk::unsynced_log()?;
+    let [leaving, next, other] = [
+        disk.scene.client()?,
+        disk.scene.client()?,
+        disk.scene.client()?,
+    ];
+    leaving.send("SET a 1\r\nBLPOP l 0\r\n");
+    leaving.finish();
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    assert_eq!(disk.scene.ask(&next, "BLPOP l 0\n")?, "");
+    assert_eq!(disk.scene.ask(&other, "RPUSH l x\n")?, "");
+    let disk = disk.works();
+    disk.expect(&leaving, "+OK ")?;
+    disk.expect(&next, "*2 $1 l $1 x ")
+}
+
+/// What it sends meanwhile must not destroy the reply.
+#[test]
+fn a_reply_that_waits_for_the_log_survives_a_shutdown() -> Result {
+    let disk = Disk::log()?;
+    let client = disk.scene.client()?;
+    client.send("SET a 1\r\n");
+    disk.scene.network.settle(&disk.scene.event_loop)?;
+    disk.scene
+        .network
+        .advance(&disk.scene.event_loop, Duration::from_secs(2))?;
+    disk.scene.event_loop.shutdown(Duration::from_secs(60));
+    disk.scene.event_loop.run_once(Duration::ZERO)?;
+    client.send("SET b 1\r\n");
+    let disk = disk.works();
+    disk.until(|| Ok(client.has_ended()))?;
+    assert_eq!(received(&client), "+OK ");
+    assert_eq!(client.ended(), Some(Ended::Finished));
     Ok(())
 }
 
