@@ -64,8 +64,9 @@ pub use target::AbsoluteForm;
 /// The longest head in bytes. nginx and Apache accept lines of 8 KiB.
 pub const LONGEST_HEAD: u64 = 32 << 10;
 
-/// The longest target of a request. RFC 9112 section 3 recommends at least 8,000.
-pub const LONGEST_TARGET: usize = 8 << 10;
+/// The longest target of a request. RFC 9112 section 3 recommends at least 8,000. The longest path of most systems has 4,096
+/// bytes, and three times as many when all are encoded.
+pub const LONGEST_TARGET: usize = 16 << 10;
 
 /// The most fields of a head.
 pub const MOST_FIELDS: usize = 100;

@@ -11,14 +11,18 @@ use asynchat::{Addr, Chat};
 use crate::http1::target::split_port;
 use crate::http1::{AbsoluteForm, Request};
 
-/// Checks a name of the command line: that of a host, without a scheme, a port or a path.
+/// Checks a name of the command line: that of a host, without a scheme, a port or a path. The dot of the root at its end is
+/// left out, as it is for the names of requests.
 pub fn name(text: &str) -> Result<String, &'static str> {
     let is_of_name = |it: char| it.is_ascii_alphanumeric() || "-._".contains(it);
     if !text.is_ascii() {
         // RFC 5891.
         Err("expected a name in ASCII, as clients send it: xn--... for one with other letters")
-    } else if !text.is_empty() && text.chars().all(is_of_name) {
-        Ok(text.to_owned())
+    } else if let name = text.strip_suffix('.').unwrap_or(text)
+        && !name.is_empty()
+        && name.chars().all(is_of_name)
+    {
+        Ok(name.to_owned())
     } else {
         Err("expected the name of a host, such as files.example.org")
     }

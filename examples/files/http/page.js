@@ -6,8 +6,12 @@ const output = form.querySelector("output");
 
 function open(method, file) {
   const request = new XMLHttpRequest();
-  request.open(method, new URL(encodeURIComponent(file.name), document.baseURI));
+  request.open(method, urlOf(file));
   return request;
+}
+
+function urlOf(file) {
+  return new URL(encodeURIComponent(file.name), document.baseURI).href;
 }
 
 // Has the browser ask for the user and the password, which the next requests then have. The server closes the connection of
@@ -27,7 +31,8 @@ function logIn(file) {
 function isThere(file) {
   return new Promise((resolve) => {
     const request = open("HEAD", file);
-    request.onloadend = () => resolve(request.status === 200);
+    // A folder redirects to its own URL. It cannot be replaced, as the upload then reports.
+    request.onloadend = () => resolve(request.status === 200 && request.responseURL === urlOf(file));
     request.send();
   });
 }
@@ -74,6 +79,8 @@ input.addEventListener("change", async () => {
     if (failure) failures.push(`${file.name}: ${failure.trim()}`);
   }
   input.disabled = false;
+  // Otherwise the same file could not be chosen again.
+  input.value = "";
   output.textContent = failures.join("\n");
   if (!failures.length) location.reload();
 });

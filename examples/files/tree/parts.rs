@@ -4,6 +4,7 @@
 //! Each part is locked while it is received, and the system releases the lock of a process that ends, whatever ends it. So
 //! a part without a lock belongs to nobody. Where there are no such locks (some network file systems), parts stay.
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -27,6 +28,8 @@ pub struct Searched {
     folders: searched::Searched<(Dev, u64)>,
     /// Has a clone for each part that waits for its close.
     waiting: Arc<()>,
+    /// Whether the present search has left out a part, because too many wait.
+    has_skipped: Cell<bool>,
 }
 
 impl Searched {
@@ -37,8 +40,9 @@ impl Searched {
             if !self.folders.add(key) {
                 return Ok(());
             }
+            self.has_skipped.set(false);
             let outcome = self.remove_all(folder);
-            if self.is_full() {
+            if self.has_skipped.get() {
                 self.folders.forget(&key);
             }
             outcome
@@ -60,8 +64,9 @@ impl Searched {
     }
 
     /// Removes the parts that belong to nobody in a folder that somebody wants to remove. Ends at anything else, with which
-    /// the folder stays in any case.
-    pub fn remove_until_other(&self, folder: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    /// the folder stays in any case. Returns whether it has left out a part that may be removed later.
+    pub fn remove_until_other(&self, folder: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+        self.has_skipped.set(false);
         for entry in Dir::read_from(folder)?.take(MOST_NAMES) {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
@@ -71,12 +76,13 @@ impl Searched {
                 break;
             }
         }
-        Ok(())
+        Ok(self.has_skipped.get())
     }
 
     /// Returns whether the part is removed.
     fn remove_if_abandoned(&self, folder: BorrowedFd<'_>, name: &OsStr) -> bool {
-        if self.is_full() {
+        if Arc::strong_count(&self.waiting) > MOST_WAITING {
+            self.has_skipped.set(true);
             return false;
         }
         let Some(part) = abandoned(folder, name) else {
@@ -91,10 +97,6 @@ impl Searched {
         }
         closing::close(part, Arc::clone(&self.waiting));
         matches!(removed, Ok(()) | Err(Errno::NOENT))
-    }
-
-    fn is_full(&self) -> bool {
-        Arc::strong_count(&self.waiting) > MOST_WAITING
     }
 }
 

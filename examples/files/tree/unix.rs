@@ -134,7 +134,9 @@ impl Root {
                 let flags = READ.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
                 let opened = rustix::fs::openat(folder.as_fd(), name, flags, Mode::empty());
                 match opened.and_then(|opened| self.searched.remove_until_other(opened.as_fd())) {
-                    Ok(()) => Ok(remove()?),
+                    // A part of it that clients do not see waits for its turn.
+                    Ok(true) => remove().map_err(|_| ErrorKind::WouldBlock.into()),
+                    Ok(false) => Ok(remove()?),
                     Err(_) => Err(error.into()),
                 }
             }

@@ -282,7 +282,7 @@ fn limits_have_a_last_reply() -> Result {
     );
     for (input, status) in [
         (
-            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9000)),
+            format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(17_000)),
             414,
         ),
         (format!("GET /{}", "a".repeat(40_000)), 414),
