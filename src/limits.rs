@@ -35,8 +35,8 @@ pub struct Limits {
     pub low_water: usize,
     /// The most output that other sessions, broadcasts and timers may queue for a peer that does not
     /// read. Default 8 MiB. A push is checked against what was queued before it. If that exceeds this limit,
-    /// the excess is sent at once. If the kernel does not take it, the connection closes with
-    /// [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Otherwise
+    /// as much of the queue as was pushed, and a little more, is sent at once. If the kernel does not take that, the
+    /// connection closes with [`Close::OutputLimit`](crate::Close::OutputLimit) and a reset. Otherwise
     /// the push is accepted, whatever its size. If more than 64 producers, hooks, large pushes and
     /// [`shutdown_write`](crate::Chat::shutdown_write) marks are queued, each of them but a large push counts as
     /// 4,096 bytes in addition to its bytes in memory. A long record that was pushed by reference counts its length, and

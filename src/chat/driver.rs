@@ -177,7 +177,7 @@ impl<S: AsyncChat> ChatDriver<S> {
     fn wait(turn: &mut Turn<'_>) -> Interest {
         let state = turn.state;
         let (reads, writes) = (may_read(state), writes(state));
-        if state.has_failed_sending() && state.end_if_useless(reads) {
+        if state.has_failed_sending() && state.end_if_useless(reads || state.is_held()) {
             return Interest::NONE;
         }
         // It does not wait for the kernel any more: when it sends again, it just tries.

@@ -35,6 +35,7 @@ use std::time::{Duration, Instant};
 use busy_poll::BusyPoll;
 use counters::Counters;
 use driver::Buffers;
+use held::Held;
 use linger::Lingering;
 use registry::Registry;
 use turn::Cut;
@@ -75,7 +76,7 @@ pub(crate) struct Runtime {
     /// The channel that was called last. While its handler is being called, it has the flag IN_TURN.
     called: Cell<ChannelId>,
     /// Channels that [wait for another worker](Flag::AWAITS_WORKER).
-    held: RefCell<Vec<ChannelId>>,
+    held: RefCell<Vec<Held>>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.

@@ -139,6 +139,7 @@ impl ChannelState {
             Some(_)
                 if self.flags.has(Flag::PIPED)
                     && !self.flags.has(Flag::PAUSED)
+                    && !self.flags.has(Flag::AWAITS_WORKER)
                     && !self.is_pipe_full() =>
             {
                 // It waits for input that may have arrived already.
@@ -157,7 +158,8 @@ impl ChannelState {
         let passed_on = self.bytes_in().saturating_sub(received);
         let is_endless =
             self.flags.has(Flag::PIPED) && !self.flags.has(Flag::FAILED) && passed_on > RECEIVED;
-        if since != Some(moved) && !is_endless {
+        let waits = self.is_held() && !self.flags.has(Flag::FAILED);
+        if waits || (since != Some(moved) && !is_endless) {
             return self.await_progress(Some(moved));
         }
         if self.flags.has(Flag::FAILED) {
@@ -214,14 +216,18 @@ impl ChannelState {
             return self.fail_sending(io::ErrorKind::BrokenPipe.into());
         }
         self.flags.set(Flag::HUNG_UP, true);
+        if self.is_held() {
+            // What was received before is delivered when the other worker has caught up, and the error is found then.
+            return;
+        }
         // It is not read because the other end of its pipe is full. That end receives the rest later. The error is
         // that of a reset, unless the input has an end: then all of it is here.
         if self.flags.has(Flag::PIPED) && !self.flags.has(Flag::PAUSED) {
-            match self.on_connected(Fd::take_error) {
-                Ok(Some(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    self.fail_sending(error);
-                }
-                _ => {}
+            if !self.flags.has(Flag::EOF)
+                && let Ok(Some(error)) = self.on_connected(Fd::take_error)
+                && error.kind() != io::ErrorKind::BrokenPipe
+            {
+                self.fail_sending(error);
             }
             return;
         }

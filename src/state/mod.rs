@@ -183,6 +183,13 @@ impl ChannelState {
         self.kind.get() == Kind::Chat
     }
 
+    /// Whether it is not read because [another worker](Flag::AWAITS_WORKER) has to catch up. Its input must not be lost
+    /// meanwhile, as that of a session may be that has paused its reading.
+    #[inline]
+    pub(crate) fn is_held(&self) -> bool {
+        self.flags.has(Flag::AWAITS_WORKER) && !self.flags.has(Flag::PAUSED)
+    }
+
     /// Whether the connection is up, and has no reason to end.
     #[inline]
     pub(crate) fn is_up(&self) -> bool {

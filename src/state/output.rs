@@ -44,11 +44,8 @@ impl ChannelState {
         }
         let limit = self.limit(|limits| limits.output);
         let exceeds = || self.out.borrow().limited_weight().saturating_sub(pushed) > limit;
-        if !exceeds() {
-            return;
-        }
-        self.send_above(limit);
-        if exceeds() && !self.has_failed_sending() {
+        if exceeds() && !self.takes_excess(limit, pushed) && exceeds() && !self.has_failed_sending()
+        {
             // Logged by the loop: the caller may have something borrowed that a subscriber needs.
             self.end(Close::OutputLimit);
         }
@@ -57,28 +54,41 @@ impl ChannelState {
     /// Sends what is queued above `limit`, as far as the kernel takes it. The limit is for peers that do not read. In a turn
     /// of the loop several senders may push more to a peer than the turn sends to it, and then the queue grows although
     /// the peer reads everything.
+    ///
+    /// A call sends more than was `pushed`, but not much more, so that it takes no longer than the push deserves. Returns
+    /// whether the kernel has taken that much.
     #[cold]
     #[inline(never)]
-    fn send_above(self: &Rc<Self>, limit: usize) {
+    fn takes_excess(self: &Rc<Self>, limit: usize, pushed: usize) -> bool {
         // The failure of a descriptor of its own is logged, which must wait for the loop.
         let may_send = || self.phase.get() == Phase::Open && !self.has_own_output();
         let budget = self.output_budget(self.limit(|limits| limits.turn_write.max(1)));
+        let mut left = pushed.saturating_add(budget);
         // The first attempt is made also if the kernel has taken nothing more in an earlier turn: the peer may have read since.
         while may_send() && self.out.borrow().limited_weight() > limit {
             let mut queue = self.out.borrow_mut();
-            let sent = queue.send_bytes(&mut ToSocket(self), budget);
+            let before = queue.queued();
+            let sent = queue.send_bytes(&mut ToSocket(self), budget.min(left));
+            left = left.saturating_sub(before - queue.queued());
             drop(queue);
             match sent {
                 // Their destructors may be user code.
                 Ok(Some(used)) => self.drop_later(used.into_items()),
-                Ok(None) => return,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => return self.fail_sending(error),
+                Ok(None) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    self.fail_sending(error);
+                    return false;
+                }
             }
             if self.flags.has(Flag::BLOCKED) {
-                return;
+                return false;
+            }
+            if left == 0 {
+                return true;
             }
         }
+        false
     }
 
     /// Queues a producer, a hook or a mark.

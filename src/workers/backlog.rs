@@ -17,6 +17,7 @@ const HIGH: usize = 1 << 20;
 
 /// How much was pushed to groups for one worker that has not taken it yet.
 pub(super) struct GroupBacklog {
+    worker: usize,
     bytes: AtomicUsize,
     /// When this number of bytes waits, nothing is added.
     most: usize,
@@ -33,8 +34,9 @@ pub(super) struct Waiting {
 }
 
 impl GroupBacklog {
-    pub(super) fn new(most: usize) -> Arc<Self> {
+    pub(super) fn new(worker: usize, most: usize) -> Arc<Self> {
         Arc::new(GroupBacklog {
+            worker,
             bytes: AtomicUsize::new(0),
             most,
             holding: Mutex::default(),
@@ -72,12 +74,17 @@ impl GroupBacklog {
 
     /// Lets the sessions that are held go on.
     fn release(&self) {
-        let mut holding = self.holding();
-        self.is_awaited.store(false, Ordering::SeqCst);
-        for inbox in mem::take(&mut *holding) {
-            let release = || {
+        let holding = {
+            let mut holding = self.holding();
+            self.is_awaited.store(false, Ordering::SeqCst);
+            mem::take(&mut *holding)
+        };
+        // Not while the list is locked: to wake a loop may log, and a subscriber may push to a group.
+        let worker = self.worker;
+        for inbox in holding {
+            let release = move || {
                 if let Ok(event_loop) = EventLoop::current() {
-                    event_loop.0.release_held();
+                    event_loop.0.release_held(worker);
                 }
             };
             // A loop that has ended has no sessions.
@@ -124,7 +131,7 @@ mod tests {
 
     #[test]
     fn a_backlog_takes_no_more_at_its_limit() {
-        let backlog = GroupBacklog::new(10 * (100 + PUSH));
+        let backlog = GroupBacklog::new(0, 10 * (100 + PUSH));
         let mut waiting: Vec<_> = (0..20).filter_map(|_| backlog.add(100)).collect();
         assert_eq!(waiting.len(), 10);
         waiting.pop();
@@ -133,14 +140,14 @@ mod tests {
 
     #[test]
     fn the_number_of_empty_pushes_is_bounded_too() {
-        let backlog = GroupBacklog::new(1000 * PUSH);
+        let backlog = GroupBacklog::new(0, 1000 * PUSH);
         let waiting: Vec<_> = (0..5000).filter_map(|_| backlog.add(0)).collect();
         assert_eq!(waiting.len(), 1000);
     }
 
     #[test]
     fn an_empty_backlog_takes_any_push() {
-        let backlog = GroupBacklog::new(1000);
+        let backlog = GroupBacklog::new(0, 1000);
         let large = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && backlog.add(0).is_none());
         drop(large);
@@ -154,7 +161,7 @@ mod tests {
         let event_loop = crate::sim::Network::new(1).event_loop().unwrap();
         let inbox = &event_loop.0.agenda.inbox;
         let has_post = || inbox.is_filled();
-        let backlog = GroupBacklog::new(8 * (1000 + PUSH));
+        let backlog = GroupBacklog::new(0, 8 * (1000 + PUSH));
         let mut waiting: Vec<_> = (0..2).filter_map(|_| backlog.add(1000)).collect();
         assert!(!backlog.is_high());
         waiting.extend(backlog.add(1000));
@@ -174,7 +181,7 @@ mod tests {
     /// On systems of 32 bits the same bytes can be pushed more often than their length can be counted.
     #[test]
     fn a_sum_that_would_overflow_is_refused_and_nothing_is_counted() {
-        let backlog = GroupBacklog::new(usize::MAX);
+        let backlog = GroupBacklog::new(0, usize::MAX);
         let large = backlog.add(isize::MAX as usize);
         let second = backlog.add(isize::MAX as usize);
         assert!(large.is_some() && second.is_none());

@@ -44,10 +44,10 @@ impl Crew {
         acceptor: &Arc<AcceptorLink>,
         options: Options,
     ) -> Self {
-        let backlog = || GroupBacklog::new(options.group_backlog);
+        let backlog = |worker| GroupBacklog::new(worker, options.group_backlog);
         Crew {
             loads: inboxes.iter().map(|_| Load::new(acceptor)).collect(),
-            backlogs: inboxes.iter().map(|_| backlog()).collect(),
+            backlogs: (0..inboxes.len()).map(backlog).collect(),
             inboxes,
             acceptor: Arc::clone(acceptor),
             listeners: Listeners::default(),

@@ -112,15 +112,16 @@ impl SharedGroup {
             let post = |call| {
                 let _ = inbox.send(Post::Call(call));
             };
-            let Some(waiting) = backlog.add(data.len()) else {
+            let added = backlog.add(data.len());
+            if backlog.is_high() {
+                hold_sender(number, backlog);
+            }
+            let Some(waiting) = added else {
                 reaches_all = false;
                 // One post for all that is missed until the worker makes the call.
                 part.miss(|| post(Box::new(move || report_missed(&topic, number))));
                 continue;
             };
-            if backlog.is_high() {
-                self.hold_sender(backlog);
-            }
             let data = data.clone();
             post(Box::new(move || {
                 // Its members have queues of their own, with limits of their own.
@@ -132,14 +133,15 @@ impl SharedGroup {
         }
         reaches_all
     }
+}
 
-    /// The session that pushes gets no further records until the worker has caught up. On one loop its next records wait
-    /// for the output of the members, too.
-    fn hold_sender(&self, backlog: &GroupBacklog) {
-        let is_held = EventLoop::current().is_ok_and(|it| it.0.hold_called());
-        if is_held && let Some(inbox) = self.topic.crew.inboxes.get(self.worker) {
-            backlog.await_low(inbox);
-        }
+/// The session that pushes gets no further records until the worker has caught up. On one loop its next records wait for the
+/// output of the members, too.
+fn hold_sender(worker: usize, backlog: &GroupBacklog) {
+    if let Ok(event_loop) = EventLoop::current()
+        && event_loop.0.hold_called(worker)
+    {
+        backlog.await_low(&event_loop.0.agenda.inbox);
     }
 }
 
@@ -245,14 +247,18 @@ impl Groups {
 
 #[cfg(all(test, feature = "sim"))]
 mod tests {
+    use std::cell::Cell;
+    use std::io::ErrorKind;
+    use std::rc::Rc;
+    use std::sync::atomic::Ordering;
     use std::time::Duration;
 
     use super::super::crew::Options;
     use super::super::worker::Entered;
     use super::*;
-    use crate::sim::Network;
+    use crate::sim::{Call, Network, Peer};
     use crate::state::load::AcceptorLink;
-    use crate::{Connector, Result, SlowReader};
+    use crate::{AsyncChat, Close, Connector, Result, SlowReader};
 
     fn enter(event_loop: &EventLoop) -> Entered {
         let inbox = &event_loop.0.agenda.inbox;
@@ -312,6 +318,129 @@ mod tests {
         peers.clear();
         network.settle(&event_loop)?;
         assert!(!has_policy());
+        Ok(())
+    }
+
+    /// Pushes each line to the group, and replies.
+    struct Flooder {
+        chat: Chat,
+        room: SharedGroup,
+        delivered: Rc<Cell<usize>>,
+        at_close: Rc<Cell<Option<usize>>>,
+    }
+
+    impl AsyncChat for Flooder {
+        fn found_terminator(&mut self, line: &[u8]) -> Result {
+            self.room.push(line.to_vec());
+            self.delivered.set(self.delivered.get() + 1);
+            self.chat.push("ok\r\n");
+            Ok(())
+        }
+
+        fn handle_close(&mut self, _: &Close) {
+            self.at_close.set(Some(self.delivered.get()));
+        }
+    }
+
+    /// A session that is held has not paused its reading: it is the other worker that has to catch up.
+    #[test]
+    fn what_a_session_has_received_is_delivered_although_its_connection_fails_while_it_is_held()
+    -> Result {
+        const LINES: usize = 1000;
+        let resets: fn(&Network, &Peer) = |_, peer| peer.reset();
+        let fails: fn(&Network, &Peer) = |network, _| {
+            network.fail(Call::Send, ErrorKind::ConnectionReset);
+        };
+        for (how, fail) in [("reset", resets), ("failed send", fails)] {
+            let network = Network::new(1);
+            let [own, other] = [network.event_loop()?, network.event_loop()?];
+            let inboxes = [&own, &other].map(|it| Arc::clone(&it.0.agenda.inbox));
+            let options = Options {
+                grace: Duration::ZERO,
+                group_backlog: 64 << 10,
+            };
+            let link = AcceptorLink::new(&own.0.agenda.inbox);
+            let crew = Arc::new(Crew::new(inboxes.into(), &link, options));
+            let entered = Worker::enter(0, &crew);
+            let room = entered.worker().group("room");
+            let part = room.topic.part(1).expect("there are two workers");
+            part.is_occupied.store(true, Ordering::SeqCst);
+
+            let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+            let (of_session, close_of_session) = (Rc::clone(&delivered), Rc::clone(&at_close));
+            own.listen("10.0.0.1:7", move |chat| Flooder {
+                chat,
+                room: room.clone(),
+                delivered: Rc::clone(&of_session),
+                at_close: Rc::clone(&close_of_session),
+            })?;
+            let peer = network.connect("10.0.0.1:7")?;
+            network.settle(&own)?;
+            peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+            own.run_once(Duration::ZERO)?;
+            own.run_once(Duration::ZERO)?;
+            assert!(delivered.get() < LINES / 2, "{how}: it is not held");
+            fail(&network, &peer);
+            network.settle(&own)?;
+            network.advance(&own, Duration::from_secs(10))?;
+            assert_eq!(at_close.get(), None, "{how}");
+            for _ in 0..100 {
+                network.settle(&other)?;
+                network.settle(&own)?;
+            }
+            network.advance(&own, Duration::from_secs(10))?;
+            assert_eq!(at_close.get(), Some(LINES), "{how}");
+        }
+        Ok(())
+    }
+
+    /// Of two workers for which a session waits, one may catch up long before the other.
+    #[test]
+    fn a_session_waits_for_each_worker_to_which_it_has_pushed_too_much() -> Result {
+        let network = Network::new(1);
+        let loops = [
+            network.event_loop()?,
+            network.event_loop()?,
+            network.event_loop()?,
+        ];
+        let inboxes = loops.each_ref().map(|it| Arc::clone(&it.0.agenda.inbox));
+        let options = Options {
+            grace: Duration::ZERO,
+            group_backlog: 64 << 10,
+        };
+        let link = AcceptorLink::new(&loops[0].0.agenda.inbox);
+        let crew = Arc::new(Crew::new(inboxes.into(), &link, options));
+        let entered = Worker::enter(0, &crew);
+        let room = entered.worker().group("room");
+        for number in [1, 2] {
+            let part = room.topic.part(number).expect("there are three workers");
+            part.is_occupied.store(true, Ordering::SeqCst);
+        }
+        let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let of_session = Rc::clone(&delivered);
+        loops[0].listen("10.0.0.1:7", move |chat| Flooder {
+            chat,
+            room: room.clone(),
+            delivered: Rc::clone(&of_session),
+            at_close: Rc::clone(&at_close),
+        })?;
+        let peer = network.connect("10.0.0.1:7")?;
+        network.settle(&loops[0])?;
+        peer.send(format!("{:030}\r\n", 0).repeat(1000));
+        network.settle(&loops[0])?;
+        let held = delivered.get();
+        for _ in 0..100 {
+            network.settle(&loops[1])?;
+            network.settle(&loops[0])?;
+        }
+        assert_eq!(delivered.get(), held, "the third one has not caught up");
+        for _ in 0..100 {
+            for event_loop in &loops {
+                network.settle(event_loop)?;
+            }
+        }
+        assert_eq!(delivered.get(), 1000);
+        assert_eq!(loops[0].stats().pushes_missed, 0);
         Ok(())
     }
 }
