@@ -252,17 +252,30 @@ def folder_page(site, chromium):
         page.get_by_role("link", name=upload["name"]).wait_for()
         assert (site.shared / "dir" / upload["name"]).read_bytes() == upload["buffer"]
         assert empty == [True, False], empty
+        # A file of the same name is replaced only if the user says so.
+        other = {**upload, "buffer": b"another one"}
+        page.once("dialog", lambda it: it.dismiss())
+        page.get_by_label("Upload files").set_input_files(other)
+        page.get_by_text("not uploaded: there is a file of this name").wait_for()
+        assert (site.shared / "dir" / upload["name"]).read_bytes() == upload["buffer"]
+        page.once("dialog", lambda it: it.accept())
+        with page.expect_navigation():
+            page.get_by_label("Upload files").set_input_files(other)
+        assert (site.shared / "dir" / upload["name"]).read_bytes() == other["buffer"]
+        assert empty == [True, False, True, True, False], empty
         # What is too long is not sent at all.
         too_long = {"name": "long", "mimeType": "text/plain", "buffer": bytes((10 << 20) + 1)}
         page.get_by_label("Upload files").set_input_files(too_long)
         page.get_by_text("long: larger than what the server takes").wait_for()
         page.get_by_text("up to 10485760 bytes each").wait_for()
-        assert empty == [True, False], empty
+        assert len(empty) == 5, empty
         screenshot(page, "folder")
         page.set_viewport_size({"width": 360, "height": 740})
         fits(page)
-        # The browser reports the request that asks for the password, which changes nothing: a 401, and then a 412.
-        errors = [error for error in errors if "401" not in error and "412" not in error]
+        # The browser reports the request that asks for the password, which changes nothing: a 401, and then a 412. It also
+        # reports the question whether the file is there: once it was not, a 404.
+        assert sum("404" in error for error in errors) == 1, errors
+        errors = [error for error in errors if not any(status in error for status in ("401", "404", "412"))]
         assert not errors, errors
 
 
