@@ -57,7 +57,7 @@ impl GroupBacklog {
         self.bytes.load(Ordering::SeqCst) <= self.high() / 2
     }
 
-    /// The loop with this inbox holds sessions: it is told when the worker has caught up.
+    /// The loop with this inbox holds sessions. It gets a post when the worker has caught up.
     pub(super) fn await_low(&self, inbox: &Arc<Inbox>) {
         let mut holding = self.holding();
         if !holding.iter().any(|it| Arc::ptr_eq(it, inbox)) {

@@ -67,31 +67,20 @@ fn closing_all_on_the_loop_that_accepts_ends_the_service() {
     outcome.expect("it ends in time").unwrap();
 }
 
-#[test]
-fn a_setup_that_closes_all_ends_the_service() {
-    let close_all_of_the_second = |worker: &Worker| {
-        listen(worker, any_port())?;
-        if worker.number() == 1 {
-            asynchat::close_all();
-        }
-        Ok(())
-    };
-    let running = start(Workers::new().threads(2), close_all_of_the_second).unwrap();
-    running.outcome().unwrap();
-}
-
 /// The setup is called in a turn of its own, before the loop of the worker runs.
 #[test]
-fn a_setup_that_stops_its_loop_stops_the_service() {
-    let stop_the_second = |worker: &Worker| {
-        listen(worker, any_port())?;
-        if worker.number() == 1 {
-            asynchat::stop();
-        }
-        Ok(())
-    };
-    let running = start(Workers::new().threads(2), stop_the_second).unwrap();
-    running.outcome().unwrap();
+fn a_setup_that_stops_its_loop_or_closes_all_ends_the_service() {
+    for end in [asynchat::stop, asynchat::close_all] {
+        let end_the_second = move |worker: &Worker| {
+            listen(worker, any_port())?;
+            if worker.number() == 1 {
+                end();
+            }
+            Ok(())
+        };
+        let running = start(Workers::new().threads(2), end_the_second).unwrap();
+        running.outcome().unwrap();
+    }
 }
 
 #[test]
