@@ -7,7 +7,6 @@ use asynchat::sim::{self, Ended};
 use asynchat::{Limits, Result};
 use tempfile::TempDir;
 
-use crate::access_log::AccessLog;
 use crate::http::Options;
 use crate::site::{ANN, Site, TLS_ADDR, big, options, parse, put, request, statuses};
 use crate::tls::server_config;
@@ -413,10 +412,7 @@ fn empty_lines_do_not_prolong_the_time_of_a_request() -> Result {
 fn each_request_is_logged() -> Result {
     let dir = TempDir::new()?;
     let path = dir.path().join("log");
-    let site = Site::with(Options {
-        access_log: Some(AccessLog::open(&path)?),
-        ..options()
-    })?;
+    let site = Site::with_access_log(&path)?;
     let fields = "Referer: http://x/\"\r\nUser-Agent: a\\b\t\u{e9}\r\n";
     let input = request("GET", "/a.txt", fields, "")
         + &put("/x", "new")

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::ops::Deref;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use asynchat::Result;
 use asynchat::sim::{Network, Peer};
 
+use crate::access_log::AccessLog;
 use crate::folder::{Folder, now};
 use crate::http::{Options, Service};
 use crate::scene::Scene;
@@ -55,6 +57,13 @@ impl Site {
 
     pub(crate) fn with(options: Options) -> Result<Site> {
         Site::with_links(options, false)
+    }
+
+    pub(crate) fn with_access_log(path: &Path) -> Result<Site> {
+        Site::with(Options {
+            access_log: Some(AccessLog::open(path)?),
+            ..options()
+        })
     }
 
     pub(crate) fn with_links(options: Options, follow_symlinks: bool) -> Result<Site> {

@@ -425,10 +425,7 @@ fn a_request_whose_client_leaves_while_its_password_is_checked_is_logged() -> Re
 fn what_is_cut_off_is_logged() -> Result {
     let dir = TempDir::new()?;
     let path = dir.path().join("log");
-    let site = Site::with(Options {
-        access_log: Some(AccessLog::open(&path)?),
-        ..options()
-    })?;
+    let site = Site::with_access_log(&path)?;
     let upload =
         format!("PUT /x HTTP/1.1\r\nHost: a\r\n{ANN}Content-Length: 9\r\nUser-Agent: u\r\n\r\nabc");
     let [reset, ended, silent] = [site.client()?, site.client()?, site.client()?];
@@ -468,10 +465,7 @@ fn what_is_cut_off_is_logged() -> Result {
 fn a_reply_that_has_not_begun_is_logged_as_cut() -> Result {
     let dir = TempDir::new()?;
     let path = dir.path().join("log");
-    let site = Site::with(Options {
-        access_log: Some(AccessLog::open(&path)?),
-        ..options()
-    })?;
+    let site = Site::with_access_log(&path)?;
     site.dir.store("huge", &vec![b'x'; 8 << 20])?;
     let client = site.client()?;
     client.stop_reading();
