@@ -504,7 +504,7 @@ def tls():
                 (server.folder / "curl").unlink()
         if has("lftp"):
             for url in (f"ftp://localhost:{server.port}", f"ftps://localhost:{server.ftps}"):
-                # lftp protects data unless it is told not to.
+                # lftp protects data unless an option forbids it.
                 script = f"set ssl:ca-file {ca}; set ftp:ssl-force true; open -u ann,secret {url}; get large -o {other}/lftp; "
                 run("lftp", "-c", script + f"put {other}/lftp -o lftp; ls")
                 assert checksum(other / "lftp") == large and checksum(server.folder / "lftp") == large

@@ -269,11 +269,11 @@ impl AsyncChat for Ticks {
 fn a_handler_may_end_its_connection_in_a_periodic_timer() {
     for fails in [false, true] {
         let (event_loop, log) = (new_loop(), Log::default());
-        let told = log.clone();
+        let shared = log.clone();
         let listener = event_loop
             .listen("127.0.0.1:0", move |chat| Ticks {
                 chat,
-                log: told.clone(),
+                log: shared.clone(),
                 count: 0,
                 fails,
             })

@@ -64,7 +64,7 @@ impl AsyncChat for Upload {
     }
 }
 
-/// A connection with these deadlines and limits, to a session that pauses after each chunk if it is told to.
+/// A connection with these deadlines and limits, to a session that pauses after each chunk if that is wanted.
 fn upload(
     deadlines: Deadlines,
     limits: Limits,

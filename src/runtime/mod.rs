@@ -11,7 +11,6 @@ pub(crate) mod current;
 pub(crate) mod driver;
 mod embedding;
 mod handshakes;
-mod held;
 mod linger;
 mod registration;
 mod registry;
@@ -21,6 +20,7 @@ mod send;
 mod shutdown;
 #[cfg(feature = "signal")]
 pub(crate) mod signals;
+mod throttled;
 mod timers;
 mod turn;
 pub(crate) mod workers;
@@ -35,9 +35,9 @@ use std::time::{Duration, Instant};
 use busy_poll::BusyPoll;
 use counters::Counters;
 use driver::Buffers;
-use held::Held;
 use linger::Lingering;
 use registry::Registry;
+use throttled::Throttled;
 use turn::Cut;
 use workers::Workers;
 
@@ -76,7 +76,7 @@ pub(crate) struct Runtime {
     /// The channel that was called last. While its handler is being called, it has the flag IN_TURN.
     called: Cell<ChannelId>,
     /// Channels that [wait for another worker](Flag::AWAITS_WORKER).
-    held: RefCell<Vec<Held>>,
+    throttled: RefCell<Vec<Throttled>>,
     /// How many of the deferred calls wait for their handler, or follow one that does.
     waiting_calls: Cell<usize>,
     /// The events of the last wait. The vector is reused.
@@ -130,7 +130,7 @@ impl Runtime {
             handshake_budget: Cell::new(0),
             handshakes_until: Cell::new(None),
             called: Cell::new(ChannelId::NONE),
-            held: RefCell::default(),
+            throttled: RefCell::default(),
             waiting_calls: Cell::new(0),
             events: RefCell::default(),
             posts: RefCell::default(),

@@ -11,7 +11,7 @@ use crate::state::inbox::{Inbox, Post};
 /// limit bounds the number of pushes, too.
 const PUSH: usize = 256;
 
-/// Above this number of bytes the sessions that push are held, until half of it is left. A worker takes so much in some
+/// Above this number of bytes the sessions that push are throttled, until half of it is left. A worker takes so much in some
 /// milliseconds, and is woken and given more before it has nothing to do.
 const HIGH: usize = 1 << 20;
 
@@ -21,8 +21,8 @@ pub(super) struct GroupBacklog {
     bytes: AtomicUsize,
     /// When this number of bytes waits, nothing is added.
     most: usize,
-    /// The loops with sessions that are held until this has fallen to the low mark.
-    holding: Mutex<Vec<Arc<Inbox>>>,
+    /// The loops with sessions that are throttled until this has fallen to the low mark.
+    throttling: Mutex<Vec<Arc<Inbox>>>,
     /// Whether there are any.
     is_awaited: AtomicBool,
 }
@@ -39,12 +39,12 @@ impl GroupBacklog {
             worker,
             bytes: AtomicUsize::new(0),
             most,
-            holding: Mutex::default(),
+            throttling: Mutex::default(),
             is_awaited: AtomicBool::new(false),
         })
     }
 
-    /// The bytes above which sessions are held.
+    /// The bytes above which sessions are throttled.
     fn high(&self) -> usize {
         HIGH.min(self.most / 4)
     }
@@ -57,14 +57,14 @@ impl GroupBacklog {
         self.bytes.load(Ordering::SeqCst) <= self.high() / 2
     }
 
-    /// The loop with this inbox holds sessions. It gets a post when the worker has caught up.
+    /// The loop with this inbox has throttled sessions. It gets a post when the worker has caught up.
     pub(super) fn await_low(&self, inbox: &Arc<Inbox>) {
-        let mut holding = self.holding();
-        if !holding.iter().any(|it| Arc::ptr_eq(it, inbox)) {
-            holding.push(Arc::clone(inbox));
+        let mut throttling = self.throttling();
+        if !throttling.iter().any(|it| Arc::ptr_eq(it, inbox)) {
+            throttling.push(Arc::clone(inbox));
         }
         self.is_awaited.store(true, Ordering::SeqCst);
-        drop(holding);
+        drop(throttling);
         // The worker may have caught up meanwhile, without knowing that somebody waits. In one order with the stores and
         // loads of `drop`, one of the two sees the other.
         if self.is_low() {
@@ -72,19 +72,19 @@ impl GroupBacklog {
         }
     }
 
-    /// Lets the sessions that are held go on.
+    /// Lets the throttled sessions continue.
     fn release(&self) {
-        let holding = {
-            let mut holding = self.holding();
+        let throttling = {
+            let mut throttling = self.throttling();
             self.is_awaited.store(false, Ordering::SeqCst);
-            mem::take(&mut *holding)
+            mem::take(&mut *throttling)
         };
         // Not while the list is locked: to wake a loop may log, and a subscriber may push to a group.
         let worker = self.worker;
-        for inbox in holding {
+        for inbox in throttling {
             let release = move || {
                 if let Ok(event_loop) = EventLoop::current() {
-                    event_loop.0.release_held(worker);
+                    event_loop.0.release_throttled(worker);
                 }
             };
             // A loop that has ended has no sessions.
@@ -92,8 +92,10 @@ impl GroupBacklog {
         }
     }
 
-    fn holding(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
-        self.holding.lock().unwrap_or_else(PoisonError::into_inner)
+    fn throttling(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
+        self.throttling
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a push of this number of bytes. `None` if too much waits already. As with the output of a connection, a push is
@@ -157,7 +159,7 @@ mod tests {
     /// The worker may catch up at any moment between the push that exceeds the mark and the note of who waits.
     #[cfg(feature = "sim")]
     #[test]
-    fn a_loop_that_holds_sessions_is_told_once_that_its_worker_has_caught_up() {
+    fn a_loop_with_throttled_sessions_is_notified_once_when_its_worker_has_caught_up() {
         let event_loop = crate::sim::Network::new(1).event_loop().unwrap();
         let inbox = &event_loop.0.agenda.inbox;
         let has_post = || inbox.is_filled();

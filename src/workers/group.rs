@@ -139,7 +139,7 @@ impl SharedGroup {
 /// output of the members, too.
 fn hold_sender(worker: usize, backlog: &GroupBacklog) {
     if let Ok(event_loop) = EventLoop::current()
-        && event_loop.0.hold_called(worker)
+        && event_loop.0.throttle_called(worker)
     {
         backlog.await_low(&event_loop.0.agenda.inbox);
     }
@@ -342,7 +342,7 @@ mod tests {
         }
     }
 
-    /// A session that is held has not paused its reading: it is the other worker that has to catch up.
+    /// A session that is throttled has not paused its reading: it is the other worker that has to catch up.
     #[test]
     fn what_a_session_has_received_is_delivered_although_its_connection_fails_while_it_is_held()
     -> Result {
@@ -379,7 +379,7 @@ mod tests {
             peer.send(format!("{:030}\r\n", 0).repeat(LINES));
             own.run_once(Duration::ZERO)?;
             own.run_once(Duration::ZERO)?;
-            assert!(delivered.get() < LINES / 2, "{how}: it is not held");
+            assert!(delivered.get() < LINES / 2, "{how}: it is not throttled");
             fail(&network, &peer);
             network.settle(&own)?;
             network.advance(&own, Duration::from_secs(10))?;
@@ -428,12 +428,12 @@ mod tests {
         network.settle(&loops[0])?;
         peer.send(format!("{:030}\r\n", 0).repeat(1000));
         network.settle(&loops[0])?;
-        let held = delivered.get();
+        let before = delivered.get();
         for _ in 0..100 {
             network.settle(&loops[1])?;
             network.settle(&loops[0])?;
         }
-        assert_eq!(delivered.get(), held, "the third one has not caught up");
+        assert_eq!(delivered.get(), before, "the third one has not caught up");
         for _ in 0..100 {
             for event_loop in &loops {
                 network.settle(event_loop)?;

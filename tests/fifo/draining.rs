@@ -322,7 +322,7 @@ fn a_resumed_producer_is_asked_again_though_it_is_about_to_say_pending() {
     ));
 }
 
-/// A sink that holds what it has taken until it is told to pass it on, as TLS does.
+/// A sink that holds what it has taken until it has to pass it on, as TLS does.
 struct Holding {
     held: usize,
     blocked: bool,

@@ -90,7 +90,7 @@ fn a_handshake_that_fails_says_why() -> Result {
     Ok(())
 }
 
-/// `openssl req -x509` makes such a certificate, unless it is told not to.
+/// `openssl req -x509` makes such a certificate, unless an option forbids it.
 #[test]
 fn a_server_with_the_certificate_of_an_authority_is_not_accepted() -> Result {
     let mut params = rcgen::CertificateParams::new(["localhost".to_owned()])?;

@@ -52,7 +52,7 @@ fn a_factory_that_fails_ends_only_its_connection() {
     running.shutdown().unwrap();
 }
 
-/// On one loop the listener closes, and its connections go on. So it is here, and each worker's server is told.
+/// On one loop the listener closes, and its connections go on. So it is here, and each worker's server is notified.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_listening_socket_that_fails_closes_the_listener_of_each_worker() {

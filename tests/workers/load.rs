@@ -35,7 +35,7 @@ fn visit(addr: SocketAddr) -> Option<Outcome> {
     })
 }
 
-/// Clients that come one after another, on several threads, until they are told to stop.
+/// Clients that come one after another, on several threads, until they have to stop.
 struct Visitors {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,

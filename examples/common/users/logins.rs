@@ -130,7 +130,7 @@ impl Logins {
         self.0.wrong.get()
     }
 
-    /// The delay of the reply to the last wrong password of an address, for protocols whose clients do not expect to be told
+    /// The delay of the reply to the last wrong password of an address, for protocols whose clients do not expect to learn
     /// how long to wait: `first` for its first one, and twice as long for each further one.
     pub fn reply_delay(&self, peer: Option<&Addr>, first: Duration) -> Duration {
         self.0.limit.delay(Client::new(peer), first)

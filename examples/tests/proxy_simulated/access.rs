@@ -63,7 +63,7 @@ fn an_address_that_may_be_one_of_the_host_is_not_connected_to() -> Result {
     Ok(())
 }
 
-/// Whether a port of the host is open is not told either: no connection is tried.
+/// The reply does not show whether a port of the host is open, either: no connection is tried.
 #[test]
 fn an_address_of_the_host_is_refused_before_it_is_connected_to() -> Result {
     let world = World::with(|options| {
