@@ -7,18 +7,24 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The documents of the root, such as the README, and those of docs/.
+/// The documents of the root, such as the README, those of docs/, and those of the examples.
 fn documents() -> Vec<PathBuf> {
-    let folders = [root(), root().join("docs")];
-    let entries = folders.map(|it| fs::read_dir(it).expect("the folder is there"));
-    let mut documents: Vec<_> = entries
-        .into_iter()
-        .flatten()
-        .map(|it| it.expect("it can be listed").path())
+    let folders = [root(), root().join("docs")].into_iter();
+    let examples = entries(root().join("examples"));
+    let mut documents: Vec<_> = folders
+        .chain(examples.into_iter().filter(|path| path.is_dir()))
+        .flat_map(entries)
         .collect();
     documents.retain(|path| path.extension().is_some_and(|it| it == "md"));
     assert!(documents.len() > 10, "{documents:?}");
     documents
+}
+
+fn entries(folder: PathBuf) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder is there");
+    entries
+        .map(|it| it.expect("it can be listed").path())
+        .collect()
 }
 
 /// rustdoc hides lines of code that begin with `# `. In a Markdown file they are visible, and code that is
@@ -59,4 +65,40 @@ fn every_link_between_documents_leads_to_a_file() {
         }
     }
     assert!(links > 30, "{links}");
+}
+
+/// Each link to a heading of the same document, or of another one, leads to an existing heading.
+#[test]
+fn every_link_to_a_heading_leads_to_one() {
+    let mut links = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).expect("it is text");
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap_or_default();
+            let Some((target, anchor)) = link.split_once('#').filter(|(it, _)| !it.contains(':'))
+            else {
+                continue;
+            };
+            let linked = match target {
+                "" => text.clone(),
+                _ if !target.ends_with(".md") => continue,
+                _ => fs::read_to_string(document.with_file_name(target)).expect("it is text"),
+            };
+            let is_there = headings(&linked).iter().any(|it| it == anchor);
+            assert!(is_there, "{} links to {link}", document.display());
+            links += 1;
+        }
+    }
+    assert!(links > 30, "{links}");
+}
+
+/// The anchors that GitHub makes of the headings: in lower case, with hyphens for spaces, and without punctuation.
+fn headings(text: &str) -> Vec<String> {
+    let is_part = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
+    let lines = text.lines().filter(|it| it.starts_with('#'));
+    lines
+        .map(|it| it.trim_start_matches('#').trim().to_lowercase())
+        .map(|it| it.chars().filter(is_part).collect::<String>())
+        .map(|it| it.replace(' ', "-"))
+        .collect()
 }

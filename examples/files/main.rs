@@ -31,30 +31,7 @@
 //! cargo run --release --example files -- /tmp/shared --write --passwords /tmp/users
 //! ```
 //!
-//! bcrypt uses the first 72 bytes of a password only.
-//!
-//! Hashes are checked on threads, one for each address at a time. A password that was right is known for five minutes. Ten
-//! wrong passwords of an address are checked, and then two a minute. While an address is above this limit, right passwords
-//! from it are refused, too, with the time to wait (429 and `Retry-After`; 530 or 421 over FTP). `--no-anonymous` demands a
-//! user for reading, too. Each wrong password is a line of the log, at most ten a second, which this filter of fail2ban finds:
-//!
-//! ```text
-//! 2026-06-15T12:00:00.000000Z  WARN files::users: wrong password peer=192.0.2.7 user="ann"
-//!
-//! failregex = ^\s*WARN \S+ wrong password peer=<ADDR> user=
-//! ```
-//!
-//! It listens on 127.0.0.1, where only `localhost` and addresses are accepted as names of the server. `--host NAME` adds
-//! one. Without this check a site could let a name of its own lead here, and read the folder with a browser's help.
-//!
-//! After Ctrl-C, transfers may go on for `--grace`. At nine tenths of it, uploads that are incomplete are cut with a 503 over HTTP,
-//! and all transfers with a 426 over FTP.
-//!
-//! SIGTERM is like Ctrl-C. On Unix, SIGHUP opens the access log by its name once more, after logrotate has renamed it, and
-//! reads a renewed certificate, and the file of `--passwords` again; elsewhere a change needs a restart. Whoever is logged in
-//! over FTP stays so.
-//!
-//! With a certificate and `--tls-listen` it serves HTTP with TLS, and without TLS only where `--listen` says. Make one for tests:
+//! HTTP with TLS; `test_certificate` makes a certificate for tests:
 //!
 //! ```text
 //! cargo run --release --example test_certificate -- --out /tmp/tls
@@ -63,12 +40,7 @@
 //! curl --cacert /tmp/tls/ca.pem https://localhost:8443/README.md
 //! ```
 //!
-//! With TLS, passwords are refused without it, unless `--insecure-auth` is given.
-//!
-//! It also speaks FTP, on 127.0.0.1:2121 or where `--ftp-listen` says. With `--listen`, `--tls-listen` or `--proxy-protocol`
-//! it speaks FTP only where an option says; `--no-ftp` leaves FTP out. If there is a certificate, clients can use AUTH TLS. Users then have to, and PROT P for their data
-//! connections. With `--ftps-require-reuse` these have to resume the TLS session of their control connection. With
-//! `--ftps-listen` there is also a port with TLS from the beginning (`ftps://`, with wget `--ftps-implicit`):
+//! FTP, with and without TLS, on 127.0.0.1:2121 or where `--ftp-listen` says:
 //!
 //! ```text
 //! cargo run --release --example files -- . --ftp-ports 50000-50100
@@ -76,40 +48,11 @@
 //! lftp -e mirror ftp://127.0.0.1:2121/src
 //! ```
 //!
-//! All of the folder is shared, also names that begin with a dot. With `--write` every user may change every file. Folders
-//! are made and removed over FTP only. There is no quota in total: use a file system of its own.
+//! `http://127.0.0.1:8080/-/` is a status page, for clients on this host.
 //!
-//! Nothing outside the folder can be reached, also not through symbolic links (unless `--follow-symlinks` is given). Clients do
-//! not see a link then, and an upload with its name is refused (403, 550).
-//! An upload is complete before its file appears. One that was cut, or whose client of FTP has left without QUIT, leaves
-//! nothing: the old file stays, and the client has to send the whole file again. Until then APPE is refused, because the client
-//! would continue the old file. What APPE has added to a file stays when it is cut, and the same user can continue it with REST
-//! and STOR. Any other REST with STOR is refused (550), also when the file is one that the client has sent itself: nothing
-//! tells it from a file of another client. So `lftp put -c` and `reput` send the whole file when there is one. `curl -C -`
-//! uses APPE, which adds to whatever file there is. A file whose folder is renamed while it is sent is refused at its end (409,
-//! 451), and so is APPE to a file that is renamed or replaced meanwhile.
-//!
-//! The server does not wait until an upload is on the disk: that would stall the loop. After a power failure the files of
-//! the last half minute or so, which were confirmed with 201, 204 or 226, may be missing, empty or the old ones.
-//!
-//! `page.html.br`, `.zst` and `.gz` are sent for `page.html` to clients
-//! that accept them, unless they are older than it: then they are of an earlier content. `gzip -k`, `brotli`, `zstd` and `pigz -k`
-//! give them its time, some of them in whole seconds, which are compared then. To change `page.html` on a condition
-//! (If-Match), a client may use the tag of any of these. Only files and folders are served: a pipe or a device is not opened. Files are opened, read and written on the loop, so a slow disk delays all clients; large files that
-//! are removed are closed on a thread.
-//!
-//! Paths below `/-/` belong to the server (a folder of the name `-` is reached as `/%2D/`): `/-/` is its status page, with
-//! live connections, rates and the counters of the loop; `/-/metrics` has the figures for Prometheus; `/-/health` is
-//! `200 ok` until the server shuts down. The first two show who requests what, so only clients with a loopback address
-//! may see them, and those of `--status-from 192.0.2.7` or `--status-from 10.0.0.0/8`, under an address of the server,
-//! `localhost` or a name of `--host`.
-//!
-//! Behind a reverse proxy each client has the address of the proxy. Requests with one of the fields `Forwarded`, `Via`,
-//! `X-Forwarded-For` and `X-Real-IP` do not get these pages. But a proxy on this host that adds none of them makes every
-//! client one on this host: nginx with `proxy_pass` alone, HAProxy without `option forwardfor`, stunnel, `ssh -R`. Then the
-//! proxy has to refuse paths below `/-/`, or the server needs `--no-status`. For the limits of log-ins and of connections,
-//! too, all clients of a proxy have one address. A proxy that sends their addresses with the PROXY protocol avoids both: see
-//! `--proxy-protocol`.
+//! Ctrl-C and SIGTERM end it when the transfers are done, at the latest after `--grace`. On Unix, SIGHUP reopens the access log,
+//! and reads the certificate and the users again. README.md, in this folder, says what is shared, what uploads promise, and what
+//! each part refuses.
 //!
 //! Reading order:
 //!
