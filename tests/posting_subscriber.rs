@@ -5,13 +5,16 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::io::Read;
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Once, mpsc};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Once};
 use std::thread;
 use std::time::Duration;
 
-use asynchat::{EventLoop, Remote, Result};
+use asynchat::{EventLoop, Remote, Result, Server, SharedGroup, Worker, Workers};
 use common::new_loop;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
@@ -22,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 thread_local! {
     /// What the subscriber posts to in this thread, and how often: without a bound, the loop would never be idle.
     static POSTS_TO: RefCell<Option<(Remote, usize)>> = RefCell::default();
+    /// The group that the subscriber pushes to in this thread, and how often.
+    static PUSHES_TO: RefCell<Option<(SharedGroup, usize)>> = RefCell::default();
     /// The loop of this thread, which the subscriber gives work.
     static WORKS_ON: RefCell<Option<EventLoop>> = RefCell::default();
     static DEPTH: Cell<usize> = const { Cell::new(0) };
@@ -45,6 +50,14 @@ fn post() {
         if let (Ok(()), Some(event_loop)) = (outcome, event_loop) {
             event_loop.call_soon(|| ());
         }
+    }
+    let group = PUSHES_TO.with_borrow_mut(|pushes_to| {
+        let (group, left) = pushes_to.as_mut()?;
+        *left = left.checked_sub(1)?;
+        Some(group.clone())
+    });
+    if let Some(group) = group {
+        group.push("logged\r\n");
     }
     DEPTH.set(DEPTH.get() - 1);
 }
@@ -85,6 +98,7 @@ fn in_time(scene: impl FnOnce() -> Result + Send + 'static) {
     let running = thread::spawn(move || {
         let outcome = scene().map_err(|error| error.to_string());
         POSTS_TO.take();
+        PUSHES_TO.take();
         WORKS_ON.take();
         let _ = done.send(outcome);
     });
@@ -181,4 +195,79 @@ fn a_subscriber_that_posts_gets_an_error_while_the_loop_ends() {
         }
         Ok(())
     });
+}
+
+/// The first push that a worker is too busy for wakes it, if it has fetched the others and has not run them.
+#[test]
+fn a_subscriber_may_push_to_a_group_while_the_loop_of_a_worker_is_woken() {
+    in_time(|| {
+        let setup = |worker: &Worker| {
+            let group = worker.group("log");
+            worker.listen(Server::new("127.0.0.1:0"), move |chat| {
+                group.add(&chat);
+                chat.push("joined\r\n");
+                |_: &[u8]| Ok(())
+            })?;
+            Ok(())
+        };
+        let service = Workers::new().threads(2).group_backlog(1).start(setup)?;
+        let remotes = service.remotes();
+        let addr = service.local_addrs()[0].inet().ok_or("no address")?;
+        let (finished, outcome) = mpsc::channel();
+        let ending = remotes.clone();
+        thread::spawn(move || {
+            // One member on each worker.
+            let members = [(); 2].map(|()| {
+                let mut member = TcpStream::connect(addr).unwrap();
+                member.read_exact(&mut [0; 8]).unwrap();
+                member
+            });
+            let [first, second] = [0, 1].map(|number| remotes.get(number).unwrap().clone());
+            // The second worker fetches the next two posts together, and runs one of them.
+            let (blocked, block, release) = gate();
+            second.post(block).unwrap();
+            blocked.recv().unwrap();
+            let (in_second, block_again, release_again) = gate();
+            second.post(block_again).unwrap();
+            let (pushed, has_pushed) = mpsc::channel();
+            let push = move || {
+                let group = Worker::current().unwrap().group("log");
+                assert!(group.push("it waits\r\n"));
+                pushed.send(()).unwrap();
+            };
+            first.post(push).unwrap();
+            has_pushed.recv().unwrap();
+            release.send(()).unwrap();
+            in_second.recv().unwrap();
+
+            let (missed, has_missed) = mpsc::channel();
+            let miss = move || {
+                let group = Worker::current().unwrap().group("log");
+                PUSHES_TO.set(Some((group.clone(), 10)));
+                missed.send(group.push("it is missed\r\n")).unwrap();
+                PUSHES_TO.take();
+            };
+            first.post(miss).unwrap();
+            assert!(!has_missed.recv().unwrap());
+            release_again.send(()).unwrap();
+            drop(members);
+            ending.stop().unwrap();
+            finished.send(()).unwrap();
+        });
+        asynchat::run()?;
+        service.finish()?;
+        outcome.recv()?;
+        Ok(())
+    });
+}
+
+/// A call that blocks its loop: it reports that it has begun, and waits until it is released.
+fn gate() -> (Receiver<()>, impl FnOnce() + Send, Sender<()>) {
+    let (begun, has_begun) = mpsc::channel();
+    let (release, released) = mpsc::channel();
+    let block = move || {
+        begun.send(()).unwrap();
+        let _ = released.recv();
+    };
+    (has_begun, block, release)
 }

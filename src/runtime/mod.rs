@@ -201,13 +201,17 @@ impl Runtime {
     /// Whether there is anything left to run for.
     pub(crate) fn has_work(&self) -> bool {
         let agenda = &self.agenda;
-        !self.is_empty()
-            || (!agenda.is_shutting_down()
-                && (self.forever.get()
-                    || !agenda.deferred.borrow().is_empty()
-                    || agenda.inbox.is_filled()
-                    || !self.posts.borrow().is_empty()
-                    || !agenda.timers.borrow().is_empty()))
+        if !self.is_empty() {
+            return true;
+        }
+        if agenda.is_shutting_down() {
+            return self.is_needed_by_workers();
+        }
+        self.forever.get()
+            || !agenda.deferred.borrow().is_empty()
+            || agenda.inbox.is_filled()
+            || !self.posts.borrow().is_empty()
+            || !agenda.timers.borrow().is_empty()
     }
 
     /// Whether a turn has something to do without waiting for it.
@@ -221,7 +225,7 @@ impl Runtime {
             || agenda.is_stopping()
             || self.cut.get().is_some()
             // A shutdown without channels ends after one turn, before its grace has passed.
-            || (agenda.is_shutting_down() && self.is_empty())
+            || (agenda.is_shutting_down() && !self.has_work())
     }
 
     /// How long the loop may sleep. `None`: until an event.

@@ -47,6 +47,8 @@ impl Runtime {
         for Throttled { id, .. } in over {
             if let Some(state) = self.state(id).filter(|_| !waiting.contains(&id)) {
                 state.flags.set(Flag::AWAITS_WORKER, false);
+                // The peer may have waited, too.
+                state.time(|clocks, now| clocks.moved(now));
                 // A hang-up that was reported meanwhile is to be reported once more.
                 state.flags.set(Flag::HUNG_UP, false);
                 state.schedule();

@@ -434,11 +434,8 @@ impl Runtime {
             Post::Signal(signal) => self.signals.run_calls(signal),
             Post::Stop => self.stop(),
             Post::Shutdown(grace) => self.shut_down(grace),
-            Post::ShutdownOfService(grace) => self.begin_shutdown(grace),
-            Post::CloseAllOfService => {
-                self.close_all_here();
-                self.begin_shutdown(Duration::ZERO);
-            }
+            Post::ShutdownOfService(grace) => self.shut_down_for_service(grace),
+            Post::CloseAllOfService => self.close_all_for_service(),
             Post::ResumeAccepting => self.resume_accepting(),
             Post::CloseChannels => self.close_channels_in_order(),
         }

@@ -17,6 +17,18 @@ pub(super) struct Workers {
     count: Cell<usize>,
     /// On a worker: the loop that accepts for it.
     acceptor: OnceCell<Arc<AcceptorLink>>,
+    /// On a worker: whether it counts as [occupied](AcceptorLink::occupied).
+    is_occupied: Cell<bool>,
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if self.is_occupied.get()
+            && let Some(acceptor) = self.acceptor.get()
+        {
+            acceptor.occupied.leave();
+        }
+    }
 }
 
 impl Runtime {
@@ -45,7 +57,23 @@ impl Runtime {
         self.registry.borrow_mut().set_worker(number);
         self.agenda.inbox.set_worker(number);
         // A loop becomes a worker once.
-        let _ = self.workers.acceptor.set(Arc::clone(acceptor));
+        if self.workers.acceptor.set(Arc::clone(acceptor)).is_ok() {
+            self.workers.is_occupied.set(true);
+            acceptor.occupied.join(&self.agenda.inbox);
+        }
+    }
+
+    /// Whether sessions of other workers may still post to this one. Called in a shutdown, when this loop has no channels: it
+    /// gets no more of them. The grace of the others bounds the wait for them.
+    #[cold]
+    pub(super) fn is_needed_by_workers(&self) -> bool {
+        let Some(acceptor) = self.workers.acceptor.get() else {
+            return false;
+        };
+        if self.workers.is_occupied.replace(false) {
+            acceptor.occupied.leave();
+        }
+        acceptor.occupied.is_any()
     }
 
     /// A socket was closed. On a worker, the loop that accepts for it may need the descriptor.
@@ -63,6 +91,19 @@ impl Runtime {
             let _ = post_to_service(acceptor, move |runtime| runtime.shut_down(grace));
         }
         self.post_to_workers(|| Post::ShutdownOfService(grace));
+    }
+
+    /// The service that this worker works for shuts down, and with it the workers that this one has started.
+    pub(super) fn shut_down_for_service(&self, grace: Duration) {
+        self.post_to_workers(|| Post::ShutdownOfService(grace));
+        self.begin_shutdown(grace);
+    }
+
+    /// The service that this worker works for closes all channels, and ends, and so do the workers that this one has started.
+    pub(super) fn close_all_for_service(&self) {
+        self.close_all_here();
+        self.post_to_workers(|| Post::CloseAllOfService);
+        self.begin_shutdown(Duration::ZERO);
     }
 
     /// Passes a close of all channels on, as a shutdown. The service ends: its listeners are closed, and a worker listens

@@ -239,6 +239,10 @@ impl ChannelState {
     fn look(&self, now: Instant) -> Option<Result<Instant, Passed>> {
         let timing = &mut *self.timing.get()?.borrow_mut();
         let timer = timing.timer.take();
+        if self.flags.has(Flag::AWAITS_WORKER) {
+            // It is not the peer that is idle.
+            timing.clocks.moved(now);
+        }
         let (when, which) = timing.clocks.next()?;
         if when <= now {
             return Some(Err(which));

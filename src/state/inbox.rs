@@ -56,6 +56,29 @@ struct Open {
     worker: u16,
 }
 
+/// The wake-up that a post needs, if the loop was not woken since it last fetched. The poller may log it, and a subscriber
+/// may post: nothing that a post needs may be locked.
+#[must_use = "the loop may sleep"]
+pub(crate) struct Wake<'a> {
+    inbox: &'a Inbox,
+    waker: Option<Waker>,
+}
+
+impl Wake<'_> {
+    /// # Errors
+    /// When the system cannot wake the loop.
+    pub(crate) fn wake(self) -> Result<(), Error> {
+        let Some(waker) = self.waker else {
+            return Ok(());
+        };
+        waker.wake().map_err(|error| {
+            // The next to post tries again.
+            self.inbox.filled.store(false, Ordering::Release);
+            Error::from(error).context("wake the event loop")
+        })
+    }
+}
+
 impl Inbox {
     pub(super) fn new(waker: Waker) -> Self {
         let open = Open {
@@ -91,27 +114,29 @@ impl Inbox {
     /// # Errors
     /// When the loop is gone, or the system cannot wake it. When the post is a call of a handler of another loop.
     pub(crate) fn send(&self, post: Post) -> Result<(), Error> {
-        let waker = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(open) = &mut *open else {
-                return Err(Error::new("the event loop is gone"));
-            };
-            if let Post::CallHandler(id, _) = &post
-                && id.is_of_another_loop(open.worker)
-            {
-                return Err(Error::new(format!("channel {id} is not one of this loop")));
-            }
-            open.posts.push_back(post);
-            if self.filled.swap(true, Ordering::AcqRel) {
-                return Ok(());
-            }
-            open.waker.clone()
+        self.enqueue(post)?.wake()
+    }
+
+    /// The first half of [`send`](Inbox::send), for callers that have locked something of their own: they wake the loop
+    /// when they have unlocked it.
+    ///
+    /// # Errors
+    /// As [`send`](Inbox::send).
+    pub(crate) fn enqueue(&self, post: Post) -> Result<Wake<'_>, Error> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = &mut *open else {
+            return Err(Error::new("the event loop is gone"));
         };
-        // After the lock: the poller may log, and a subscriber may post.
-        waker.wake().map_err(|error| {
-            // The next to post tries again.
-            self.filled.store(false, Ordering::Release);
-            Error::from(error).context("wake the event loop")
+        if let Post::CallHandler(id, _) = &post
+            && id.is_of_another_loop(open.worker)
+        {
+            return Err(Error::new(format!("channel {id} is not one of this loop")));
+        }
+        open.posts.push_back(post);
+        let was_filled = self.filled.swap(true, Ordering::AcqRel);
+        Ok(Wake {
+            inbox: self,
+            waker: (!was_filled).then(|| open.waker.clone()),
         })
     }
 

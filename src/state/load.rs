@@ -1,7 +1,7 @@
 //! How many connections a worker has.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::inbox::{Inbox, Post};
 
@@ -18,6 +18,16 @@ pub(crate) struct AcceptorLink {
     starved: AtomicBool,
     /// The service has ended. Its loop may run for another one.
     ended: AtomicBool,
+    pub(crate) occupied: Occupied,
+}
+
+/// How many workers of a service have channels. In a shutdown the others go on making calls that are posted to them: a
+/// session may need what another worker has, as it would have it on one loop until it ends.
+#[derive(Default)]
+pub(crate) struct Occupied {
+    count: AtomicUsize,
+    /// The loops of all workers.
+    inboxes: Mutex<Vec<Arc<Inbox>>>,
 }
 
 /// One connection that counts for its worker, until this is dropped.
@@ -29,6 +39,7 @@ impl AcceptorLink {
             inbox: Arc::clone(inbox),
             starved: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            occupied: Occupied::default(),
         })
     }
 
@@ -52,6 +63,33 @@ impl AcceptorLink {
             // Without that loop nothing is accepted.
             let _ = self.inbox.send(Post::ResumeAccepting);
         }
+    }
+}
+
+impl Occupied {
+    /// Adds a worker. It counts as occupied.
+    pub(crate) fn join(&self, inbox: &Arc<Inbox>) {
+        let mut inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        inboxes.push(Arc::clone(inbox));
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A worker has nothing left. The last one ends the sleep of all.
+    pub(crate) fn leave(&self) {
+        if self.count.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        // Cloned: `polling` may log a wake-up, and a subscriber is user code.
+        let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        let inboxes = inboxes.clone();
+        for inbox in inboxes {
+            // A loop that cannot be woken ends with its grace.
+            let _ = inbox.wake();
+        }
+    }
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
     }
 }
 

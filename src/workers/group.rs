@@ -16,7 +16,7 @@ use crate::chat::handle::Chat;
 use crate::event_loop::EventLoop;
 use crate::log::{Escaped, log_throttled};
 use crate::state::ChannelId;
-use crate::state::inbox::Post;
+use crate::state::inbox::{Post, Wake};
 use crate::user_code::discard_each;
 
 /// A [`Group`] whose members are on several workers. From [`Worker::group`]: the same name is the same group on each
@@ -108,10 +108,6 @@ impl SharedGroup {
                 continue;
             };
             let topic = Arc::clone(&self.topic);
-            // A worker that has ended has no members.
-            let post = |call| {
-                let _ = inbox.send(Post::Call(call));
-            };
             let added = backlog.add(data.len());
             if backlog.is_high() {
                 hold_sender(number, backlog);
@@ -119,17 +115,22 @@ impl SharedGroup {
             let Some(waiting) = added else {
                 reaches_all = false;
                 // One post for all that is missed until the worker makes the call.
-                part.miss(|| post(Box::new(move || report_missed(&topic, number))));
+                let report = move || report_missed(&topic, number);
+                let wake = part.miss(|| inbox.enqueue(Post::Call(Box::new(report))));
+                // A worker that has ended has no members.
+                let _ = wake.map(|wake| wake.and_then(Wake::wake));
                 continue;
             };
             let data = data.clone();
-            post(Box::new(move || {
+            let push = move || {
                 // Its members have queues of their own, with limits of their own.
                 drop(waiting);
                 on_this_worker(&topic, |group| {
                     group.push(data);
                 });
-            }));
+            };
+            // As above.
+            let _ = inbox.send(Post::Call(Box::new(push)));
         }
         reaches_all
     }
@@ -258,6 +259,7 @@ mod tests {
     use super::*;
     use crate::sim::{Call, Network, Peer};
     use crate::state::load::AcceptorLink;
+    use crate::time::deadlines::Deadlines;
     use crate::{AsyncChat, Close, Connector, Result, SlowReader};
 
     fn enter(event_loop: &EventLoop) -> Entered {
@@ -321,6 +323,20 @@ mod tests {
         Ok(())
     }
 
+    /// Enters the first of the workers with these loops.
+    fn enter_first(loops: &[&EventLoop]) -> Entered {
+        let inboxes = loops.iter().map(|it| Arc::clone(&it.0.agenda.inbox));
+        let options = Options {
+            grace: Duration::ZERO,
+            group_backlog: 64 << 10,
+        };
+        let link = AcceptorLink::new(&loops[0].0.agenda.inbox);
+        Worker::enter(0, &Arc::new(Crew::new(inboxes.collect(), &link, options)))
+    }
+
+    /// How many lines the peers send: more than the backlog takes.
+    const LINES: usize = 1000;
+
     /// Pushes each line to the group, and replies.
     struct Flooder {
         chat: Chat,
@@ -344,9 +360,8 @@ mod tests {
 
     /// A session that is throttled has not paused its reading: it is the other worker that has to catch up.
     #[test]
-    fn what_a_session_has_received_is_delivered_although_its_connection_fails_while_it_is_held()
+    fn what_a_session_has_received_is_delivered_although_its_connection_fails_while_it_is_throttled()
     -> Result {
-        const LINES: usize = 1000;
         let resets: fn(&Network, &Peer) = |_, peer| peer.reset();
         let fails: fn(&Network, &Peer) = |network, _| {
             network.fail(Call::Send, ErrorKind::ConnectionReset);
@@ -354,14 +369,7 @@ mod tests {
         for (how, fail) in [("reset", resets), ("failed send", fails)] {
             let network = Network::new(1);
             let [own, other] = [network.event_loop()?, network.event_loop()?];
-            let inboxes = [&own, &other].map(|it| Arc::clone(&it.0.agenda.inbox));
-            let options = Options {
-                grace: Duration::ZERO,
-                group_backlog: 64 << 10,
-            };
-            let link = AcceptorLink::new(&own.0.agenda.inbox);
-            let crew = Arc::new(Crew::new(inboxes.into(), &link, options));
-            let entered = Worker::enter(0, &crew);
+            let entered = enter_first(&[&own, &other]);
             let room = entered.worker().group("room");
             let part = room.topic.part(1).expect("there are two workers");
             part.is_occupied.store(true, Ordering::SeqCst);
@@ -403,14 +411,7 @@ mod tests {
             network.event_loop()?,
             network.event_loop()?,
         ];
-        let inboxes = loops.each_ref().map(|it| Arc::clone(&it.0.agenda.inbox));
-        let options = Options {
-            grace: Duration::ZERO,
-            group_backlog: 64 << 10,
-        };
-        let link = AcceptorLink::new(&loops[0].0.agenda.inbox);
-        let crew = Arc::new(Crew::new(inboxes.into(), &link, options));
-        let entered = Worker::enter(0, &crew);
+        let entered = enter_first(&loops.each_ref());
         let room = entered.worker().group("room");
         for number in [1, 2] {
             let part = room.topic.part(number).expect("there are three workers");
@@ -426,7 +427,7 @@ mod tests {
         })?;
         let peer = network.connect("10.0.0.1:7")?;
         network.settle(&loops[0])?;
-        peer.send(format!("{:030}\r\n", 0).repeat(1000));
+        peer.send(format!("{:030}\r\n", 0).repeat(LINES));
         network.settle(&loops[0])?;
         let before = delivered.get();
         for _ in 0..100 {
@@ -439,8 +440,47 @@ mod tests {
                 network.settle(event_loop)?;
             }
         }
-        assert_eq!(delivered.get(), 1000);
+        assert_eq!(delivered.get(), LINES);
         assert_eq!(loops[0].stats().pushes_missed, 0);
+        Ok(())
+    }
+
+    /// The peer has sent everything in time: it is this side that does not take it.
+    #[test]
+    fn a_throttled_session_is_not_idle() -> Result {
+        let network = Network::new(1);
+        let (own, other) = (network.event_loop()?, network.event_loop()?);
+        let entered = enter_first(&[&own, &other]);
+        let room = entered.worker().group("room");
+        let part = room.topic.part(1).expect("there are two workers");
+        part.is_occupied.store(true, Ordering::SeqCst);
+        let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+        let of_session = Rc::clone(&delivered);
+        own.listen("10.0.0.1:7", move |chat| {
+            chat.set_deadlines(Deadlines::default().idle(Duration::from_secs(2)));
+            Flooder {
+                chat,
+                room: room.clone(),
+                delivered: Rc::clone(&of_session),
+                at_close: Rc::clone(&at_close),
+            }
+        })?;
+        let peer = network.connect("10.0.0.1:7")?;
+        network.settle(&own)?;
+        peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+        network.settle(&own)?;
+        assert!(delivered.get() < LINES);
+        network.advance(&own, Duration::from_secs(61))?;
+        for _ in 0..100 {
+            network.settle(&other)?;
+            network.settle(&own)?;
+        }
+        assert_eq!(delivered.get(), LINES);
+        // It is idle from now on.
+        network.advance(&own, Duration::from_millis(1900))?;
+        assert!(!peer.has_ended());
+        network.advance(&own, Duration::from_millis(200))?;
+        assert!(peer.has_ended());
         Ok(())
     }
 }

@@ -72,14 +72,12 @@ impl Part {
         self.is_occupied.load(Ordering::SeqCst)
     }
 
-    /// Counts a push that the members miss. The first one calls `notify`, which posts to their worker. Others wait for
-    /// that: what their worker pushes later must not overtake the post.
-    pub(super) fn miss(&self, notify: impl FnOnce()) {
+    /// Counts a push that the members miss. For the first one `enqueue` adds a post for their worker, which the caller wakes
+    /// when this has returned. Others wait until it is added: what their worker pushes later must not overtake the post.
+    pub(super) fn miss<T>(&self, enqueue: impl FnOnce() -> T) -> Option<T> {
         let mut missed = self.missed();
         *missed += 1;
-        if *missed == 1 {
-            notify();
-        }
+        (*missed == 1).then(enqueue)
     }
 
     pub(super) fn take_missed(&self) -> u64 {

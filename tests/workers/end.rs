@@ -1,5 +1,7 @@
 //! How the service ends: a shutdown or a stop of any of its loops ends all of them.
 
+use std::cell::RefCell;
+
 use super::*;
 
 #[test]
@@ -225,4 +227,69 @@ fn two_services_share_the_loop_that_accepts() {
     second.finish().unwrap();
     let replies = client.join().unwrap();
     assert!(replies.iter().all(|reply| reply.ends_with(" hello")));
+}
+
+/// On one loop what sessions share is there until the last one ends.
+#[test]
+fn a_session_that_stays_reaches_workers_without_connections() {
+    struct Asks {
+        chat: Chat,
+        remotes: Remotes,
+    }
+    impl AsyncChat for Asks {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            let reply = self.chat.promise();
+            let other = 1 - self.chat.id().worker().ok_or("it has no worker")?;
+            let other = self.remotes.get(other).ok_or("there are two workers")?;
+            other.post(move || reply.fulfill("from the other worker\r\n"))?;
+            Ok(())
+        }
+        fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+            self.chat.push("staying\r\n");
+            Ok(AtShutdown::Stay)
+        }
+    }
+    let running = start(Workers::new().threads(2), |worker| {
+        let remotes = worker.remotes();
+        worker.listen(any_port(), move |chat| Asks {
+            chat,
+            remotes: remotes.clone(),
+        })?;
+        Ok(())
+    });
+    let running = running.unwrap();
+    let mut client = running.connect();
+    assert_eq!(client.ask("before"), "from the other worker");
+    running.remotes.shutdown(DEADLINE).unwrap();
+    assert_eq!(client.line(), "staying");
+    // Time for a worker that would end: the loop that accepts has no listener any more.
+    wait_until(|| TcpStream::connect(running.addr).is_err());
+    for _ in 0..100 {
+        assert_eq!(client.ask("during"), "from the other worker");
+    }
+    drop(client);
+    running.outcome().unwrap();
+}
+
+#[test]
+fn workers_that_a_worker_has_started_end_with_it() {
+    thread_local! {
+        static INNER: RefCell<Option<asynchat::Service>> = const { RefCell::new(None) };
+    }
+    for end in ["SHUTDOWN", "CLOSE ALL", "STOP"] {
+        let running = start(Workers::new().threads(2), |worker| {
+            listen(worker, any_port())?;
+            if worker.number() == 0 {
+                let inner = Workers::new().threads(2);
+                // It is dropped with the thread of the worker: a drop here would end it.
+                INNER.set(Some(inner.start(|worker| listen(worker, any_port()))?));
+            }
+            Ok(())
+        });
+        let running = running.unwrap();
+        let mut client = running.connect();
+        client.ask("hello");
+        client.send(end);
+        running.outcome().unwrap();
+    }
 }
