@@ -720,3 +720,17 @@ fn a_panic_while_a_waiting_client_is_served_ends_that_client() -> Result {
     assert_eq!(received(&second), "*2 $1 l $1 a ");
     Ok(())
 }
+
+#[test]
+fn a_watch_of_the_target_of_smove_counts_new_members_only() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&client, "SADD s x y\nSADD t x\n")?;
+    for (member, outcome) in [("x", "*1 +PONG "), ("y", "*-1 ")] {
+        scene.ask(&client, "WATCH t\nMULTI\nPING\n")?;
+        assert_eq!(scene.ask(&other, &format!("SMOVE s t {member}\n"))?, ":1 ");
+        assert_eq!(scene.ask(&client, "EXEC\n")?, outcome, "{member}");
+    }
+    assert_eq!(scene.ask(&client, "EXISTS s\nSCARD t\n")?, ":0 :2 ");
+    Ok(())
+}
