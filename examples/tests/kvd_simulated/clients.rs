@@ -734,3 +734,26 @@ fn a_watch_of_the_target_of_smove_counts_new_members_only() -> Result {
     assert_eq!(scene.ask(&client, "EXISTS s\nSCARD t\n")?, ":0 :2 ");
     Ok(())
 }
+
+#[test]
+fn a_client_that_goes_on_to_send_after_a_protocol_error_is_not_read_for_long() -> Result {
+    let scene = Scene::new()?;
+    let without = scene.network.sockets();
+    let client = scene.client()?;
+    let answer = scene.ask(&client, "*x\n")?;
+    assert_eq!(answer, "-ERR Protocol error: invalid multibulk length ");
+    let advance = |seconds| {
+        client.send("payload");
+        let time = Duration::from_secs_f32(seconds);
+        scene.network.advance(&scene.event_loop, time)
+    };
+    for _ in 0..20 {
+        advance(0.5)?;
+    }
+    assert!(scene.network.sockets() > without);
+    for _ in 0..20 {
+        advance(0.5)?;
+    }
+    assert_eq!(scene.network.sockets(), without);
+    Ok(())
+}
