@@ -757,3 +757,24 @@ fn a_client_that_goes_on_to_send_after_a_protocol_error_is_not_read_for_long() -
     assert_eq!(scene.network.sockets(), without);
     Ok(())
 }
+
+/// The fields of Redis 7.0, and those of 7.2 behind them.
+#[test]
+fn the_list_of_clients_shows_what_they_retain() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&other, "MULTI\nSET key value\n")?;
+    let info = scene.ask(&client, "CLIENT INFO\n")?;
+    let fields = info.split_whitespace().filter_map(|it| it.split_once('='));
+    let names: Vec<&str> = fields.map(|(name, _)| name).collect();
+    assert_eq!(
+        names.join(" "),
+        "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem \
+         tot-mem events cmd user redir resp lib-name lib-ver io-thread"
+    );
+    assert!(info.contains(" multi-mem=0 ") && info.contains(" tot-mem=0 "));
+    let list = scene.ask(&client, "CLIENT LIST ID 2\n")?;
+    assert!(list.contains(" multi=1 ") && !list.contains(" multi-mem=0 "));
+    assert!(!list.contains(" tot-mem=0 "));
+    Ok(())
+}
