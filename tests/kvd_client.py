@@ -230,7 +230,7 @@ def described(port):
     """What COMMAND INFO says of the keys of some commands and subcommands."""
     client = Client(port)
     replies = []
-    for name in ("client|kill", "CONFIG|get", "client|nosuch", "nosuch|x", "get|x", "sort", "sintercard", "zrangestore", "zunion", "zunionstore", "bzmpop", "lmpop"):
+    for name in ("client|kill", "CONFIG|get", "client|nosuch", "nosuch|x", "get|x", "sort", "sort_ro", "sintercard", "zrangestore", "zunion", "zunionstore", "bzmpop", "lmpop"):
         kind, info = client.call("command", "info", name)
         assert kind == b"*" and len(info) == 1, info
         kind, fields = info[0]
