@@ -367,6 +367,43 @@ def clients():
                 play(seed, ports)
 
 
+# ---- what counts as a change
+
+# Commands that may leave their keys as they are.
+FEW_CHANGES = """
+smove K K 1|sadd K 1|srem K x|spop K 0|sunionstore K K|sinterstore K kN kN|hset K a 1|hincrby K a 0|hsetnx K a 9|hdel K x
+zadd K 1 a|zadd K gt 0 a|zincrby K 0 a|zrem K x|zremrangebyscore K 8 9|zunionstore K 1 K|zrangestore K kN 0 -1|zpopmin K 0
+lset K 0 q|ltrim K 0 -1|lrem K 0 x|linsert K before x a|lmove K K left left|lpop K 0|lpushx kN a|sort kN store K|append K |setrange K 0 abc
+setrange kN 0 |set K x xx|incrby K 0|msetnx kN 1 K 2|expire K 100|expire K -1|getex K ex 100|rename K K|copy K K replace|move K 1
+"""
+SECOND_KEYS = "rpush kL2 q|hset kH2 a 5|sadd kS2 1 9|zadd kZ2 1 a"
+OF_FAMILY = {"l": ["kL", "kL2"], "r": ["kL", "kL2"], "h": ["kH", "kH2"], "s": ["kS", "kS2"], "z": ["kZ", "kZ2"]}
+
+
+def changes():
+    """Which commands fail a transaction that watches one of their keys."""
+    lists = [[it.split(" ") for it in text.strip().replace("\n", "|").split("|")] for text in (COMMANDS, FEW_CHANGES)]
+    lists = [[it for it in commands if "K" in it and it[0] not in CHANGES_CONNECTION] for commands in lists]
+    setup = [it.split(" ") for it in f"flushall|{SETUP}|{SECOND_KEYS}".split("|")]
+    rng = random.Random(SEED)
+    with both() as ports:
+        pairs = [(Client(port), Client(port)) for port in ports]
+        for _ in range(3000 * ROUNDS):
+            args = rng.choice(rng.choice(lists))
+            keys = [*KEYS, *OF_FAMILY.get(args[0][0], []) * 10]
+            args = [rng.choice(keys) if it == "K" else it for it in args]
+            watched = rng.choice([it for it in args if it in keys])
+            outcomes = []
+            for client, other in pairs:
+                for command in setup:
+                    other.call(*command)
+                client.call("watch", watched)
+                reply = sorted_deeply(other.call(*args))[0]
+                client.call("multi")
+                outcomes.append((reply, client.call("exec")))
+            assert outcomes[0] == outcomes[1], (args, watched, *outcomes)
+
+
 # ---- kill -9
 
 
@@ -506,7 +543,10 @@ def limits():
             assert client.call("ping") == (b"+", b"PONG")
 
 
-CHECKS = {"arguments": arguments, "clients": clients, "crash": crash, "protocol": protocol, "scan": scan, "limits": limits}
+CHECKS = {
+    "arguments": arguments, "clients": clients, "changes": changes, "crash": crash, "protocol": protocol, "scan": scan,
+    "limits": limits,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

@@ -124,6 +124,8 @@
 //!   soft limit by default.
 //! * MEMORY USAGE takes 1000 samples at most: of a larger collection its reply is an estimate, also with SAMPLES 0.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
+//! * CLIENT LIST: the sizes of buffers are 0 (`qbuf`, `qbuf-free`, `rbs`, `rbp`, `obl`, `oll`), and `fd` is -1. `tot-mem` is
+//!   what the client watches, has subscribed to and is named, with its arguments, its transaction and its output.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,
 //! messages and connections, but for those in the next paragraph.

@@ -263,7 +263,7 @@ fn key_places(command: &Command, request: &[&[u8]]) -> Option<Vec<usize>> {
     let mut places: Vec<usize> = fixed.map(|at| at as usize).collect();
     if command.name == "sort" {
         places.extend(sort_store(request));
-    } else if command.flags & MOVABLEKEYS != 0 {
+    } else if command.flags & MOVABLEKEYS != 0 && command.name != "sort_ro" {
         // Their number is behind the fixed keys, or the timeout.
         let at = if command.flags & BLOCKING != 0 || !places.is_empty() {
             2

@@ -123,7 +123,12 @@ fn config_get(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let found = config.matching(&patterns);
     context.reply.map(found.len());
     for (name, value) in found {
-        context.reply.text(name);
+        // A client looks for the name that it has asked for.
+        let is_name = |it: &&&[u8]| it.eq_ignore_ascii_case(name.as_bytes());
+        let asked = patterns.iter().find(is_name);
+        context
+            .reply
+            .bulk(asked.copied().unwrap_or(name.as_bytes()));
         context.reply.bulk(value);
     }
     Ok(())

@@ -202,8 +202,12 @@ fn smove(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         }
         db.touch_element(from, || args.text(3));
         db.remove_if_empty(from);
-        db.members_or_new(to)?.insert(args.text(3));
-        db.touch_element(to, || args.text(3));
+        let target = db.members_or_new(to)?;
+        // A transaction that watches a target with this member does not fail.
+        if !target.contains(member) {
+            target.insert_new(args.text(3));
+            db.touch_element(to, || args.text(3));
+        }
     }
     context.reply.boolean(is_member);
     Ok(())

@@ -293,9 +293,9 @@ impl Client {
             let all = lock(&self.subscriptions);
             (all.channels.len(), all.patterns.len())
         };
-        let multi = match &*lock(&self.transaction) {
-            Some(transaction) => transaction.queued.len() as i64,
-            None => -1,
+        let (multi, multi_size) = match &*lock(&self.transaction) {
+            Some(transaction) => (transaction.queued.len() as i64, transaction.size),
+            None => (-1, 0),
         };
         let mut flags = String::new();
         for (set, flag) in [
@@ -315,7 +315,8 @@ impl Client {
         let (library, version) = &*lock(&self.library);
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={channels} psub={patterns} \
-             ssub=0 multi={multi} omem={} cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version} \
+             ssub=0 multi={multi} qbuf=0 qbuf-free=0 argv-mem={} multi-mem={multi_size} rbs=0 rbp=0 obl=0 oll=0 omem={} \
+             tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version} \
              io-thread={}",
             self.id,
             self.addr,
@@ -324,7 +325,9 @@ impl Client {
             (now - self.connected) / 1000,
             (now - self.last_active.load()) / 1000,
             self.database.load(),
+            self.command_size.load(),
             self.output.load(),
+            self.retained.load() + multi_size + self.output.load(),
             self.last_command.load().map_or("NULL", |it| it.name),
             if self.resp3.load() { 3 } else { 2 },
             self.worker,

@@ -9,14 +9,14 @@ use crate::store::{glob, number};
 const FIXED: &[&str] = &[
     "appendfsync",
     "appendonly",
+    "bind",
+    "maxclients",
     "maxmemory",
     "maxmemory-policy",
+    "port",
     "save",
     "tcp-keepalive",
 ];
-
-/// Those of them that the command line sets.
-const OPTIONS: &[&str] = &["appendfsync", "appendonly"];
 
 /// Parameters that can be changed while the server runs.
 const CHANGEABLE: &[&str] = &[
@@ -151,10 +151,10 @@ impl Config {
             if is_same {
                 return Ok(());
             }
-            let why = if OPTIONS.contains(&known) {
-                "the command line of kvd sets it, with --dir"
-            } else {
-                "kvd has no other"
+            let why = match known {
+                "appendfsync" | "appendonly" => "the command line of kvd sets it, with --dir",
+                "bind" | "maxclients" | "port" => "the command line of kvd sets it",
+                _ => "kvd has no other",
             };
             return failed(&format!("argument must be '{only}': {why}"));
         }
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(found, [("proto-max-bulk-len", &b"536870912"[..])]);
         assert!(config.set("proto-max-bulk-len", "1gb").is_ok());
         assert_eq!(config.argument, 1 << 30);
-        assert!(config.set("port", "1").unwrap_err().contains("immutable"));
+        assert!(config.set("dir", "/").unwrap_err().contains("immutable"));
         assert!(
             config
                 .set("no-such", "1")
@@ -258,6 +258,13 @@ mod tests {
         );
         assert!(config.set("protected-mode", "maybe").is_err());
         assert!(config.set("maxmemory", "0mb").is_ok());
+        assert!(config.set("port", "6379").is_ok());
+        assert!(
+            config
+                .set("port", "1")
+                .unwrap_err()
+                .contains("must be '6379': the command line")
+        );
         assert!(
             config
                 .set("maxmemory", "1mb")

@@ -285,6 +285,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
         "replication" => {
             add("role", &"master");
             add("connected_slaves", &0);
+            add("master_repl_offset", &0);
         }
         _ => {
             for (number, database) in data.keyspace.databases().enumerate() {

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use asynchat::bytes::Bytes;
-use asynchat::{Addr, Channel, Chat, Error, Limits, Remote, TimerId};
+use asynchat::{Addr, Channel, Chat, Deadlines, Error, Limits, Remote, TimerId};
 use client::Client;
 use config::Config;
 use info::Counts;
@@ -180,8 +180,11 @@ impl Server {
             .turn_write(4 * Limits::default().turn_read)
             // `output.rs` has limits of its own.
             .output(Limits::UNLIMITED);
+        // A client that goes on to send after an error in its protocol is read for up to 15 times as long.
+        let deadlines = Deadlines::default().linger(Duration::from_secs(1));
         asynchat::Server::new(listen)
             .limits(limits)
+            .deadlines(deadlines)
             .refusal("-ERR max number of clients reached\r\n")
     }
 

@@ -720,3 +720,61 @@ fn a_panic_while_a_waiting_client_is_served_ends_that_client() -> Result {
     assert_eq!(received(&second), "*2 $1 l $1 a ");
     Ok(())
 }
+
+#[test]
+fn a_watch_of_the_target_of_smove_counts_new_members_only() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&client, "SADD s x y\nSADD t x\n")?;
+    for (member, outcome) in [("x", "*1 +PONG "), ("y", "*-1 ")] {
+        scene.ask(&client, "WATCH t\nMULTI\nPING\n")?;
+        assert_eq!(scene.ask(&other, &format!("SMOVE s t {member}\n"))?, ":1 ");
+        assert_eq!(scene.ask(&client, "EXEC\n")?, outcome, "{member}");
+    }
+    assert_eq!(scene.ask(&client, "EXISTS s\nSCARD t\n")?, ":0 :2 ");
+    Ok(())
+}
+
+#[test]
+fn a_client_that_goes_on_to_send_after_a_protocol_error_is_not_read_for_long() -> Result {
+    let scene = Scene::new()?;
+    let without = scene.network.sockets();
+    let client = scene.client()?;
+    let answer = scene.ask(&client, "*x\n")?;
+    assert_eq!(answer, "-ERR Protocol error: invalid multibulk length ");
+    let advance = |seconds| {
+        client.send("payload");
+        let time = Duration::from_secs_f32(seconds);
+        scene.network.advance(&scene.event_loop, time)
+    };
+    for _ in 0..20 {
+        advance(0.5)?;
+    }
+    assert!(scene.network.sockets() > without);
+    for _ in 0..20 {
+        advance(0.5)?;
+    }
+    assert_eq!(scene.network.sockets(), without);
+    Ok(())
+}
+
+/// The fields of Redis 7.0, and those of 7.2 behind them.
+#[test]
+fn the_list_of_clients_shows_what_they_retain() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&other, "MULTI\nSET key value\n")?;
+    let info = scene.ask(&client, "CLIENT INFO\n")?;
+    let fields = info.split_whitespace().filter_map(|it| it.split_once('='));
+    let names: Vec<&str> = fields.map(|(name, _)| name).collect();
+    assert_eq!(
+        names.join(" "),
+        "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp obl oll omem \
+         tot-mem events cmd user redir resp lib-name lib-ver io-thread"
+    );
+    assert!(info.contains(" multi-mem=0 ") && info.contains(" tot-mem=0 "));
+    let list = scene.ask(&client, "CLIENT LIST ID 2\n")?;
+    assert!(list.contains(" multi=1 ") && !list.contains(" multi-mem=0 "));
+    assert!(!list.contains(" tot-mem=0 "));
+    Ok(())
+}

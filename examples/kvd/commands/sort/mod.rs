@@ -38,7 +38,7 @@ pub(super) const TABLE: &[Command] = &[
     command(
         "sort_ro",
         -2,
-        READONLY | DANGEROUS,
+        READONLY | MOVABLEKEYS | DANGEROUS,
         (1, 1, 1),
         "generic",
         "Returns the sorted elements of a list, a set, or a sorted set.",
