@@ -115,6 +115,9 @@
 //!   arguments of their commands that take several turns. Of these, unlike in Redis, those of a client that has sent CLIENT
 //!   NO-EVICT do not count. What is read of other requests does not count either: that is the input of a client, as are the
 //!   keys of a command that waits for an element.
+//! * INFO commandstats has `calls` and `failed_calls` of each command, but not their times, which are not measured, and so
+//!   there is no section `latencystats`. HELP is not in it. A reply that was an error only because of the disk, or while SORT
+//!   of many elements was sent, is not in `errorstats`. The sections of absent features are absent.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
 //!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option

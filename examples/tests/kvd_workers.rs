@@ -448,14 +448,14 @@ fn info_has_the_figures_of_all_workers() -> Result {
         let script = format!("RPUSH {number}{elements}\nDEL {number}");
         assert_eq!(client.ask(&script, 2)?, ":3000 :1");
     }
-    // The length, the title, ten figures, and the line end of the text.
-    let info = clients[0].ask("INFO stats", 13)?;
+    // The length, the title, eleven figures, and the line end of the text.
+    let info = clients[0].ask("INFO stats", 14)?;
     assert!(
         info.contains(&format!("lazyfreed_objects:{count} ")),
         "{info}"
     );
     // A transaction does not wait.
-    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 17)?;
+    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 18)?;
     assert!(
         info.contains("lazyfreed_objects:") && info.ends_with("+PONG"),
         "{info}"
@@ -477,10 +477,10 @@ fn info_after_config_resetstat_has_no_older_figures() -> Result {
     assert_eq!(other.ask("CONFIG RESETSTAT", 1)?, "+OK");
     client.send("INFO stats\n")?;
     drop(busy);
-    let info = client.receive(13)?;
+    let info = client.receive(14)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     // A transaction has what was reported last.
-    let info = other.ask("MULTI\nINFO stats\nEXEC", 16)?;
+    let info = other.ask("MULTI\nINFO stats\nEXEC", 17)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     running.end()
 }

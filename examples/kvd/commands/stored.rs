@@ -216,6 +216,7 @@ impl<F> Request<F> {
                 attempts.turn();
             }
             Err(failure) => {
+                server.shared.lock().stats.note_error(&failure.0);
                 let mut reply = Reply::default();
                 reply.error(&failure.0);
                 self.waiter.end(reply);
@@ -308,6 +309,9 @@ where
         server.serve_ready(&self.request.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
+        if let Err(failure) = &outcome {
+            data.stats.note_error(&failure.0);
+        }
         drop(locked);
         self.end(outcome, reply);
     }

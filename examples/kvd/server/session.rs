@@ -130,6 +130,7 @@ impl Session {
                     break;
                 }
                 Step::Error(text) => {
+                    data.stats.note_error(&text);
                     reply.error(&text);
                     skip_reply(client, reply);
                     client.closes.store(true);

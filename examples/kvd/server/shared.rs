@@ -130,7 +130,7 @@ impl Shared {
     pub fn log_end(&self) {
         let (clients, commands) = {
             let data = self.lock();
-            (data.last_client, data.stats.commands)
+            (data.last_client, data.stats.commands())
         };
         tracing::info!(clients, commands, "stopped; in all it has served");
     }

@@ -20,6 +20,7 @@ mod commands;
 #[path = "../../kvd/disk/mod.rs"]
 mod disk;
 mod durable;
+mod figures;
 mod full_disk;
 mod half_closed;
 mod large;
