@@ -138,7 +138,7 @@ def normal(args, reply):
 
 
 SCRIPT = """
-command list filterby aclcat nosuch|command list filterby module x|command list filterby x y|command list filterby|command getkeysandflags set a b|command getkeysandflags set a b get|command getkeysandflags set a get|command getkeysandflags sort a by b store c|command getkeysandflags zunionstore d 2 a b|command getkeysandflags ping x|command getkeysandflags get|command getkeysandflags get a b|command getkeysandflags nosuch a|command getkeysandflags object encoding a|command getkeysandflags sintercard 3 a b
+client pause x|client pause -1|client pause 9223372036854775808|client pause 1 x|client pause|client pause 1 all x|client pause 1.5|client unpause x|client pause 0|client pause 0 write|client unpause|command list filterby aclcat nosuch|command list filterby module x|command list filterby x y|command list filterby|command getkeysandflags set a b|command getkeysandflags set a b get|command getkeysandflags set a get|command getkeysandflags sort a by b store c|command getkeysandflags zunionstore d 2 a b|command getkeysandflags ping x|command getkeysandflags get|command getkeysandflags get a b|command getkeysandflags nosuch a|command getkeysandflags object encoding a|command getkeysandflags sintercard 3 a b
 set a 1|get a|set a 2 nx|set a 2 xx|set a 3 get|set a b c|set a b ex|set a b ex 0|set a b ex -1|set a b ex x|set a b px 100 nx xx
 set k v ex 100 keepttl|set k v keepttl|set k v exat 1|get k|set l x ex 100|ttl l|persist l|ttl l|persist l|ttl nokey|pttl nokey
 setnx a 1|setnx new 1|setex s 10 v|setex s 0 v|setex s -1 v|psetex s 10000 v|ttl s|getex s|getex s persist|ttl s|getex s ex 10|ttl s|getex s foo
@@ -365,10 +365,10 @@ def docs():
     with kvd() as (ours, _), redis() as (theirs, _):
         described, wanted = (documented(port) for port in (ours, theirs))
         names, all_names = (listed(port) for port in (ours, theirs))
-    assert names - all_names == {b"client|setinfo"} and b"config|get" in names, names - all_names
+    assert names - all_names == {b"client|setinfo", b"client|no-touch"} and b"config|get" in names, names - all_names
     differences = {name for name, it in described.items() if name not in wanted or it != wanted[name]}
-    # Redis 7.2 has this one.
-    assert differences == {"client|setinfo"}, differences
+    # Redis 7.2 has these.
+    assert differences == {"client|setinfo", "client|no-touch"}, differences
     return True
 
 
@@ -644,6 +644,61 @@ def blocking():
         for client in [*clients, pusher]:
             client.close()
     return True
+
+
+def paused():
+    """CLIENT PAUSE: the same as in Redis for clients of all workers."""
+    if not has("redis-server"):
+        return False
+    with kvd() as (ours, process), redis() as (theirs, _):
+        compare(*(paused_replies(port) for port in (ours, theirs)))
+        # The end of the server does not wait for that of a pause.
+        clients = on_all_workers(ours, 2)
+        assert clients[0].call("client", "pause", 1_000_000) == (b"+", b"OK")
+        for client in clients:
+            client.send("incr", "n")
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=DEADLINE)
+        assert process.returncode == 0, process.returncode
+        for client in clients:
+            client.close()
+    return True
+
+
+def paused_replies(port):
+    replies = []
+    other, *clients = [Client(port) for _ in range(6)]
+    until = time.monotonic() + DEADLINE
+
+    def wait_for(count):
+        while b"blocked_clients:%d\r" % count not in other.call("info", "clients")[1]:
+            assert time.monotonic() < until
+
+    def note(what, reply):
+        replies.append((what, reply))
+
+    clients[0].call("multi")
+    clients[0].call("append", "k", "0")
+    note("pause", other.call("client", "pause", 1_000_000, "write"))
+    for number, client in enumerate(clients):
+        client.send(*("exec",) if number == 0 else ("append", "k", number))
+        client.send("ping", number)
+        wait_for(number + 1)
+    note("get", other.call("get", "k"))
+    note("unpause", other.call("client", "unpause"))
+    lengths = []
+    for client in clients:
+        kind, length = client.receive()
+        lengths.append(length[0][1] if kind == b"*" else length)
+        note("ping", client.receive())
+    # Clients of one worker are served in the order of their requests.
+    note("append", sorted(lengths) if workers > 1 else lengths)
+    note("all", other.call("client", "pause", 50))
+    for client in clients:
+        note("get", client.call("strlen", "k"))
+    for client in [other, *clients]:
+        client.close()
+    return replies
 
 
 def messages():
@@ -1087,8 +1142,19 @@ def python_library():
             assert client.client_list()[0]["cmd"] and "get" in client.command()
             assert client.blpop("nothing", timeout=0.05) is None
             assert client.sort("z", alpha=True, desc=True) == ["b", "a"]
+            assert client.client_pause(1_000_000, all=False)
+            waiting = library.Redis(port=port, socket_timeout=0.05, retry=None)
+            try:
+                waiting.set("paused", 1)
+                raise AssertionError("it was not paused")
+            except library.TimeoutError:
+                waiting.close()
+            assert client.get("paused") is None and client.client_unpause() and client.client_pause(1)
+            assert client.set("paused", 1) and client.delete("paused")
+            counted = client.info("commandstats")["cmdstat_client|pause"]
+            assert counted == {"calls": 2 * (protocol - 1), "failed_calls": 0}, counted
             assert client.command_getkeysandflags("GETSET", "a", "b") == [["a", ["RW", "access", "update"]]]
-            assert "get" in client.command_list(category="read")
+            assert "get" in client.command_list(category="read") and client.client_no_touch("on")
             client.close()
     return True
 
@@ -1163,6 +1229,7 @@ CHECKS = {
     "docs": docs,
     "categories": categories,
     "counted": counted,
+    "paused": paused,
     "big": big,
     "large_elements": large_elements,
     "security": security,

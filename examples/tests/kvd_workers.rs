@@ -249,6 +249,48 @@ fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
     running.end()
 }
 
+/// A client of any worker ends the pause, or its time does, which the worker of the client that has begun it notices.
+#[test]
+fn a_pause_is_that_of_all_workers() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let mut other = clients.pop().ok_or("there are no clients")?;
+    let mut last = 0;
+    for end in ["CLIENT UNPAUSE", "CLIENT PAUSE 1 ALL"] {
+        let time = if end == "CLIENT UNPAUSE" {
+            1_000_000
+        } else {
+            1
+        };
+        for beginner in 0..WORKERS {
+            let begun = format!("CLIENT PAUSE {time} WRITE");
+            assert_eq!(clients[beginner].ask(&begun, 1)?, "+OK");
+            for client in &mut clients {
+                client.send("INCR n\nGET n\n")?;
+            }
+            if time > 1 {
+                until_blocked(&mut other, clients.len())?;
+            }
+            assert_eq!(other.ask(end, 1)?, "+OK");
+            let mut numbers = Vec::new();
+            for client in &mut clients {
+                let reply = client.receive(1)?;
+                numbers.push(reply.trim_start_matches(':').parse::<usize>()?);
+                client.receive(2)?;
+            }
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(last + 1..=last + clients.len()));
+            last += clients.len();
+        }
+    }
+    // The end of the server ends a pause, too.
+    assert_eq!(other.ask("CLIENT PAUSE 1000000", 1)?, "+OK");
+    clients[0].send("INCR n\n")?;
+    running.end()?;
+    assert_eq!(clients[0].receive(1)?, "");
+    Ok(())
+}
+
 /// The worker of the client shuts down while another one serves the client.
 #[test]
 fn a_client_that_was_served_gets_its_element_although_its_worker_shuts_down() -> Result {

@@ -13,11 +13,17 @@ use crate::server::shared::lock;
 /// The longest name of a command.
 const LONGEST: usize = 32;
 
-/// Executes a request, or queues it for EXEC. Returns whether that may have taken long.
+/// Executes a request, or queues it for EXEC, or lets it wait for the end of a pause. Returns whether that may have taken
+/// long.
 #[inline]
 pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
     let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
+        if context.data.pause.is_on() && context.data.pause.stops(context.client, command) {
+            context.client.last_command.store(Some(command));
+            context.data.postpone(context.client, context.chat);
+            return Ok((command, true));
+        }
         let is_queued = context.client.is_in_transaction.load() && !is_immediate(command);
         if is_queued {
             queue(context, command, args);

@@ -20,6 +20,7 @@ mod list_moves;
 mod list_search;
 mod lists;
 mod long;
+mod pausing;
 mod pops;
 mod pubsub;
 mod sample;

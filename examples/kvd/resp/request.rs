@@ -276,6 +276,10 @@ impl Parser {
 
     #[cold]
     fn next_inline(&mut self, input: &[u8]) -> Step {
+        if self.inline.is_some() {
+            // It is complete, and has waited.
+            return Step::Request;
+        }
         let Some(end) = find(input, b'\n') else {
             return if input.len() > LONGEST_LINE {
                 error("too big inline request")

@@ -301,7 +301,8 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
                 .count();
             add("connected_clients", &data.clients.len());
             add("maxclients", &server.shared.most_clients);
-            add("blocked_clients", &data.waiting.clients);
+            let blocked = data.waiting.clients + data.pause.clients();
+            add("blocked_clients", &blocked);
             add("pubsub_clients", &subscribers);
             let watched: usize = data.keyspace.databases().map(|it| it.watched()).sum();
             add("total_watched_keys", &watched);

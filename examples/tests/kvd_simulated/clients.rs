@@ -726,6 +726,21 @@ fn commands_are_listed_by_category_and_keys_have_flags() -> Result {
 }
 
 #[test]
+fn whether_a_client_touches_keys_is_listed_until_it_is_reset() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(scene.ask(&client, "CLIENT NO-TOUCH on\n")?, "+OK ");
+    assert!(scene.ask(&client, "CLIENT INFO\n")?.contains(" flags=T "));
+    assert_eq!(scene.ask(&client, "RESET\n")?, "+RESET ");
+    assert!(scene.ask(&client, "CLIENT INFO\n")?.contains(" flags=N "));
+    assert_eq!(
+        scene.ask(&client, "CLIENT NO-TOUCH x\n")?,
+        "-ERR syntax error "
+    );
+    Ok(())
+}
+
+#[test]
 fn the_time_has_microseconds() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;

@@ -58,3 +58,18 @@ fn sections_are_chosen_as_in_redis() -> Result {
     }
     Ok(())
 }
+
+/// One that waits for the end of a pause, or is queued, is counted when it is executed.
+#[test]
+fn a_request_that_waits_is_counted_once() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&other, "CLIENT PAUSE 1000 WRITE\n")?;
+    scene.ask(&client, "INCR n\n")?;
+    let text = scene.ask(&other, "INFO commandstats\n")?;
+    assert!(!text.contains("cmdstat_incr"), "{text}");
+    scene.ask(&other, "CLIENT UNPAUSE\n")?;
+    let text = scene.ask(&other, "INFO commandstats\n")?;
+    assert!(text.contains("cmdstat_incr:calls=1,"), "{text}");
+    Ok(())
+}

@@ -30,6 +30,7 @@ mod messages;
 mod output;
 mod parts;
 mod patterns;
+mod pauses;
 mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;
