@@ -138,6 +138,7 @@ def normal(args, reply):
 
 
 SCRIPT = """
+client pause x|client pause -1|client pause 9223372036854775808|client pause 1 x|client pause|client pause 1 all x|client pause 1.5|client unpause x|client pause 0|client pause 0 write|client unpause|command list filterby aclcat nosuch|command list filterby module x|command list filterby x y|command list filterby|command getkeysandflags set a b|command getkeysandflags set a b get|command getkeysandflags set a get|command getkeysandflags sort a by b store c|command getkeysandflags zunionstore d 2 a b|command getkeysandflags ping x|command getkeysandflags get|command getkeysandflags get a b|command getkeysandflags nosuch a|command getkeysandflags object encoding a|command getkeysandflags sintercard 3 a b
 set a 1|get a|set a 2 nx|set a 2 xx|set a 3 get|set a b c|set a b ex|set a b ex 0|set a b ex -1|set a b ex x|set a b px 100 nx xx
 set k v ex 100 keepttl|set k v keepttl|set k v exat 1|get k|set l x ex 100|ttl l|persist l|ttl l|persist l|ttl nokey|pttl nokey
 setnx a 1|setnx new 1|setex s 10 v|setex s 0 v|setex s -1 v|psetex s 10000 v|ttl s|getex s|getex s persist|ttl s|getex s ex 10|ttl s|getex s foo
@@ -364,11 +365,62 @@ def docs():
     with kvd() as (ours, _), redis() as (theirs, _):
         described, wanted = (documented(port) for port in (ours, theirs))
         names, all_names = (listed(port) for port in (ours, theirs))
-    assert names - all_names == {b"client|setinfo"} and b"config|get" in names, names - all_names
+    assert names - all_names == {b"client|setinfo", b"client|no-touch"} and b"config|get" in names, names - all_names
     differences = {name for name, it in described.items() if name not in wanted or it != wanted[name]}
-    # Redis 7.2 has the first one, and kvd has neither modules nor users.
-    assert differences == {"client|setinfo", "command|list"}, differences
+    # Redis 7.2 has these.
+    assert differences == {"client|setinfo", "client|no-touch"}, differences
     return True
+
+
+def categories():
+    """The categories of each command are those of Redis, and COMMAND LIST finds the commands of each."""
+    if not has("redis-server"):
+        return False
+    with kvd() as (ours, _), redis() as (theirs, _):
+        names = listed(ours) & listed(theirs)
+        ours, theirs = Client(ours), Client(theirs)
+        for name in sorted(names):
+            found = [{it for _, it in client.call("command", "info", name)[1][0][1][6][1]} for client in (ours, theirs)]
+            assert found[0] == found[1], (name, found)
+        for _, category in theirs.call("acl", "cat")[1]:
+            request = "command", "list", "filterby", "aclcat", category
+            found = [{it for _, it in client.call(*request)[1]} & names for client in (ours, theirs)]
+            assert found[0] == found[1], (category, found[0] ^ found[1])
+        ours.close()
+        theirs.close()
+    return True
+
+
+def counted():
+    """What Redis counts of commands and errors, kvd counts, too."""
+    if not has("redis-server"):
+        return False
+    requests = (
+        "set k a|get k|get k|incr k|lpush k 1|get|nosuch|multi|get k|incr k|exec|multi|get|exec|client id|client nosuch|exec|"
+        "auth x|config set nosuch 1|client unblock 1|command getkeys ping x|sinter k k|set k a ex 0|subscribe c|get k|unsubscribe c"
+    )
+    with kvd() as (ours, _), redis() as (theirs, _):
+        found, wanted = (dict(counts(port, requests)) for port in (ours, theirs))
+    assert found == wanted, (found, wanted)
+    return True
+
+
+def counts(port, requests):
+    client = Client(port)
+    client.call("config", "resetstat")
+    for request in requests.split("|"):
+        client.call(*request.split(" "))
+    # INFO stats waits for the figures of all workers, and then it counts itself.
+    text = client.call("info", "commandstats", "errorstats")[1] + client.call("info", "stats")[1]
+    client.close()
+    text = text.decode()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    kept = ("calls", "failed_calls")
+    for name, value in fields.items():
+        if name.startswith("cmdstat_"):
+            fields[name] = [it for it in value.split(",") if it.split("=")[0] in kept]
+    shown = "cmdstat_", "errorstat_", "total_error_replies"
+    return sorted((name, value) for name, value in fields.items() if name.startswith(shown))
 
 
 def listed(port):
@@ -592,6 +644,61 @@ def blocking():
         for client in [*clients, pusher]:
             client.close()
     return True
+
+
+def paused():
+    """CLIENT PAUSE: the same as in Redis for clients of all workers."""
+    if not has("redis-server"):
+        return False
+    with kvd() as (ours, process), redis() as (theirs, _):
+        compare(*(paused_replies(port) for port in (ours, theirs)))
+        # The end of the server does not wait for that of a pause.
+        clients = on_all_workers(ours, 2)
+        assert clients[0].call("client", "pause", 1_000_000) == (b"+", b"OK")
+        for client in clients:
+            client.send("incr", "n")
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=DEADLINE)
+        assert process.returncode == 0, process.returncode
+        for client in clients:
+            client.close()
+    return True
+
+
+def paused_replies(port):
+    replies = []
+    other, *clients = [Client(port) for _ in range(6)]
+    until = time.monotonic() + DEADLINE
+
+    def wait_for(count):
+        while b"blocked_clients:%d\r" % count not in other.call("info", "clients")[1]:
+            assert time.monotonic() < until
+
+    def note(what, reply):
+        replies.append((what, reply))
+
+    clients[0].call("multi")
+    clients[0].call("append", "k", "0")
+    note("pause", other.call("client", "pause", 1_000_000, "write"))
+    for number, client in enumerate(clients):
+        client.send(*("exec",) if number == 0 else ("append", "k", number))
+        client.send("ping", number)
+        wait_for(number + 1)
+    note("get", other.call("get", "k"))
+    note("unpause", other.call("client", "unpause"))
+    lengths = []
+    for client in clients:
+        kind, length = client.receive()
+        lengths.append(length[0][1] if kind == b"*" else length)
+        note("ping", client.receive())
+    # Clients of one worker are served in the order of their requests.
+    note("append", sorted(lengths) if workers > 1 else lengths)
+    note("all", other.call("client", "pause", 50))
+    for client in clients:
+        note("get", client.call("strlen", "k"))
+    for client in [other, *clients]:
+        client.close()
+    return replies
 
 
 def messages():
@@ -1035,6 +1142,19 @@ def python_library():
             assert client.client_list()[0]["cmd"] and "get" in client.command()
             assert client.blpop("nothing", timeout=0.05) is None
             assert client.sort("z", alpha=True, desc=True) == ["b", "a"]
+            assert client.client_pause(1_000_000, all=False)
+            waiting = library.Redis(port=port, socket_timeout=0.05, retry=None)
+            try:
+                waiting.set("paused", 1)
+                raise AssertionError("it was not paused")
+            except library.TimeoutError:
+                waiting.close()
+            assert client.get("paused") is None and client.client_unpause() and client.client_pause(1)
+            assert client.set("paused", 1) and client.delete("paused")
+            counted = client.info("commandstats")["cmdstat_client|pause"]
+            assert counted == {"calls": 2 * (protocol - 1), "failed_calls": 0}, counted
+            assert client.command_getkeysandflags("GETSET", "a", "b") == [["a", ["RW", "access", "update"]]]
+            assert "get" in client.command_list(category="read") and client.client_no_touch("on")
             client.close()
     return True
 
@@ -1084,6 +1204,8 @@ def exporter():
         finally:
             process.kill()
             process.wait()
+    # Without the times of commands there is no figure that would pass for one.
+    assert "redis_commands_duration_seconds_total{" not in metrics, metrics
     for line in ("redis_up 1", "redis_exporter_last_scrape_error{err=\"\"} 0", 'redis_db_keys{db="db0"} 1'):
         assert line in metrics.splitlines(), (line, metrics)
     return True
@@ -1105,6 +1227,9 @@ CHECKS = {
     "tools": tools,
     "helps": helps,
     "docs": docs,
+    "categories": categories,
+    "counted": counted,
+    "paused": paused,
     "big": big,
     "large_elements": large_elements,
     "security": security,

@@ -20,6 +20,7 @@ INLINE = [
     b"ping \"\\xzz\\x4\"\r\n", b"ping\x0bx\r\nping\x0cx\r\n", b"\x0bping \x0c\r\n", b"quit\r\nping\r\n",
     b"$4\r\nPING\r\n", b":1\r\n", b"+OK\r\n", b"-x\r\n", b"_\r\n", b"(1\r\n", b"x" * 70000, b"x" * 70000 + b"\r\n",
     b"ping " + b"x" * 60000 + b"\r\n", b"ping " + b"x" * 65530 + b"\r\n", b"ping " + b"x" * 70000 + b"\r\n",
+    b"ping\r\npi\0ng\r\nping\r\n", b"\0\r\nping\r\n", b"ping x\0\r\n" + b"ping\r\n" * 12000, b"ping x\0" + b"y" * 70000,
 ]  # fmt: skip
 
 ERRORS = [
@@ -27,7 +28,8 @@ ERRORS = [
     b"*+1\r\n$4\r\nPING\r\n", b"*1\n$4\nPING\n", b"*1\r\n#4\r\n", b"*1\r\nPING\r\n", b"*1\r\n$-1\r\n", b"*1\r\n$a\r\n", b"*1\r\n$\r\n",
     b"*1\r\n$04\r\nPING\r\n", b"*1\r\n$ 4\r\nPING\r\n", b"*1\r\n$4\r\nPINGxx*1\r\n$4\r\nPING\r\n", b"*1\r\n$0\r\n\r\n*1\r\n$4\r\nPING\r\n",
     b"*1048577\r\n", b"*2147483648\r\n", b"*99999999999999999999\r\n", b"*1\r\n$536870913\r\n", b"*1\r\n$99999999999999999999\r\n",
-    b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000, b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"host: x\r\nPING\r\n",
+    b"*1\0\r\n$4\r\nPING\r\n", b"*1\r\n$4\0\r\nPING\r\n", b"*1\0\r\n" + b"PING\r\n" * 12000,
+    b"*1\r\n$4\0\r\n" + b"PING\r\n" * 12000, b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000, b"POST / HTTP/1.1\r\nHost: x\r\n\r\n", b"host: x\r\nPING\r\n",
     encode("POST", "/"), encode("host:"), encode("", "x"), encode("x" * 200, "y" * 200, "z" * 300), encode("config", "x" * 200),
     encode("foo", *["a" * 30] * 10), encode("setrange", "k", 536870912, "x"), requests("multi") + b"*a\r\n",
     requests("set k v") + b"*1\r\n$x\r\n" + requests("get k"), requests("ping|ping") + b"*1\r\n$4\r\nQUIT\r\n" + requests("ping"),

@@ -80,7 +80,8 @@ sort K|sort K by w_* limit 0 5 get # asc store K|sort_ro K desc|publish ch msg|p
 pubsub numpat|subscribe ch|unsubscribe ch|psubscribe c*|punsubscribe c*|ping|ping x|echo x|watch K|unwatch|multi|exec
 discard|auth default x|reset|client getname|client setname x|client kill 1.2.3.4:5
 client kill id 99999 skipme yes|client kill type pubsub|client kill user default id 99999|client unblock 99999 timeout
-client no-evict on|config resetstat|command getkeys get a|command getkeys object encoding a|flushdb|flushall|flushdb sync|flushall async
+client no-evict on|config resetstat|command getkeys get a|command getkeys object encoding a|client pause 0 write|client unpause
+command getkeysandflags set a b get|command getkeysandflags lmove a b left right|command list filterby module x|flushdb|flushall|flushdb sync|flushall async
 """
 VALUES = [
     "", "0", "-1", "1", "x", "9223372036854775807", "9223372036854775808", "-9223372036854775808", "1.5", "nan", "(1", "[a",
@@ -177,6 +178,10 @@ def arguments():
                 assert states[0] == states[1], (seed, sent, *states)
                 for client in clients:
                     client.close()
+            for args in commands:
+                request = ["command", "getkeysandflags", *args]
+                replies = [other.call(*request) for other in others]
+                assert replies[0] == replies[1], (request, *replies)
 
 
 def until_fence(client, args):

@@ -115,6 +115,12 @@
 //!   arguments of their commands that take several turns. Of these, unlike in Redis, those of a client that has sent CLIENT
 //!   NO-EVICT do not count. What is read of other requests does not count either: that is the input of a client, as are the
 //!   keys of a command that waits for an element.
+//! * CLIENT PAUSE with a time that ends after the year 292 million is an error, as in Redis 7.2. A command that makes a value
+//!   in parts, and has begun before a pause, stores it behind the pause.
+//! * INFO commandstats has `calls` and `failed_calls` of each command, but not their times, which are not measured, and so
+//!   there is no section `latencystats`. HELP is not in it. A reply that was an error only because of the disk, or while SORT
+//!   of many elements was sent, is not in `errorstats`. The sections of absent features are absent.
+//! * CLIENT NO-TOUCH, which is of Redis 7.2, is only shown: nothing depends on when a key was used.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
 //!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option
@@ -133,7 +139,7 @@
 //! There are no streams, scripts and functions (EVAL, FCALL), bitmaps, HyperLogLog, geographical commands, keyspace
 //! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor
-//! DEBUG, MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, CLIENT PAUSE, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and
+//! DEBUG, MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and
 //! RESTORE, OBJECT IDLETIME and FREQ, LCS, LOLWUT. There is no TLS, no Unix-domain socket and no
 //! configuration file. A parameter of one of these features that CONFIG GET shows can be set to its present value only.
 //!

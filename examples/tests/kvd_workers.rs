@@ -249,6 +249,48 @@ fn clients_on_all_workers_wait_in_the_order_of_their_arrival() -> Result {
     running.end()
 }
 
+/// A client of any worker ends the pause, or its time does, which the worker of the client that has begun it notices.
+#[test]
+fn a_pause_is_that_of_all_workers() -> Result {
+    let running = Running::start(Options::default())?;
+    let mut clients = running.clients()?;
+    let mut other = clients.pop().ok_or("there are no clients")?;
+    let mut last = 0;
+    for end in ["CLIENT UNPAUSE", "CLIENT PAUSE 1 ALL"] {
+        let time = if end == "CLIENT UNPAUSE" {
+            1_000_000
+        } else {
+            1
+        };
+        for beginner in 0..WORKERS {
+            let begun = format!("CLIENT PAUSE {time} WRITE");
+            assert_eq!(clients[beginner].ask(&begun, 1)?, "+OK");
+            for client in &mut clients {
+                client.send("INCR n\nGET n\n")?;
+            }
+            if time > 1 {
+                until_blocked(&mut other, clients.len())?;
+            }
+            assert_eq!(other.ask(end, 1)?, "+OK");
+            let mut numbers = Vec::new();
+            for client in &mut clients {
+                let reply = client.receive(1)?;
+                numbers.push(reply.trim_start_matches(':').parse::<usize>()?);
+                client.receive(2)?;
+            }
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(last + 1..=last + clients.len()));
+            last += clients.len();
+        }
+    }
+    // The end of the server ends a pause, too.
+    assert_eq!(other.ask("CLIENT PAUSE 1000000", 1)?, "+OK");
+    clients[0].send("INCR n\n")?;
+    running.end()?;
+    assert_eq!(clients[0].receive(1)?, "");
+    Ok(())
+}
+
 /// The worker of the client shuts down while another one serves the client.
 #[test]
 fn a_client_that_was_served_gets_its_element_although_its_worker_shuts_down() -> Result {
@@ -448,14 +490,14 @@ fn info_has_the_figures_of_all_workers() -> Result {
         let script = format!("RPUSH {number}{elements}\nDEL {number}");
         assert_eq!(client.ask(&script, 2)?, ":3000 :1");
     }
-    // The length, the title, ten figures, and the line end of the text.
-    let info = clients[0].ask("INFO stats", 13)?;
+    // The length, the title, eleven figures, and the line end of the text.
+    let info = clients[0].ask("INFO stats", 14)?;
     assert!(
         info.contains(&format!("lazyfreed_objects:{count} ")),
         "{info}"
     );
     // A transaction does not wait.
-    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 17)?;
+    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 18)?;
     assert!(
         info.contains("lazyfreed_objects:") && info.ends_with("+PONG"),
         "{info}"
@@ -477,10 +519,10 @@ fn info_after_config_resetstat_has_no_older_figures() -> Result {
     assert_eq!(other.ask("CONFIG RESETSTAT", 1)?, "+OK");
     client.send("INFO stats\n")?;
     drop(busy);
-    let info = client.receive(13)?;
+    let info = client.receive(14)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     // A transaction has what was reported last.
-    let info = other.ask("MULTI\nINFO stats\nEXEC", 16)?;
+    let info = other.ask("MULTI\nINFO stats\nEXEC", 17)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     running.end()
 }

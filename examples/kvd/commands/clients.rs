@@ -9,7 +9,9 @@ use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer, shown};
+use super::{
+    Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer, pausing, shown,
+};
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode};
@@ -88,6 +90,21 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         },
     ),
     command(
+        "client|no-touch",
+        3,
+        FLAGS,
+        (0, 0, 0),
+        "connection",
+        "Controls whether commands sent by the client affect the LRU/LFU of accessed keys.",
+        |it, args| {
+            // There is no such time of an access, so this is only shown.
+            let is_on = expiry::one_of(args, 2, "on", "off")?;
+            it.client.no_touch.store(is_on);
+            it.ok()
+        },
+    ),
+    pausing::PAUSE,
+    command(
         "client|reply",
         3,
         FLAGS,
@@ -126,6 +143,7 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         "Unblocks a client blocked by a blocking command from a different connection.",
         unblock,
     ),
+    pausing::UNPAUSE,
 ];
 
 pub(super) fn set_name(context: &mut Context<'_>, name: &[u8]) -> Outcome {

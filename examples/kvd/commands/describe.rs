@@ -2,7 +2,9 @@
 
 use super::docs::document;
 use super::flag::{self, BLOCKING, FAST, LOADING, MOVABLEKEYS, READONLY, STALE, WRITE};
+use super::key_flags::key_flags;
 use super::{Command, Context, Failure, Outcome, SYNTAX, command, fail, long, pattern, table};
+use crate::commands;
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::store::{glob, number};
@@ -15,6 +17,7 @@ pub(super) const TABLE: &[Command] = &[Command {
     group: "server",
     summary: "Returns detailed information about all commands.",
     run: all,
+    index: 0,
     subcommands: &[
         command(
             "command|count",
@@ -45,6 +48,15 @@ pub(super) const TABLE: &[Command] = &[Command {
             "server",
             "Extracts the key names from an arbitrary command.",
             getkeys,
+        ),
+        command(
+            "command|getkeysandflags",
+            -4,
+            LOADING | STALE,
+            (0, 0, 0),
+            "server",
+            "Extracts the key names and access flags for an arbitrary command.",
+            getkeysandflags,
         ),
         command(
             "command|info",
@@ -209,23 +221,54 @@ fn docs(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 }
 
 fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
-    let pattern: Option<&[u8]> = match args.len() {
-        2 => None,
-        5 if args.is(2, "filterby") && args.is(3, "pattern") => Some(pattern(args.get(4))?),
+    let mut found = commands::all();
+    match args.len() {
+        2 => {}
+        5 if args.is(2, "filterby") => {
+            let wanted = args.get(4);
+            match args.option(3).as_slice() {
+                // There are no modules.
+                b"module" => found.clear(),
+                b"aclcat" => found.retain(|it| {
+                    let mut categories = categories(it).into_iter();
+                    categories.any(|name| wanted.eq_ignore_ascii_case(&name.as_bytes()[1..]))
+                }),
+                b"pattern" => {
+                    let pattern = pattern(wanted)?;
+                    found.retain(|it| glob::matches(pattern, it.name.as_bytes()));
+                }
+                _ => return Err(SYNTAX),
+            }
+        }
         _ => return Err(SYNTAX),
-    };
-    // Subcommands follow their command.
-    let all = sorted().into_iter();
-    let mut names: Vec<_> = all
-        .flat_map(|it| std::iter::once(it).chain(it.subcommands))
-        .collect();
-    names.retain(|it| pattern.is_none_or(|pattern| glob::matches(pattern, it.name.as_bytes())));
-    context.reply.array(names.len());
-    names.iter().for_each(|it| context.reply.text(it.name));
+    }
+    context.reply.array(found.len());
+    found.iter().for_each(|it| context.reply.text(it.name));
     Ok(())
 }
 
 fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (_, keys) = keys_of(args)?;
+    context.reply.array(keys.len());
+    keys.iter().for_each(|at| context.reply.bulk(args.get(*at)));
+    Ok(())
+}
+
+fn getkeysandflags(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
+    let (command, keys) = keys_of(args)?;
+    context.reply.array(keys.len());
+    for (number, at) in keys.into_iter().enumerate() {
+        context.reply.array(2);
+        context.reply.bulk(args.get(at));
+        let flags = key_flags(command.name, args, number);
+        context.reply.set(flags.len());
+        flags.iter().for_each(|it| context.reply.simple(it));
+    }
+    Ok(())
+}
+
+/// The command that the arguments describe, and which of them are keys.
+fn keys_of(args: Args<'_>) -> Result<(&'static Command, Vec<usize>), Failure> {
     const INVALID: Failure = fail("ERR Invalid command specified");
     let mut command = find(args.get(2)).ok_or(INVALID)?;
     if !command.subcommands.is_empty() {
@@ -247,9 +290,7 @@ fn getkeys(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let request: Vec<&[u8]> = args.from(2).collect();
     let keys = key_places(command, &request);
     let keys = keys.ok_or(fail("ERR Invalid arguments specified for command"))?;
-    context.reply.array(keys.len());
-    keys.iter().for_each(|at| context.reply.bulk(request[*at]));
-    Ok(())
+    Ok((command, keys.into_iter().map(|at| at + 2).collect()))
 }
 
 /// Which arguments of a request are keys. `None` if the request is not possible.

@@ -13,12 +13,17 @@ use crate::server::shared::lock;
 /// The longest name of a command.
 const LONGEST: usize = 32;
 
-/// Executes a request, or queues it for EXEC. Returns whether that may have taken long.
+/// Executes a request, or queues it for EXEC, or lets it wait for the end of a pause. Returns whether that may have taken
+/// long.
 #[inline]
 pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
-    context.data.stats.commands += 1;
     let admitted = find(args).and_then(|command| {
         check(context, command, args)?;
+        if context.data.pause.is_on() && context.data.pause.stops(context.client, command) {
+            context.client.last_command.store(Some(command));
+            context.data.postpone(context.client, context.chat);
+            return Ok((command, true));
+        }
         let is_queued = context.client.is_in_transaction.load() && !is_immediate(command);
         if is_queued {
             queue(context, command, args);
@@ -60,6 +65,14 @@ fn may_have_taken_long(context: &Context<'_>, command: &Command, args: Args<'_>)
 /// Executes a command whose request is checked.
 #[inline]
 pub fn run(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
+    let outcome = run_uncounted(context, command, args);
+    let failure = outcome.as_ref().err();
+    context.data.stats.note_call(command.index, failure);
+    outcome
+}
+
+#[inline]
+fn run_uncounted(context: &mut Context<'_>, command: &'static Command, args: Args<'_>) -> Outcome {
     if command.flags & flag::WRITE == 0 || only_reads(command, args) {
         return (command.run)(context, args);
     }
@@ -272,10 +285,13 @@ fn refuse(context: &mut Context<'_>, args: Args<'_>, failure: &Failure) {
     }
     if args.is(0, "exec") {
         transactions::discard(context);
-        return context.reply.error(&transactions::abort(failure).0);
+        let failure = transactions::abort(failure);
+        context.data.stats.note_error(&failure.0);
+        return context.reply.error(&failure.0);
     }
     if let Some(transaction) = &mut *lock(&context.client.transaction) {
         transaction.failed = true;
     }
+    context.data.stats.note_error(&failure.0);
     context.reply.error(&failure.0);
 }

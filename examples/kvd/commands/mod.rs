@@ -14,11 +14,13 @@ mod execute;
 mod expiry;
 mod found;
 mod hashes;
+mod key_flags;
 mod keys;
 mod list_moves;
 mod list_search;
 mod lists;
 mod long;
+mod pausing;
 mod pops;
 mod pubsub;
 mod sample;
@@ -60,7 +62,7 @@ use crate::store::number;
 pub const REDIS_VERSION: &str = "7.0.15";
 
 /// A command, or a subcommand.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Command {
     /// The name in lower case; that of a subcommand with its command: `config|get`.
     pub name: &'static str,
@@ -73,6 +75,8 @@ pub struct Command {
     pub summary: &'static str,
     pub run: Run,
     pub subcommands: &'static [Command],
+    /// Its number in the table, from 1 on, for counting.
+    pub index: usize,
 }
 
 impl Command {
@@ -146,6 +150,7 @@ const fn command(
         summary,
         run,
         subcommands: &[],
+        index: 0,
     }
 }
 
@@ -165,6 +170,7 @@ const fn container(
         summary,
         run: |_, _| Err(SYNTAX),
         subcommands,
+        index: 0,
     }
 }
 
@@ -196,10 +202,36 @@ pub fn table() -> &'static HashMap<&'static [u8], &'static Command, foldhash::fa
             substrings::TABLE,
             transactions::TABLE,
         ];
+        let mut index = 0;
         let all = families.iter().copied().flatten();
-        all.map(|command| (command.name.as_bytes(), command))
-            .collect()
+        let all = all.map(|command| {
+            let command: &Command = Box::leak(Box::new(numbered(command, &mut index)));
+            (command.name.as_bytes(), command)
+        });
+        all.collect()
     })
+}
+
+/// The command with its index, and its subcommands with theirs. They stay until the end of the process.
+fn numbered(command: &Command, last: &mut usize) -> Command {
+    *last += 1;
+    let index = *last;
+    let subcommands = command.subcommands.iter();
+    let subcommands: Vec<Command> = subcommands.map(|it| numbered(it, last)).collect();
+    Command {
+        index,
+        subcommands: subcommands.leak(),
+        ..*command
+    }
+}
+
+/// All commands and subcommands, in the order of their names.
+pub fn all() -> Vec<&'static Command> {
+    let commands = table().values().copied();
+    let all = commands.flat_map(|it| std::iter::once(it).chain(it.subcommands));
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|it| it.name);
+    all
 }
 
 /// What a command works with.

@@ -7,7 +7,7 @@
 //!
 //! The values for one key are made one after another.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use asynchat::Chat;
@@ -206,7 +206,7 @@ impl<F> Request<F> {
         match begun {
             Ok((making, watch)) => {
                 let attempts = Attempts {
-                    server: Rc::clone(server),
+                    server: Rc::downgrade(server),
                     request: self,
                     target,
                     watch,
@@ -216,6 +216,7 @@ impl<F> Request<F> {
                 attempts.turn();
             }
             Err(failure) => {
+                server.shared.lock().stats.note_error(&failure.0);
                 let mut reply = Reply::default();
                 reply.error(&failure.0);
                 self.waiter.end(reply);
@@ -235,7 +236,7 @@ impl<F> Request<F> {
 
 /// The attempts to make a value, one after another.
 struct Attempts<M, F> {
-    server: Rc<Server>,
+    server: Weak<Server>,
     request: Request<F>,
     target: Target,
     /// Of the sources, since the snapshot was taken.
@@ -267,13 +268,19 @@ where
 
     /// Stores the value, or makes it again.
     fn finish(mut self, outcome: Outcome) {
-        let server = Rc::clone(&self.server);
+        let Some(server) = self.server.upgrade() else {
+            return;
+        };
         let mut reply = Reply {
             resp3: self.request.waiter.resp3(),
             ..Reply::default()
         };
         let mut locked = server.shared.lock();
         let data = &mut *locked;
+        if data.pause.is_on() {
+            // No key changes meanwhile.
+            return server.call_after_pause(move || self.finish(outcome));
+        }
         data.keyspace.set_time(server.now());
         let db = data.keyspace.database(self.target.database);
         let is_unchanged = self.request.sources.unwatch(db, &self.watch);
@@ -308,6 +315,9 @@ where
         server.serve_ready(&self.request.chat, data);
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
+        if let Err(failure) = &outcome {
+            data.stats.note_error(&failure.0);
+        }
         drop(locked);
         self.end(outcome, reply);
     }

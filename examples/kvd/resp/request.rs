@@ -276,7 +276,11 @@ impl Parser {
 
     #[cold]
     fn next_inline(&mut self, input: &[u8]) -> Step {
-        let Some(end) = input.iter().position(|byte| *byte == b'\n') else {
+        if self.inline.is_some() {
+            // It is complete, and has waited.
+            return Step::Request;
+        }
+        let Some(end) = find(input, b'\n') else {
             return if input.len() > LONGEST_LINE {
                 error("too big inline request")
             } else {
@@ -344,6 +348,12 @@ impl Parser {
     }
 }
 
+/// Where a line ends. As in Redis, a line that has a NUL byte does not end: its connection is closed when it is too long.
+fn find(input: &[u8], end: u8) -> Option<usize> {
+    let found = input.iter().position(|byte| *byte == end || *byte == 0);
+    found.filter(|at| input[*at] == end)
+}
+
 fn error(text: &str) -> Step {
     Step::Error(format!("ERR Protocol error: {text}"))
 }
@@ -380,7 +390,7 @@ fn line(input: &[u8], start: usize, too_long: &'static str) -> Line {
 
 #[cold]
 fn unusual_line(rest: &[u8], start: usize, too_long: &'static str) -> Line {
-    let Some(end) = rest.iter().position(|byte| *byte == b'\r') else {
+    let Some(end) = find(rest, b'\r') else {
         return if rest.len() > LONGEST_LINE {
             Line::TooLong(too_long)
         } else {
@@ -484,6 +494,22 @@ mod tests {
         assert_eq!(step, Step::Incomplete, "this is one");
         let long = "x".repeat(70_000);
         assert!(parse(long.as_bytes(), 1_000_000)[0].is_err());
+    }
+
+    /// The end of a line is searched with `strchr`.
+    #[test]
+    fn a_line_with_a_nul_byte_does_not_end_as_in_redis() {
+        for (begin, text) in [
+            ("PING\0\r\n", "too big inline request"),
+            ("*1\0\r\n", "too big mbulk count string"),
+            ("*1\r\n$4\0\r\n", "too big bulk count string"),
+        ] {
+            assert_eq!(parse(begin.as_bytes(), 1), [], "{begin:?}");
+            let input = begin.to_owned() + &"PING\r\n".repeat(12_000);
+            let expected = format!("ERR Protocol error: {text}");
+            assert_eq!(parse(input.as_bytes(), input.len()), [Err(expected)]);
+        }
+        assert_eq!(parse(b"PING\r\n\0\r\n", 1).len(), 1);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Blocking {
     /// and answered, also if it has ended its input. Only a reset ends the wait, where the system
     /// reports one meanwhile (Linux).
     OnCommand,
+    /// The clients are paused. Its input is read meanwhile, and the request that waits is in it.
+    OnPause,
 }
 
 /// A request in a transaction.
@@ -115,6 +117,8 @@ pub struct Client {
     pub retained: AtomicCell<usize>,
     /// CLIENT NO-EVICT: whether `maxmemory-clients` does not end it.
     pub no_evict: AtomicCell<bool>,
+    /// CLIENT NO-TOUCH, which changes nothing else.
+    pub no_touch: AtomicCell<bool>,
     pub name: Mutex<Box<str>>,
     pub library: Mutex<(Box<str>, Box<str>)>,
     pub database: AtomicCell<usize>,
@@ -133,6 +137,8 @@ pub struct Client {
     pub blocked: Mutex<Option<Box<Blocked>>>,
     /// From the beginning of the wait until the connection continues.
     pub blocking: AtomicCell<Blocking>,
+    /// Its place among the clients that wait for the end of a pause.
+    pub pause_ticket: AtomicCell<u64>,
     /// The memory of the arguments of the command that it is blocked on. It is a part of what the client retains.
     pub command_size: AtomicCell<usize>,
     /// No further request is executed until what it waits for calls: the end of the queued output, a promise of the
@@ -178,6 +184,7 @@ impl Client {
             local_addr: text(chat.local_addr()),
             retained: AtomicCell::new(0),
             no_evict: AtomicCell::new(false),
+            no_touch: AtomicCell::new(false),
             name: Mutex::default(),
             library: Mutex::default(),
             database: AtomicCell::new(0),
@@ -194,6 +201,7 @@ impl Client {
             subscription_count: AtomicCell::new(0),
             blocked: Mutex::default(),
             blocking: AtomicCell::new(Blocking::No),
+            pause_ticket: AtomicCell::new(0),
             command_size: AtomicCell::new(0),
             waits: AtomicCell::new(false),
             closes: AtomicCell::new(false),
@@ -304,6 +312,7 @@ impl Client {
             (channels + patterns > 0, 'P'),
             (self.closes.load(), 'c'),
             (self.no_evict.load(), 'e'),
+            (self.no_touch.load(), 'T'),
         ] {
             if set {
                 flags.push(flag);

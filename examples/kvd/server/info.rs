@@ -1,5 +1,6 @@
 //! INFO: figures about the server.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,18 +9,65 @@ use asynchat::{More, Producer, Remote};
 
 use super::Server;
 use super::shared::Data;
+use crate::commands::{self, Failure};
 use crate::resp::reply::Reply;
 use crate::store::dropper;
 
 /// What is counted for INFO.
-#[derive(Default)]
 pub struct Stats {
+    /// Of each command, at its index.
+    calls: Vec<Calls>,
+    /// How many replies were errors, by the first word of their text.
+    errors: BTreeMap<String, u64>,
     pub connections: u64,
-    pub commands: u64,
     pub hits: u64,
     pub misses: u64,
     /// Clients that were ended because of what they retained.
     pub evicted: u64,
+}
+
+/// How often a command was executed.
+#[derive(Clone, Copy, Default)]
+struct Calls {
+    all: u64,
+    failed: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats {
+            calls: vec![Calls::default(); 1 + commands::all().len()],
+            errors: BTreeMap::new(),
+            connections: 0,
+            hits: 0,
+            misses: 0,
+            evicted: 0,
+        }
+    }
+}
+
+impl Stats {
+    /// A command was executed.
+    #[inline]
+    pub fn note_call(&mut self, index: usize, failure: Option<&Failure>) {
+        self.calls[index].all += 1;
+        if let Some(failure) = failure {
+            self.calls[index].failed += 1;
+            self.note_error(&failure.0);
+        }
+    }
+
+    /// A reply is an error.
+    #[cold]
+    pub fn note_error(&mut self, text: &str) {
+        let kind = text.split(' ').next().unwrap_or_default();
+        *self.errors.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// How many commands were executed.
+    pub fn commands(&self) -> u64 {
+        self.calls.iter().map(|it| it.all).sum()
+    }
 }
 
 /// What each worker counts for itself.
@@ -119,13 +167,20 @@ const SECTIONS: &[&str] = &[
     "stats",
     "replication",
     "cpu",
+    "commandstats",
+    "errorstats",
     "keyspace",
 ];
 
 /// Whether these arguments of INFO include a section.
 pub fn is_wanted(wanted: &[String], section: &str) -> bool {
-    let is_all = |it: &str| matches!(it, "all" | "default" | "everything");
-    wanted.is_empty() || wanted.iter().any(|it| it == section || is_all(it))
+    let is_default = section != "commandstats";
+    let includes = |it: &str| match it {
+        "all" | "everything" => true,
+        "default" => is_default,
+        it => it == section,
+    };
+    (wanted.is_empty() && is_default) || wanted.iter().any(|it| includes(it))
 }
 
 /// The reply to INFO. What the operating system knows is read when the reply is sent: nobody is to wait for that.
@@ -246,7 +301,8 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
                 .count();
             add("connected_clients", &data.clients.len());
             add("maxclients", &server.shared.most_clients);
-            add("blocked_clients", &data.waiting.clients);
+            let blocked = data.waiting.clients + data.pause.clients();
+            add("blocked_clients", &blocked);
             add("pubsub_clients", &subscribers);
             let watched: usize = data.keyspace.databases().map(|it| it.watched()).sum();
             add("total_watched_keys", &watched);
@@ -271,7 +327,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             let freed: u64 = counts.map(|it| it.freed).sum();
             let expired: u64 = data.keyspace.databases().map(|it| it.expired).sum();
             add("total_connections_received", &data.stats.connections);
-            add("total_commands_processed", &data.stats.commands);
+            add("total_commands_processed", &data.stats.commands());
             add("rejected_connections", &refused);
             add("lazyfreed_objects", &freed);
             let evicted = data.stats.evicted + server.shared.results.evicted();
@@ -281,11 +337,27 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("keyspace_misses", &data.stats.misses);
             add("pubsub_channels", &data.subscribers.channels.len());
             add("pubsub_patterns", &data.subscribers.patterns.len());
+            let errors: u64 = data.stats.errors.values().sum();
+            add("total_error_replies", &errors);
         }
         "replication" => {
             add("role", &"master");
             add("connected_slaves", &0);
             add("master_repl_offset", &0);
+        }
+        "commandstats" => {
+            for command in commands::all() {
+                let Calls { all, failed } = data.stats.calls[command.index];
+                if all > 0 {
+                    let counts = format!("calls={all},failed_calls={failed}");
+                    add(&format!("cmdstat_{}", command.name), &counts);
+                }
+            }
+        }
+        "errorstats" => {
+            for (kind, count) in &data.stats.errors {
+                add(&format!("errorstat_{kind}"), &format!("count={count}"));
+            }
         }
         _ => {
             for (number, database) in data.keyspace.databases().enumerate() {

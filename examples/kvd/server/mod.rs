@@ -4,6 +4,7 @@
 //! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
 //! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
+//! `pause.rs`: clients that are paused.
 //! `targets.rs`: commands that wait for others. `tasks.rs`: results that are made in parts. `progress.rs`: what a part of a
 //! task returns. `config.rs`, `info.rs`: parameters and figures.
 
@@ -14,6 +15,7 @@ pub mod leftovers;
 pub mod mailbox;
 pub mod output;
 pub mod parts;
+pub mod pause;
 pub mod progress;
 pub mod pubsub;
 pub mod rest;
@@ -38,6 +40,7 @@ use config::Config;
 use info::Counts;
 use leftovers::Leftovers;
 use mailbox::Mailbox;
+use pause::AfterPause;
 use pubsub::Subscriptions;
 use session::{Session, Tools};
 use shared::{Shared, Worker};
@@ -108,6 +111,9 @@ pub struct Server {
     counts_before: Cell<Counts>,
     /// The timer of the key that expires next, and when that is.
     expiry: Cell<Option<(TimerId, i64)>>,
+    /// The timer of the end of a pause that a client of this worker has begun.
+    pause_timer: Cell<Option<TimerId>>,
+    after_pause: AfterPause,
     /// `None` without a disk.
     journal: Option<Journal>,
     /// Itself, for timers.
@@ -139,6 +145,8 @@ impl Server {
             tools: Cell::default(),
             counts_before: Cell::default(),
             expiry: Cell::default(),
+            pause_timer: Cell::default(),
+            after_pause: AfterPause::default(),
             journal: shared.journal(),
             this: this.clone(),
         });
@@ -209,6 +217,7 @@ impl Server {
         let mut data = self.shared.lock();
         data.clients.remove(&client.id);
         data.leave(client);
+        data.pause.leave(client);
         // A command that is executed in parts ends.
         client.closes.store(true);
         let command = self.leave_target(&mut data, client.id);

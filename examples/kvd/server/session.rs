@@ -106,6 +106,8 @@ impl Session {
                         Blocking::No => skip_reply(client, reply),
                         Blocking::OnKeys => {}
                         Blocking::OnCommand => data.retain_command(client, parser.size_of_copies()),
+                        // The request waits where it is.
+                        Blocking::OnPause => break,
                     }
                     start += parser.at;
                     parser.reset();
@@ -130,6 +132,7 @@ impl Session {
                     break;
                 }
                 Step::Error(text) => {
+                    data.stats.note_error(&text);
                     reply.error(&text);
                     skip_reply(client, reply);
                     client.closes.store(true);
@@ -254,10 +257,14 @@ impl Session {
         self.check_rest();
     }
 
-    /// Stops reading while a request waits. A client that waits for an element is read, as in Redis up to the limit of its
-    /// input.
+    /// Stops reading while a request waits. A client that waits for an element, or for the end of a pause, is read, as in
+    /// Redis up to the limit of its input.
     fn check_rest(&self) {
-        if self.client.has_to_wait() && self.client.blocking.load() != Blocking::OnKeys {
+        let is_read = matches!(
+            self.client.blocking.load(),
+            Blocking::OnKeys | Blocking::OnPause
+        );
+        if self.client.has_to_wait() && !is_read {
             self.chat.pause_reading();
         }
         self.check_length();

@@ -18,6 +18,7 @@ use super::config::Config;
 use super::info::{Counts, Stats};
 use super::mailbox::Mailbox;
 use super::output::OutputLimits;
+use super::pause::Pause;
 use super::pubsub::Subscribers;
 use super::results::Results;
 use super::targets::Targets;
@@ -54,6 +55,7 @@ pub struct Data {
     /// Those of them that count for no limit: of clients that have sent CLIENT NO-EVICT.
     pub protected: usize,
     pub waiting: Waiting,
+    pub pause: Pause,
     pub targets: Targets,
     pub subscribers: Subscribers,
     pub workers: Vec<Worker>,
@@ -130,7 +132,7 @@ impl Shared {
     pub fn log_end(&self) {
         let (clients, commands) = {
             let data = self.lock();
-            (data.last_client, data.stats.commands)
+            (data.last_client, data.stats.commands())
         };
         tracing::info!(clients, commands, "stopped; in all it has served");
     }

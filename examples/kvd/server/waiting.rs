@@ -46,6 +46,8 @@ pub enum Outcome {
     Error,
 }
 
+const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+
 /// What a connection has to do when its wait is over.
 struct End {
     reply: Vec<Part>,
@@ -113,10 +115,14 @@ impl Data {
             ..Reply::default()
         };
         match outcome {
-            Outcome::Error => reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK"),
+            Outcome::Error => reply.error(UNBLOCKED),
             Outcome::Timeout => reply.null_array(),
         }
-        self.end_wait(client, reply)
+        let has_waited = self.end_wait(client, reply);
+        if has_waited && outcome == Outcome::Error {
+            self.stats.note_error(UNBLOCKED);
+        }
+        has_waited
     }
 
     /// Ends a wait with this reply. Returns whether the client was waiting.
@@ -220,6 +226,7 @@ impl Server {
         // The target of BLMOVE may have a value of another type.
         if let Err(failure) = outcome {
             drop(reply.take_parts());
+            data.stats.note_error(&failure.0);
             reply.error(&failure.0);
         }
         self.note_write();

@@ -20,6 +20,8 @@ pub struct Keyspace {
     next_stale: usize,
     /// The database whose keys expire first.
     next_expired: usize,
+    /// No key expires.
+    is_static: bool,
 }
 
 impl Default for Keyspace {
@@ -35,6 +37,7 @@ impl Default for Keyspace {
             removes_stale: false,
             next_stale: 0,
             next_expired: 0,
+            is_static: false,
             now: 0,
             used: 0,
         }
@@ -88,6 +91,9 @@ impl Keyspace {
     /// When the next key expires of the databases that were used since the last call.
     #[inline]
     pub fn take_new_expiry(&mut self) -> Option<i64> {
+        if self.is_static {
+            return None;
+        }
         let mut next: Option<i64> = None;
         while self.used != 0 {
             let number = self.used.trailing_zeros() as usize;
@@ -101,8 +107,19 @@ impl Keyspace {
         next
     }
 
+    /// Whether keys stay whose time is over. They are not found any more all the same.
+    pub fn set_static(&mut self, is_static: bool) {
+        self.is_static = is_static;
+        for database in &mut self.databases {
+            database.is_static = is_static;
+        }
+    }
+
     /// Removes keys whose time is over, at most so many. The databases take turns to be the first.
     pub fn expire_due(&mut self, most: usize) {
+        if self.is_static {
+            return;
+        }
         let (first, mut left) = (self.next_expired, most);
         for number in (first..DATABASES).chain(0..first) {
             left -= self.database(number).expire_due(left);
@@ -129,6 +146,9 @@ impl Keyspace {
 
     /// When the next key expires.
     pub fn next_expiry(&self) -> Option<i64> {
+        if self.is_static {
+            return None;
+        }
         self.databases
             .iter()
             .filter_map(Database::next_expiry)

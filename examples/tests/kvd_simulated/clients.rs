@@ -21,6 +21,7 @@ pub static PANICS: Command = Command {
     summary: "",
     run: |_, _| panic!("as the test wants it"),
     subcommands: &[],
+    index: 0,
 };
 
 #[test]
@@ -683,6 +684,59 @@ fn commands_that_can_do_harm_are_dangerous() -> Result {
         let reply = scene.ask(&client, &format!("COMMAND INFO {name}\n"))?;
         assert!(!reply.contains("+@dangerous "), "{name}: {reply}");
     }
+    Ok(())
+}
+
+#[test]
+fn commands_are_listed_by_category_and_keys_have_flags() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    for (request, reply) in [
+        (
+            "LIST FILTERBY ACLCAT Transaction",
+            "*5 $7 discard $4 exec $5 multi $7 unwatch $5 watch ",
+        ),
+        ("LIST FILTERBY ACLCAT nosuch", "*0 "),
+        ("LIST FILTERBY MODULE x", "*0 "),
+        (
+            "LIST FILTERBY PATTERN cl*name",
+            "*2 $14 client|getname $14 client|setname ",
+        ),
+        ("LIST FILTERBY x y", "-ERR syntax error "),
+        (
+            "GETKEYSANDFLAGS SET get get",
+            "*1 *2 $3 get *2 +OW +update ",
+        ),
+        (
+            "GETKEYSANDFLAGS SET a b GET",
+            "*1 *2 $1 a *3 +RW +access +update ",
+        ),
+        (
+            "GETKEYSANDFLAGS COPY a b",
+            "*2 *2 $1 a *2 +RO +access *2 $1 b *2 +OW +update ",
+        ),
+        (
+            "GETKEYSANDFLAGS PING x",
+            "-ERR The command has no key arguments ",
+        ),
+    ] {
+        assert_eq!(scene.ask(&client, &format!("COMMAND {request}\n"))?, reply);
+    }
+    Ok(())
+}
+
+#[test]
+fn whether_a_client_touches_keys_is_listed_until_it_is_reset() -> Result {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    assert_eq!(scene.ask(&client, "CLIENT NO-TOUCH on\n")?, "+OK ");
+    assert!(scene.ask(&client, "CLIENT INFO\n")?.contains(" flags=T "));
+    assert_eq!(scene.ask(&client, "RESET\n")?, "+RESET ");
+    assert!(scene.ask(&client, "CLIENT INFO\n")?.contains(" flags=N "));
+    assert_eq!(
+        scene.ask(&client, "CLIENT NO-TOUCH x\n")?,
+        "-ERR syntax error "
+    );
     Ok(())
 }
 

@@ -645,7 +645,7 @@ fn a_client_whose_replies_wait_for_the_disk_is_not_served_any_more() -> Result {
     let (client, reader) = (disk.scene.client()?, disk.scene.client()?);
     let value = "x".repeat(1_000);
     disk.scene.ask(&client, &format!("SET k {value}\n"))?;
-    let executed = || disk.scene.shared.lock().stats.commands;
+    let executed = || disk.scene.shared.lock().stats.commands();
     let before = executed();
     for _ in 0..100 {
         let replies = disk.scene.ask(&reader, &"GET k\n".repeat(20))?;
@@ -719,7 +719,7 @@ fn a_client_that_does_not_read_its_delayed_replies_is_not_served_any_more() -> R
     client.send(format!("SET k {value}\r\n"));
     disk.expect(&client, "+OK ")?;
     reader.stop_reading();
-    let executed = || scene.shared.lock().stats.commands;
+    let executed = || scene.shared.lock().stats.commands();
     let before = executed();
     for _ in 0..100 {
         disk.until_logged()?;

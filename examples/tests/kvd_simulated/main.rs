@@ -20,6 +20,7 @@ mod commands;
 #[path = "../../kvd/disk/mod.rs"]
 mod disk;
 mod durable;
+mod figures;
 mod full_disk;
 mod half_closed;
 mod large;
@@ -29,6 +30,7 @@ mod messages;
 mod output;
 mod parts;
 mod patterns;
+mod pauses;
 mod replies;
 #[path = "../../kvd/resp/mod.rs"]
 mod resp;

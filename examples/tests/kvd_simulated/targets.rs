@@ -22,7 +22,7 @@ fn send_large(scene: &Scene, client: &Peer) -> Result {
     let key = "k".repeat(LEN);
     let request =
         format!("*4\r\n$11\r\nSUNIONSTORE\r\n$1\r\nd\r\n$1\r\ns\r\n${LEN}\r\n{key}\r\nINCR n\r\n");
-    let commands = || scene.shared.lock().stats.commands;
+    let commands = || scene.shared.lock().stats.commands();
     let before = commands();
     client.send(request);
     while commands() == before {

@@ -81,6 +81,8 @@ pub struct Database {
     pub now: i64,
     /// How many keys have expired.
     pub expired: u64,
+    /// Keys stay whose time is over, but they are not found.
+    pub is_static: bool,
 }
 
 /// All keys of a database, with what was known of them.
@@ -147,21 +149,26 @@ impl Database {
         &self.table
     }
 
-    /// Removes the key if its time is over.
+    /// Removes the key if its time is over, and returns whether it is.
     #[inline]
-    fn expire(&mut self, key: &[u8]) {
-        if !self.expiries.is_empty() {
-            let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
-            if self.table.find(key).is_some_and(due) {
-                self.expired += 1;
-                self.delete(key);
-            }
+    fn expire(&mut self, key: &[u8]) -> bool {
+        if self.expiries.is_empty() {
+            return false;
         }
+        let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
+        let is_due = self.table.find(key).is_some_and(due);
+        if is_due && !self.is_static {
+            self.expired += 1;
+            self.delete(key);
+        }
+        is_due
     }
 
     #[inline]
     pub fn entry(&mut self, key: &[u8]) -> Option<&Entry> {
-        self.expire(key);
+        if self.expire(key) {
+            return None;
+        }
         self.table.find(key)
     }
 
@@ -173,7 +180,9 @@ impl Database {
     /// The value of a key, to be changed. The caller reports the change: [`touch`](Database::touch).
     #[inline]
     pub fn find_mut(&mut self, key: &[u8]) -> Option<&mut Value> {
-        self.expire(key);
+        if self.expire(key) {
+            return None;
+        }
         self.table.find_mut(key).map(|entry| &mut entry.value)
     }
 
