@@ -14,7 +14,7 @@
 //! | `BULK n` | `211 n`, then n bytes and CRLF |
 //! | `ARTICLE k` | `220 k`, then thirty lines of text and a dot line |
 //! | `JOIN` | `200 JOIN`; the connection joins the room |
-//! | `SAY x` | `300 x` to all connections in the room, after the replies to other commands that came with it |
+//! | `SAY x` | `300 x` to all connections in the room, on one loop after the replies to other commands that came with it |
 //! | `QUIT` | `205 bye`, then the connection is closed |
 //! | any other line | `200` and the line |
 //!

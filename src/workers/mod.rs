@@ -70,7 +70,8 @@ use worker::Worker;
 /// [`signal::shutdown_on_ctrl_c`](https://docs.rs/asynchat/latest/asynchat/signal/fn.shutdown_on_ctrl_c.html) on the
 /// thread that starts the workers, because a worker gets an error. A connection that was handed to a worker before gets a
 /// session, which is shut down like all others. If a session calls the shutdown on its worker's loop, the connections that wait there get the
-/// [refusal](crate::Server::refusal) instead. After a stop the workers go on until [`Service::finish`]. A
+/// [refusal](crate::Server::refusal) instead. A worker without connections makes the calls that others post until the last
+/// connection of all workers has ended. After a stop the workers go on until [`Service::finish`]. A
 /// [`close_all`](crate::close_all) on any of the loops closes the connections of all workers, and the service ends. A
 /// worker that fails ends the service, and [`Service::finish`] returns the reason.
 ///
