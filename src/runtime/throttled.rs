@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::Runtime;
 use crate::state::{ChannelId, ChannelState, Flag, Request};
+use crate::time::deadlines::Clocks;
 
 /// A session, and a worker for which it waits. A session that has pushed to the groups of two workers may wait for both.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Runtime {
             if let Some(state) = self.state(id).filter(|_| !waiting.contains(&id)) {
                 state.flags.set(Flag::AWAITS_WORKER, false);
                 // The peer may have waited, too.
-                state.time(|clocks, now| clocks.moved(now));
+                state.time(Clocks::moved);
                 // A hang-up that was reported meanwhile is to be reported once more.
                 state.flags.set(Flag::HUNG_UP, false);
                 state.schedule();
