@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 
 const from = process.env.KVD_NODE_MODULES;
 const require = createRequire(from ? `${from}/` : import.meta.url);
-const { createClient } = require("redis");
+const { BasicClientSideCache, createClient } = require("redis");
 const Redis = require("ioredis");
 const port = Number(process.argv[2]);
 
@@ -39,6 +39,36 @@ for (const RESP of [2, 3]) {
   await client.zAdd("z", [{ score: 1, value: "a" }, { score: 2.5, value: "b" }]);
   const range = await client.zRangeWithScores("z", 0, -1);
   assert.deepEqual(range.map((it) => [it.value, it.score]), [["a", 1], ["b", 2.5]]);
+}
+
+// A client that keeps the values of keys until the server says that they have changed.
+{
+  const cache = new BasicClientSideCache({ recordStats: true });
+  const cached = createClient({ url: `redis://127.0.0.1:${port}/1`, RESP: 3, clientSideCache: cache });
+  const other = createClient({ url: `redis://127.0.0.1:${port}/1` });
+  await cached.connect();
+  await other.connect();
+  await other.set("key", 0);
+  await other.hSet("hash", "field", 0);
+  const values = async () => [await cached.get("key"), await cached.hGet("hash", "field")];
+  // What is in the cache needs no turn of the loop, which the next invalidation does.
+  const until = async (wanted) => {
+    while ((await values()).some((it) => it !== wanted)) await new Promise(setImmediate);
+  };
+  for (let number = 1; number < 20; number++) {
+    await values();
+    const { hitCount } = cache.stats();
+    await values();
+    assert.equal(cache.stats().hitCount, hitCount + 2);
+    await other.multi().set("key", number).hSet("hash", "field", number).exec();
+    await until(`${number}`);
+    // It has the invalidation when it has the reply.
+    await cached.set("key", "own");
+    assert.equal(await cached.get("key"), "own");
+  }
+  await other.flushDb();
+  await until(null);
+  await Promise.all([cached.close(), other.close()]);
 }
 
 const client = new Redis(port, "127.0.0.1");

@@ -182,6 +182,10 @@ ping|ping hello|ping a b|echo hi|echo|foo|foo bar|FOO a b c|get|get a b|config|c
 auth x|auth a b|auth a b c|hello 4|hello x|hello 2 foo|command count foo|command getkeys get a|command getkeys mset a 1 b 2|command getkeys ping|command info nope|scan x|scan 0 count 0|scan 0 count x|scan 0 foo x|sscan nokey 0|hscan nokey 0|zscan nokey x|sscan S 0 count 1000 match nope|scan 0 match nope* count 10000
 del SL SS SZ|rpush SL 3 1 2 10|sort SL|sort SL desc|sort SL alpha|sort SL limit 1 2|sort SL limit -1 2|sort SL limit x 2|sort SL foo|sort nokey|sort str|mset w_1 30 w_2 20 w_3 10 w_10 5|sort SL by w_*|sort SL by w_* get # get w_* get nope_* get nope|sort SL by nosort|sort SL by nosort desc|sort SL store SD|lrange SD 0 -1|sort nokey store SD|exists SD
 hset oh_1 f c|hset oh_2 f b|hset oh_3 f a|sort SL by oh_*->f alpha|sort SL by oh_*->f alpha desc get oh_*->f|sort SL by oh_*->f|rpush SL x|sort SL|sadd SS b a c|sort SS|sort SS alpha|sort SS alpha desc limit 0 2|sort SS by nosort store SD|lrange SD 0 -1|sort SS by nosort desc limit 1 1 store SD|lrange SD 0 -1|zadd SZ 3 1 2 2 1 3|sort SZ|sort SZ by nosort|sort SZ by nosort desc|sort_ro SL alpha|sort_ro SL store x
+client tracking|client tracking foo|client tracking on foo|client tracking on prefix|client tracking on prefix a|client tracking on redirect x|client tracking on redirect 99999|client tracking on redirect 0|client tracking on optin optout|client tracking on optin bcast|client tracking on bcast prefix a prefix ab|client tracking off foo|client tracking off prefix a|client trackinginfo|client getredir|client caching yes|client caching|client caching foo
+client tracking on optin|client caching no|client caching foo|client caching yes|client trackinginfo|client trackinginfo|client tracking on optout|client tracking on bcast|client tracking on|client trackinginfo|ping|client trackinginfo|client tracking off|client tracking on optout|client caching yes|client caching no|client trackinginfo|multi|client trackinginfo|exec|client trackinginfo|client tracking off
+client tracking on bcast|client trackinginfo|client tracking on bcast prefix a|client tracking on bcast|client tracking on|client tracking on optin|client tracking off|client tracking on bcast prefix b prefix c|client tracking on bcast prefix ba|client tracking on bcast prefix d prefix x prefix da prefix dd|client tracking on bcast prefix d noloop|client trackinginfo|client tracking on bcast|client trackinginfo|client getredir|client tracking off|client trackinginfo|client getredir
+config set tracking-table-max-keys x|config set tracking-table-max-keys -1|config set tracking-table-max-keys 5|config get tracking-table-max-keys|config set tracking-table-max-keys 0|config set tracking-table-max-keys 1gb|config set tracking-table-max-keys 1000000
 flushdb foo|flushdb|dbsize|keys *|set k1 1|keys k*|keys [k]?|keys x|flushall async|randomkey|publish ch msg|pubsub channels|pubsub numsub ch|pubsub numpat|pubsub foo|reset|quit
 """
 
@@ -320,6 +324,7 @@ def tools():
         for depth in ("16", "64"):
             run("redis-benchmark", "-p", str(port), "-n", "20000", "-P", depth, "-t", "get,set,incr,lpush,mset", "-q")
         run("redis-benchmark", "-p", str(port), "-n", "2000", "-3", "-t", "get,set,zadd", "-q")
+        run("redis-benchmark", "-p", str(port), "-n", "20000", "--enable-tracking", "-r", "100", "-P", "16", "-t", "get,set,mset", "-q")
         cli = ["redis-cli", "-p", str(port)]
         run(*cli, "flushall")
         requests = "".join(f"SET key:{number} {number}\r\n" for number in range(20000))
@@ -1156,7 +1161,37 @@ def python_library():
             assert client.command_getkeysandflags("GETSET", "a", "b") == [["a", ["RW", "access", "update"]]]
             assert "get" in client.command_list(category="read") and client.client_no_touch("on")
             client.close()
+        python_cache(library, port)
     return True
+
+
+def python_cache(library, port):
+    """A client that keeps the values of keys until the server says that they have changed."""
+    from redis.cache import CacheConfig
+    from redis.connection import CacheProxyConnection
+
+    # It refuses servers below 7.4, also those of Redis, which have all that it needs since 6.0.
+    CacheProxyConnection.MIN_ALLOWED_VERSION = "7.0.0"
+    cached = library.Redis(port=port, decode_responses=True, protocol=3, cache_config=CacheConfig())
+    other = library.Redis(port=port, decode_responses=True)
+    values = lambda: [cached.get("key"), cached.hget("hash", "field")]
+    looked_up = lambda: other.info("stats")["keyspace_hits"] + other.info("stats")["keyspace_misses"]
+    until = time.monotonic() + DEADLINE
+    for number in range(20):
+        other.mset({"key": number})
+        other.hset("hash", "field", number)
+        while values() != [str(number)] * 2:
+            assert time.monotonic() < until
+        before = looked_up()
+        assert values() == [str(number)] * 2 and looked_up() == before, "they were read from the server"
+        # It has the invalidation when it has the reply.
+        cached.set("key", "own")
+        assert cached.get("key") == "own"
+    other.flushall()
+    while values() != [None, None]:
+        assert time.monotonic() < until
+    cached.close()
+    other.close()
 
 
 def node_libraries():

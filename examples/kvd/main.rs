@@ -84,6 +84,8 @@
 //! 200 ms, and of ZADD with as many scores of one member 400 ms), the removal of up to 1,000 members of a sorted set (some 5 ms
 //! for each of 8 MB, if the scores are equal), FLUSHALL, FLUSHDB and SWAPDB while many keys are watched, each of which they
 //! look up, and a command whose key has changed during each of three attempts. For SORT with STORE, and BY or GET, these are all keys that the patterns may name.
+//! Clients that keep copies of values (CLIENT TRACKING) learn of a change behind its command, 100 at most of one command,
+//! and the others a part at a time. The table of what they have read makes a command with many keys slower, by about a third.
 //! Large values are dropped by a thread of their own.
 //! INFO waits for the figures of all workers, so one that is busy delays it.
 //!
@@ -123,21 +125,26 @@
 //! * CLIENT NO-TOUCH, which is of Redis 7.2, is only shown: nothing depends on when a key was used.
 //! * COMMAND DOCS has no `doc_flags`, `deprecated_since`, `replaced_by` and `history`.
 //! * CONFIG SET changes client-output-buffer-limit, client-query-buffer-limit, maxmemory-clients, proto-max-bulk-len,
-//!   protected-mode, requirepass and timeout, until the server ends: there is no CONFIG REWRITE. Each of them is an option
+//!   protected-mode, requirepass, timeout and tracking-table-max-keys, until the server ends: there is no CONFIG REWRITE. Each of them is an option
 //!   of the command line, too. `maxclients` is fixed at the start, and `tcp-keepalive` is 300.
 //! * `client-output-buffer-limit`: what is made while it is sent does not count, and the replies of a subscriber do not
 //!   count either. A message that is larger than the limit is sent if the client has read those before it. There is no
 //!   soft limit by default.
+//! * The table of CLIENT TRACKING has as much memory as `maxmemory-clients` says, too. It gives up keys when it has more, and a
+//!   client learns that all keys have changed when more than 10,000 invalidations wait for it, or more than 4 MB of keys have
+//!   changed for clients in broadcasting mode. A client has 1000 prefixes at most, with 64 KB together. Invalidations
+//!   have the limits of messages: see `client-output-buffer-limit`. To another client (REDIRECT) they go when the replies
+//!   before them are sent.
 //! * MEMORY USAGE takes 1000 samples at most: of a larger collection its reply is an estimate, also with SAMPLES 0.
 //! * OBJECT ENCODING names kvd's structures, and HELP lists what there is. CLIENT KILL ID takes several ids.
 //! * CLIENT LIST: the sizes of buffers are 0 (`qbuf`, `qbuf-free`, `rbs`, `rbp`, `obl`, `oll`), and `fd` is -1. `tot-mem` is
 //!   what the client watches, has subscribed to and is named, with its arguments, its transaction and its output.
 //!
 //! There are all commands of Redis 7.0 for strings, keys, expiry, hashes, lists, sets, sorted sets, transactions,
-//! messages and connections, but for those in the next paragraph.
+//! messages and connections, with client-side caching (CLIENT TRACKING), but for those in the next paragraph.
 //!
 //! There are no streams, scripts and functions (EVAL, FCALL), bitmaps, HyperLogLog, geographical commands, keyspace
-//! notifications, shards of messages (SSUBSCRIBE), client-side caching (CLIENT TRACKING), users (ACL), modules, eviction
+//! notifications, shards of messages (SSUBSCRIBE), users (ACL), modules, eviction
 //! (`maxmemory`), snapshots and their commands (SAVE, BGSAVE, BGREWRITEAOF, LASTSAVE), cluster and replication; nor
 //! DEBUG, MEMORY DOCTOR and STATS, MONITOR, SLOWLOG, LATENCY, ROLE, WAIT, SHUTDOWN, MIGRATE, DUMP and
 //! RESTORE, OBJECT IDLETIME and FREQ, LCS, LOLWUT. There is no TLS, no Unix-domain socket and no
@@ -241,6 +248,10 @@ struct Arguments {
     /// The maximum size of a request, while it is read.
     #[arg(long, value_name = "BYTES", default_value = "1gb")]
     client_query_buffer_limit: String,
+
+    /// The maximum number of keys that are noted for CLIENT TRACKING. 0 for no maximum.
+    #[arg(long, value_name = "KEYS", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    tracking_table_max_keys: u64,
 
     /// Store the keys in this directory, which is created if it does not exist.
     /// Without it, they are lost when the server stops.
@@ -385,6 +396,7 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
     let mut config = Config::default();
     config.change("requirepass", &password(arguments)?)?;
     let timeout = arguments.timeout.to_string();
+    let tracked_keys = arguments.tracking_table_max_keys.to_string();
     let output = &arguments.client_output_buffer_limit;
     let output = if output.contains(' ') {
         output.clone()
@@ -401,6 +413,7 @@ fn config(arguments: &Arguments, most_clients: u32) -> Result<Config> {
         ),
         ("client-output-buffer-limit", &output),
         ("maxmemory-clients", &arguments.maxmemory_clients),
+        ("tracking-table-max-keys", &tracked_keys),
     ] {
         if let Err(why) = config.change(name, value.as_bytes()) {
             let given = if name == "client-output-buffer-limit" {

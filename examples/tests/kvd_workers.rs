@@ -180,8 +180,8 @@ impl Client {
 fn until_blocked(client: &mut Client, count: usize) -> Result {
     let wanted = format!("blocked_clients:{count} ");
     loop {
-        // The length, the title, seven figures, and the line end of the text.
-        if client.ask("INFO clients", 10)?.contains(&wanted) {
+        // The length, the title, eight figures, and the line end of the text.
+        if client.ask("INFO clients", 11)?.contains(&wanted) {
             return Ok(());
         }
     }
@@ -490,14 +490,14 @@ fn info_has_the_figures_of_all_workers() -> Result {
         let script = format!("RPUSH {number}{elements}\nDEL {number}");
         assert_eq!(client.ask(&script, 2)?, ":3000 :1");
     }
-    // The length, the title, eleven figures, and the line end of the text.
-    let info = clients[0].ask("INFO stats", 14)?;
+    // The length, the title, fourteen figures, and the line end of the text.
+    let info = clients[0].ask("INFO stats", 17)?;
     assert!(
         info.contains(&format!("lazyfreed_objects:{count} ")),
         "{info}"
     );
     // A transaction does not wait.
-    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 18)?;
+    let info = clients[1].ask("MULTI\nINFO stats\nEXEC\nPING", 21)?;
     assert!(
         info.contains("lazyfreed_objects:") && info.ends_with("+PONG"),
         "{info}"
@@ -519,10 +519,10 @@ fn info_after_config_resetstat_has_no_older_figures() -> Result {
     assert_eq!(other.ask("CONFIG RESETSTAT", 1)?, "+OK");
     client.send("INFO stats\n")?;
     drop(busy);
-    let info = client.receive(14)?;
+    let info = client.receive(17)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     // A transaction has what was reported last.
-    let info = other.ask("MULTI\nINFO stats\nEXEC", 17)?;
+    let info = other.ask("MULTI\nINFO stats\nEXEC", 20)?;
     assert!(info.contains("lazyfreed_objects:0 "), "{info}");
     running.end()
 }
@@ -576,4 +576,119 @@ fn messages_for_a_worker_that_is_busy_are_limited() -> Result {
     assert_eq!(quiet.receive(7)?, "*3 $7 message $5 quiet $1 2");
     drop((publisher, by_worker));
     running.end()
+}
+
+/// A client that keeps the value of `k`, as its replies and the invalidations say, in the order in which they arrive.
+struct Keeping {
+    client: Client,
+    /// The connection that gets the invalidations, if it is another one.
+    invalidations: Option<Client>,
+    kept: Option<i64>,
+    replies: usize,
+}
+
+impl Keeping {
+    fn new(mut client: Client, invalidations: Option<Client>) -> Result<Keeping> {
+        let mut invalidations = invalidations;
+        let track = match &mut invalidations {
+            None => {
+                client.ask("HELLO 3", 26)?;
+                "CLIENT TRACKING ON".to_owned()
+            }
+            Some(other) => {
+                let id = other.ask("CLIENT ID", 1)?;
+                other.ask("SUBSCRIBE __redis__:invalidate", 6)?;
+                format!("CLIENT TRACKING ON REDIRECT {}", &id[1..])
+            }
+        };
+        assert_eq!(client.ask(&track, 1)?, "+OK");
+        Ok(Keeping {
+            client,
+            invalidations,
+            kept: None,
+            replies: 0,
+        })
+    }
+
+    /// Takes one reply, or one invalidation on the same connection.
+    fn take(&mut self) -> Result {
+        let head = self.client.receive(1)?;
+        if head == ">2" {
+            assert_eq!(self.client.receive(5)?, "$10 invalidate *1 $1 k");
+            self.kept = None;
+        } else {
+            self.kept = Some(self.client.receive(1)?.parse()?);
+            self.replies += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes the next invalidation. What the other connection has received before is taken first.
+    fn take_invalidation(&mut self) -> Result {
+        let Some(other) = &mut self.invalidations else {
+            return self.take();
+        };
+        assert_eq!(
+            other.receive(8)?,
+            "*3 $7 message $20 __redis__:invalidate *1 $1 k"
+        );
+        self.client.0.get_ref().set_nonblocking(true)?;
+        while self.client.0.fill_buf().is_ok_and(|it| !it.is_empty()) {
+            self.client.0.get_ref().set_nonblocking(false)?;
+            self.take()?;
+            self.client.0.get_ref().set_nonblocking(true)?;
+        }
+        self.client.0.get_ref().set_nonblocking(false)?;
+        self.kept = None;
+        Ok(())
+    }
+}
+
+/// A reply with an old value is followed by an invalidation, on the other connection, too, and whether it waits for the disk
+/// or not.
+#[test]
+fn no_client_keeps_an_old_value() -> Result {
+    const READS: usize = 3;
+    let dir = tempfile::tempdir()?;
+    for options in [Options::default(), on_disk(dir.path())?] {
+        let running = Running::start(options)?;
+        let mut all: Vec<Keeping> = Vec::new();
+        for client in running.clients()? {
+            all.push(Keeping::new(client, None)?);
+        }
+        // The two connections are on one worker, or on two.
+        let [first, second, third] = running.clients_by_worker()?;
+        let clients = first.into_iter().chain(second).chain(third);
+        let mut clients: Vec<Client> = clients.collect();
+        let mut others = running.clients()?;
+        while let (Some(client), Some(other)) = (clients.pop(), others.pop()) {
+            all.push(Keeping::new(client, Some(other))?);
+        }
+        let mut writers = running.clients()?;
+        assert_eq!(writers[0].ask("SET k 0", 1)?, "+OK");
+        for _ in 0..100 {
+            for (number, it) in all.iter_mut().enumerate() {
+                let writer = number % writers.len();
+                it.client.send(&"GET k\n".repeat(READS))?;
+                writers[writer].send("INCR k\n")?;
+                it.replies = 0;
+            }
+            let mut last = 0;
+            for number in 0..all.len() {
+                let writer = number % writers.len();
+                let value = writers[writer].receive(1)?;
+                last = last.max(value[1..].parse()?);
+            }
+            for it in &mut all {
+                while it.replies < READS {
+                    it.take()?;
+                }
+                while it.kept.is_some_and(|kept| kept != last) {
+                    it.take_invalidation()?;
+                }
+            }
+        }
+        running.end()?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use asynchat::{More, Producer};
 use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
 use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer, pausing, shown,
+    tracking,
 };
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
@@ -20,9 +21,10 @@ use crate::server::results::ResultMemory;
 use crate::server::shared::lock;
 use crate::server::waiting::Outcome as WaitOutcome;
 
-const FLAGS: u32 = NOSCRIPT | LOADING | STALE;
+pub(super) const FLAGS: u32 = NOSCRIPT | LOADING | STALE;
 
 pub(super) const SUBCOMMANDS: &[Command] = &[
+    tracking::CACHING,
     command(
         "client|getname",
         2,
@@ -32,6 +34,7 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
         "Returns the name of the connection.",
         getname,
     ),
+    tracking::GETREDIR,
     command(
         "client|id",
         2,
@@ -134,6 +137,8 @@ pub(super) const SUBCOMMANDS: &[Command] = &[
             it.ok()
         },
     ),
+    tracking::TRACKING,
+    tracking::TRACKINGINFO,
     command(
         "client|unblock",
         -3,

@@ -216,6 +216,7 @@ fn reset(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
     clients::set_name(context, b"")?;
     context.data.protect(client, false);
     client.no_touch.store(false);
+    context.data.untrack(client);
     // CLIENT REPLY SKIP is about this reply, too.
     let is_wanted = client.reply_mode.load() != ReplyMode::Skip;
     if client.reply_mode.load() == ReplyMode::Off {

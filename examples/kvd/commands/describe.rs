@@ -294,7 +294,7 @@ fn keys_of(args: Args<'_>) -> Result<(&'static Command, Vec<usize>), Failure> {
 }
 
 /// Which arguments of a request are keys. `None` if the request is not possible.
-fn key_places(command: &Command, request: &[&[u8]]) -> Option<Vec<usize>> {
+pub(super) fn key_places(command: &Command, request: &[&[u8]]) -> Option<Vec<usize>> {
     let (first, last, step) = command.keys;
     let last = match last {
         0.. => last,

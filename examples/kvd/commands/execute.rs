@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Command, Context, Failure, LONGEST_NAME, Outcome, fail, flag, shown, table, transactions,
-    wrong_arity,
+    Command, Context, Failure, LONGEST_NAME, Outcome, fail, flag, shown, table, tracking,
+    transactions, wrong_arity,
 };
 use crate::resp::request::Args;
 use crate::server::client::Queued;
@@ -37,10 +37,14 @@ pub fn execute(context: &mut Context<'_>, args: Args<'_>) -> bool {
             if let Err(failure) = run(context, command, args) {
                 context.reply.error(&failure.0);
             }
+            if context.data.tracking.is_on() {
+                tracking::follow_request(context, command, args);
+            }
             may_have_taken_long(context, command, args)
         }
         Err(failure) => {
             refuse(context, args, &failure);
+            tracking::end_choice(context, None);
             false
         }
     }

@@ -37,6 +37,7 @@ mod sorted_sets;
 mod stored;
 mod strings;
 mod substrings;
+mod tracking;
 mod transactions;
 mod unsubscribing;
 

@@ -153,5 +153,6 @@ fn config_set(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         client.post(move |session| session.apply_config(timeout));
     }
     context.data.limit_retained();
+    context.server.schedule_invalidations(context.data);
     context.ok()
 }

@@ -154,6 +154,10 @@ impl Waiter {
         self.0.as_ref().is_some_and(|client| client.resp3.load())
     }
 
+    pub(super) fn client_id(&self) -> Option<u64> {
+        self.0.as_ref().map(|client| client.id)
+    }
+
     /// Whether its connection has ended, or is about to.
     pub(super) fn has_left(&self) -> bool {
         self.0.as_ref().is_some_and(|client| client.closes.load())
@@ -199,9 +203,12 @@ impl<F> Request<F> {
         F: Fn(&mut Database) -> Result<M, Failure> + 'static,
     {
         let begun = {
-            let keyspace = &mut server.shared.lock().keyspace;
-            keyspace.set_time(server.now());
-            self.take_snapshot(keyspace.database(target.database))
+            let data = &mut *server.shared.lock();
+            data.keyspace.set_time(server.now());
+            let begun = self.take_snapshot(data.keyspace.database(target.database));
+            // A key may have expired.
+            server.invalidate(data, None);
+            begun
         };
         match begun {
             Ok((making, watch)) => {
@@ -312,7 +319,9 @@ where
                 .store(db, self.target.key.as_bytes(), &mut reply);
         }
         reply.written = data.keyspace.take_written();
-        server.serve_ready(&self.request.chat, data);
+        let by = self.request.waiter.client_id();
+        server.invalidate(data, by);
+        server.serve_ready(&self.request.chat, data, by.unwrap_or_default());
         server.schedule_expiry(data.keyspace.take_new_expiry());
         server.note_write();
         if let Err(failure) = &outcome {

@@ -2,7 +2,7 @@
 
 use super::counted::Counted;
 use super::flag::{FAST, LOADING, NOSCRIPT, STALE};
-use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail};
+use super::{Command, Context, Failure, Mode, Outcome, command, execute, fail, tracking};
 use crate::resp::request::Args;
 use crate::server::client::{Client, ReplyMode, Transaction, Watched};
 use crate::server::shared::lock;
@@ -119,6 +119,9 @@ fn exec(context: &mut Context<'_>, _: Args<'_>) -> Outcome {
             context.reply.error(&failure.0);
         }
         drop_unwanted(context);
+        if context.data.tracking.is_on() {
+            tracking::follow(context, command, args.args());
+        }
         counted.note(context);
     }
     context.mode = mode;

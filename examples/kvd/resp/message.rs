@@ -1,4 +1,4 @@
-//! Messages for subscribers.
+//! Messages for subscribers, and for clients that track keys.
 
 use std::{iter, mem};
 
@@ -14,6 +14,8 @@ pub struct Encoded {
     /// A large content, which the messages for all channels, patterns and versions share: a client may have thousands of
     /// patterns that match.
     content: Option<Bytes>,
+    /// What is behind it.
+    end: &'static [u8],
 }
 
 /// A content of more bytes is not copied.
@@ -36,6 +38,50 @@ impl Encoded {
         Encoded {
             start: reply.buffer.into(),
             content: is_shared.then(|| content.clone()),
+            end: b"\r\n",
+        }
+    }
+
+    /// Says that these keys have changed, which are encoded as an array, or all of them.
+    pub fn invalidation(keys: Option<&Bytes>, resp3: bool) -> Encoded {
+        let mut reply = Reply {
+            resp3,
+            ..Reply::default()
+        };
+        if resp3 {
+            reply.push(2);
+            reply.bulk(b"invalidate");
+        } else {
+            reply.push(3);
+            reply.bulk(b"message");
+            reply.bulk(b"__redis__:invalidate");
+        }
+        let mut content = None;
+        match keys {
+            None => reply.null(),
+            Some(keys) if keys.len() > SHARED => content = Some(keys.clone()),
+            Some(keys) => reply.buffer.extend_from_slice(keys),
+        }
+        Encoded {
+            start: reply.buffer.into(),
+            content,
+            end: b"",
+        }
+    }
+
+    /// Says that this client, which should get the invalidations, has left.
+    pub fn broken_redirect(client: u64) -> Encoded {
+        let mut reply = Reply {
+            resp3: true,
+            ..Reply::default()
+        };
+        reply.push(2);
+        reply.bulk(b"tracking-redir-broken");
+        reply.integer(client as i64);
+        Encoded {
+            start: reply.buffer.into(),
+            content: None,
+            end: b"",
         }
     }
 
@@ -46,8 +92,9 @@ impl Encoded {
     /// What is sent, one after the other.
     pub fn parts(&self) -> impl Iterator<Item = Bytes> + '_ {
         let content = self.content.iter();
-        let rest = content.flat_map(|it| [it.clone(), Bytes::from_static(b"\r\n")]);
-        iter::once(self.start.clone()).chain(rest)
+        let rest = content.flat_map(|it| [it.clone(), Bytes::from_static(self.end)]);
+        let parts = iter::once(self.start.clone()).chain(rest);
+        parts.filter(|it| !it.is_empty())
     }
 }
 

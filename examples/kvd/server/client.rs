@@ -16,6 +16,7 @@ use super::output::OutputLimits;
 use super::pubsub::Names;
 use super::session::Session;
 use super::shared::lock;
+use super::tracking::{Mode, Tracker};
 use crate::commands::Command;
 use crate::resp::message::Encoded;
 use crate::resp::request::OwnedArgs;
@@ -133,6 +134,10 @@ pub struct Client {
     pub watched: Mutex<Watched>,
     pub subscriptions: Mutex<Names<()>>,
     pub subscription_count: AtomicCell<usize>,
+    /// CLIENT TRACKING, while it is on. Any worker may change it.
+    pub tracker: Mutex<Option<Box<Tracker>>>,
+    /// Whether it has become one that gets invalidations: its own, or those of another client, whose worker sets this.
+    pub gets_invalidations: AtomicCell<bool>,
     /// What it waits for, while it is in a queue. Any worker may take it out.
     pub blocked: Mutex<Option<Box<Blocked>>>,
     /// From the beginning of the wait until the connection continues.
@@ -199,6 +204,8 @@ impl Client {
             watched: Mutex::default(),
             subscriptions: Mutex::default(),
             subscription_count: AtomicCell::new(0),
+            tracker: Mutex::default(),
+            gets_invalidations: AtomicCell::new(false),
             blocked: Mutex::default(),
             blocking: AtomicCell::new(Blocking::No),
             pause_ticket: AtomicCell::new(0),
@@ -305,11 +312,21 @@ impl Client {
             Some(transaction) => (transaction.queued.len() as i64, transaction.size),
             None => (-1, 0),
         };
+        let (mut tracks, mut broadcast, mut is_broken, mut redirect) = (false, false, false, -1);
+        if let Some(tracker) = &*lock(&self.tracker) {
+            tracks = true;
+            broadcast = tracker.settings.mode == Mode::Broadcast;
+            is_broken = tracker.is_redirect_broken;
+            redirect = tracker.settings.redirect.map_or(0, |id| id as i64);
+        }
         let mut flags = String::new();
         for (set, flag) in [
             (self.is_blocked(), 'b'),
             (multi >= 0, 'x'),
             (channels + patterns > 0, 'P'),
+            (tracks, 't'),
+            (is_broken, 'R'),
+            (broadcast, 'B'),
             (self.closes.load(), 'c'),
             (self.no_evict.load(), 'e'),
             (self.no_touch.load(), 'T'),
@@ -325,7 +342,7 @@ impl Client {
         format!(
             "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={channels} psub={patterns} \
              ssub=0 multi={multi} qbuf=0 qbuf-free=0 argv-mem={} multi-mem={multi_size} rbs=0 rbp=0 obl=0 oll=0 omem={} \
-             tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={library} lib-ver={version} \
+             tot-mem={} events=r cmd={} user=default redir={redirect} resp={} lib-name={library} lib-ver={version} \
              io-thread={}",
             self.id,
             self.addr,

@@ -27,6 +27,7 @@ const CHANGEABLE: &[&str] = &[
     "protected-mode",
     "requirepass",
     "timeout",
+    "tracking-table-max-keys",
 ];
 
 /// No limit of the size of a request is smaller.
@@ -48,6 +49,8 @@ pub struct Config {
     pub output: OutputLimits,
     /// `maxmemory-clients`: of all results whose replies are not complete.
     pub results: usize,
+    /// `tracking-table-max-keys`.
+    pub tracked_keys: usize,
 }
 
 impl Default for Config {
@@ -73,6 +76,7 @@ impl Default for Config {
             ("save", ""),
             ("tcp-keepalive", "300"),
             ("timeout", "0"),
+            ("tracking-table-max-keys", "1000000"),
         ];
         Config {
             values: values.map(|(name, value)| (name, value.into())).into(),
@@ -83,6 +87,7 @@ impl Default for Config {
             timeout: 0,
             output,
             results: 1 << 30,
+            tracked_keys: 1_000_000,
         }
     }
 }
@@ -166,6 +171,15 @@ impl Config {
             "timeout" => match number::integer(value.as_bytes()) {
                 Some(seconds @ 0..=2_147_483_647) => self.timeout = seconds as u64,
                 Some(_) => return failed("argument must be between 0 and 2147483647 inclusive"),
+                None => return failed("argument couldn't be parsed into an integer"),
+            },
+            "tracking-table-max-keys" => match number::integer(value.as_bytes()) {
+                Some(0) => self.tracked_keys = usize::MAX,
+                Some(most @ 1..) => self.tracked_keys = most as usize,
+                Some(_) => {
+                    let most = i64::MAX;
+                    return failed(&format!("argument must be between 0 and {most} inclusive"));
+                }
                 None => return failed("argument couldn't be parsed into an integer"),
             },
             "protected-mode" => match value {

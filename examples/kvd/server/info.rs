@@ -303,6 +303,7 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("maxclients", &server.shared.most_clients);
             let blocked = data.waiting.clients + data.pause.clients();
             add("blocked_clients", &blocked);
+            add("tracking_clients", &data.tracking.clients);
             add("pubsub_clients", &subscribers);
             let watched: usize = data.keyspace.databases().map(|it| it.watched()).sum();
             add("total_watched_keys", &watched);
@@ -337,6 +338,9 @@ fn fields(section: &str, server: &Server, data: &mut Data) -> Fields {
             add("keyspace_misses", &data.stats.misses);
             add("pubsub_channels", &data.subscribers.channels.len());
             add("pubsub_patterns", &data.subscribers.patterns.len());
+            add("tracking_total_keys", &data.tracking.table.len());
+            add("tracking_total_items", &data.tracking.table.items());
+            add("tracking_total_prefixes", &data.tracking.prefixes.len());
             let errors: u64 = data.stats.errors.values().sum();
             add("total_error_replies", &errors);
         }

@@ -3,8 +3,8 @@
 //! `shared.rs`: what all workers share. `session.rs`: the handler of a connection. `rest.rs`: the input that waits
 //! there. `parts.rs`: commands that take several turns. `client.rs`: what others see of it. `output.rs`: the limits of
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
-//! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `waiting.rs`: clients that wait for elements.
-//! `pause.rs`: clients that are paused.
+//! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `tracking/`: clients that keep copies of values.
+//! `waiting.rs`: clients that wait for elements. `pause.rs`: clients that are paused.
 //! `targets.rs`: commands that wait for others. `tasks.rs`: results that are made in parts. `progress.rs`: what a part of a
 //! task returns. `config.rs`, `info.rs`: parameters and figures.
 
@@ -25,6 +25,7 @@ pub mod session;
 pub mod shared;
 pub mod targets;
 mod tasks;
+pub mod tracking;
 pub mod waiting;
 
 use std::cell::{Cell, RefCell};
@@ -221,6 +222,7 @@ impl Server {
         // A command that is executed in parts ends.
         client.closes.store(true);
         let command = self.leave_target(&mut data, client.id);
+        data.untrack(client);
         data.release_all(client);
         self.unwatch(&mut data, client);
         self.leave_subscriptions(&mut data, client, chat);
@@ -334,10 +336,11 @@ impl Server {
     fn expire_due(&self) {
         self.expiry.set(None);
         let next = {
-            let keyspace = &mut self.shared.lock().keyspace;
-            keyspace.set_time(self.now());
-            keyspace.expire_due(EXPIRED_AT_ONCE);
-            keyspace.next_expiry()
+            let data = &mut *self.shared.lock();
+            data.keyspace.set_time(self.now());
+            data.keyspace.expire_due(EXPIRED_AT_ONCE);
+            self.invalidate(data, None);
+            data.keyspace.next_expiry()
         };
         self.note_write();
         self.schedule_expiry(next);

@@ -3,7 +3,7 @@
 //! A client that has subscribed gets messages that it has not asked for, so it has a limit by default: without one, a
 //! client that does not read would use up the memory. The replies to its requests do not count for it. A normal client
 //! has no limit by default: while much output waits for it, its next request waits. If it has one, its replies count,
-//! but for those that are made while they are sent.
+//! but for those that are made while they are sent. A client that has got invalidations has the limits of a subscriber.
 //!
 //! These limits are here and not in those of the library, which count a reply that is pushed in a later turn as if
 //! others had caused it.
@@ -175,7 +175,7 @@ impl Client {
     /// whether it did. The replies of a subscriber have no limit.
     pub fn ends_for_reply(&self, chat: &Chat, reply: usize) -> bool {
         let output = self.limited_output(chat.queued()) + reply;
-        let exceeds = self.subscription_count.load() == 0 && output > self.output_limit().most();
+        let exceeds = !self.gets_messages() && output > self.output_limit().most();
         if exceeds {
             self.end_for_output(chat, output);
         }
@@ -184,18 +184,25 @@ impl Client {
 
     fn output_limit(&self) -> OutputLimit {
         let limits = self.output_limits.load();
-        match self.subscription_count.load() {
-            0 => limits.normal,
-            _ => limits.pubsub,
+        if self.gets_messages() {
+            limits.pubsub
+        } else {
+            limits.normal
         }
+    }
+
+    /// Whether it gets what answers none of its requests.
+    fn gets_messages(&self) -> bool {
+        self.subscription_count.load() > 0 || self.gets_invalidations.load()
     }
 
     /// How much of the output has a limit.
     fn limited_output(&self, queued: usize) -> usize {
         let promised = self.promised.load();
-        match self.subscription_count.load() {
-            0 => queued.max(promised),
-            _ => queued.saturating_sub(self.replies.load() + promised),
+        if self.gets_messages() {
+            queued.saturating_sub(self.replies.load() + promised)
+        } else {
+            queued.max(promised)
         }
     }
 

@@ -99,7 +99,7 @@ impl Session {
                         mode: Mode::Request,
                     };
                     let may_take_long = execute(&mut context, parser.args(&input[start..]));
-                    server.serve_ready(chat, data);
+                    server.serve_ready(chat, data, client.id);
                     allowed.authenticated = client.is_admitted(&data.config);
                     allowed.argument = data.config.argument;
                     match client.blocking.load() {

@@ -22,6 +22,7 @@ use super::pause::Pause;
 use super::pubsub::Subscribers;
 use super::results::Results;
 use super::targets::Targets;
+use super::tracking::Tracking;
 use super::waiting::Waiting;
 use super::{Options, Server};
 use crate::disk::journal::Journal;
@@ -58,6 +59,7 @@ pub struct Data {
     pub pause: Pause,
     pub targets: Targets,
     pub subscribers: Subscribers,
+    pub tracking: Tracking,
     pub workers: Vec<Worker>,
     /// The id of the client that has come last.
     pub last_client: u64,

@@ -148,11 +148,12 @@ pub fn end_wait(client: &Client, mut reply: Reply, timer: Option<TimerId>) {
 }
 
 impl Server {
-    /// Serves the clients that wait for keys which have received elements.
+    /// Serves the clients that wait for keys which have received elements, from this client.
     #[inline]
-    pub fn serve_ready(self: &Rc<Self>, chat: &Chat, data: &mut Data) {
+    pub fn serve_ready(self: &Rc<Self>, chat: &Chat, data: &mut Data, by: u64) {
         if data.waiting.clients > 0 {
             self.serve_waiting(chat, data);
+            self.invalidate(data, Some(by));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::database::Database;
 use super::text::Text;
+use super::touched::Touched;
 
 /// The databases 0 to 15.
 pub const DATABASES: usize = 16;
@@ -138,6 +139,31 @@ impl Keyspace {
         written.map(|it| std::mem::take(&mut it.written)).sum()
     }
 
+    /// Whether the databases note which keys have changed.
+    pub fn note_touched(&mut self, is_noted: bool) {
+        for database in &mut self.databases {
+            match (&database.touched, is_noted) {
+                (Some(_), true) => {}
+                _ => database.touched = is_noted.then(Touched::default),
+            }
+        }
+    }
+
+    /// Takes the keys of all databases that have changed since the last call.
+    pub fn take_touched(&mut self) -> Touched {
+        let mut all = Touched::default();
+        for touched in self
+            .databases
+            .iter_mut()
+            .filter_map(|it| it.touched.as_mut())
+        {
+            if !touched.is_empty() {
+                all.append(std::mem::take(touched));
+            }
+        }
+        all
+    }
+
     /// Takes one of the awaited keys that have received elements.
     pub fn take_ready(&mut self) -> Option<(usize, Text)> {
         let mut databases = self.databases.iter_mut().enumerate();
@@ -204,6 +230,27 @@ mod tests {
         }
         let mut others = keyspace.databases().skip(1);
         assert!(others.all(|it| it.len() == 0), "each had its turn");
+    }
+
+    #[test]
+    fn changed_keys_are_noted_while_that_is_wanted() {
+        let mut keyspace = Keyspace::default();
+        keyspace.database(0).set(b"a", Value::Int(1), 0);
+        assert!(keyspace.take_touched().is_empty());
+        keyspace.note_touched(true);
+        keyspace.database(0).set(b"a", Value::Int(2), 5);
+        keyspace.database(0).set(b"a", Value::Int(3), 0);
+        keyspace.database(3).delete(b"none");
+        keyspace.database(3).set(b"b", Value::Int(1), 0);
+        keyspace.swap(0, 1);
+        let touched = keyspace.take_touched();
+        assert_eq!(touched.keys, [b"a"[..].into(), b"b"[..].into()]);
+        assert!(!touched.all && keyspace.take_touched().is_empty());
+        keyspace.database(3).clear();
+        assert!(keyspace.take_touched().all);
+        keyspace.database(1).delete(b"a");
+        keyspace.note_touched(false);
+        assert!(keyspace.take_touched().is_empty());
     }
 
     /// Members that come and go without end, in one of them.

@@ -25,5 +25,6 @@ pub mod ranked;
 pub mod sorted_set;
 pub mod table;
 pub mod text;
+pub mod touched;
 pub mod value;
 pub mod watch;

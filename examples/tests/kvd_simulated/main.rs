@@ -44,3 +44,4 @@ mod sorting;
 #[path = "../../kvd/store/mod.rs"]
 mod store;
 mod targets;
+mod tracking;

@@ -107,6 +107,9 @@ impl Drop for Scene {
         assert!(data.targets.queues.is_empty());
         assert_eq!(data.waiting.clients, 0);
         assert!(data.subscribers.is_empty());
+        let tracking = &data.tracking;
+        let (keys, prefixes) = (tracking.table.len(), tracking.prefixes.len());
+        assert_eq!((tracking.clients, keys, prefixes), (0, 0, 0));
         for database in data.keyspace.databases() {
             assert_eq!((database.watched(), database.awaited.len()), (0, 0));
         }

@@ -1,4 +1,4 @@
-//! Who has to learn of a change: clients that watch the key, those that wait for elements, and the disk.
+//! Who has to learn of a change: clients that watch or track the key, those that wait for elements, and the disk.
 
 use std::ops::Range;
 
@@ -31,7 +31,7 @@ impl Database {
     /// of all of it before.
     #[inline]
     pub(super) fn touch_whole(&mut self, key: &[u8]) -> bool {
-        if !self.watched.is_empty() || !self.watched_families.is_empty() {
+        if self.is_observed() {
             self.notify(key);
         }
         let Some(changes) = &mut self.changes else {
@@ -164,7 +164,7 @@ impl Database {
         key: &[u8],
         note: impl FnOnce(Option<&mut Elements>, Option<&Value>) -> usize,
     ) {
-        if !self.watched.is_empty() || !self.watched_families.is_empty() {
+        if self.is_observed() {
             self.notify(key);
         }
         if let Some(changes) = &mut self.changes {
@@ -180,8 +180,17 @@ impl Database {
         }
     }
 
+    /// Whether a client watches or tracks keys.
+    #[inline]
+    fn is_observed(&self) -> bool {
+        !self.watched.is_empty() || !self.watched_families.is_empty() || self.touched.is_some()
+    }
+
     #[cold]
     fn notify(&mut self, key: &[u8]) {
+        if let Some(touched) = &mut self.touched {
+            touched.add(key);
+        }
         for watch in self.watched.remove(key).into_iter().flatten() {
             watch.break_it();
         }

@@ -15,6 +15,7 @@ use super::list::List;
 use super::sorted_set::SortedSet;
 use super::table::{Keyed, Table};
 use super::text::Text;
+use super::touched::Touched;
 use super::value::{Set, Value};
 use super::watch::{Family, Watch};
 
@@ -54,6 +55,8 @@ pub struct Database {
     watched: HashMap<Text, Vec<Watch>>,
     /// Who watches families of keys, until one of these keys changes.
     watched_families: Vec<(Vec<Family>, Watch)>,
+    /// Which keys have changed. `None` while no client tracks keys.
+    pub touched: Option<Touched>,
     /// What has changed since the last commit. `None` without a disk.
     pub changes: Option<HashMap<Text, Change>>,
     /// How many changes there were since the last commit, some of them of the same key or element.
@@ -361,6 +364,9 @@ impl Database {
     /// Removes everything. Another thread drops it.
     pub fn clear(&mut self) {
         self.notify_all();
+        if let Some(touched) = &mut self.touched {
+            touched.all = true;
+        }
         let changes = self.changes.as_mut().map(std::mem::take);
         if changes.is_some() {
             self.change_count = 0;

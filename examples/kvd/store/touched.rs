@@ -1,0 +1,29 @@
+//! Which keys have changed, for clients that keep copies of values.
+
+use super::text::Text;
+
+/// The keys that have changed since the last look.
+#[derive(Default)]
+pub struct Touched {
+    pub keys: Vec<Text>,
+    /// All keys were removed.
+    pub all: bool,
+}
+
+impl Touched {
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.all
+    }
+
+    /// A command may change one key many times, one after another.
+    pub fn add(&mut self, key: &[u8]) {
+        if self.keys.last().is_none_or(|last| last.as_bytes() != key) {
+            self.keys.push(key.into());
+        }
+    }
+
+    pub fn append(&mut self, mut other: Touched) {
+        self.keys.append(&mut other.keys);
+        self.all |= other.all;
+    }
+}
