@@ -53,9 +53,9 @@
 //! remove keys needs some room, too, in the log and in `kvd.redb`: if the server itself has filled the disk to its last
 //! byte, commands that write stay refused after FLUSHALL, until another file on the disk was removed or the disk is
 //! larger. When there is room again, the server goes on by itself. What was executed when the disk became full is in memory, others read it, and it is written when there is room. It is lost only if the server ends before:
-//! unless it is killed, it reports that, and its exit code is 1. With `everysec` and `no` these commands have their
-//! replies. With `always` a reply says that the change is on disk, so they get a MISCONF error, which says that the command
-//! was executed: a client that repeats it does it twice. The error takes the place of the whole reply, of EXEC as well.
+//! unless it is killed, it reports that, and its exit code is 1. A reply without an error says that the change is in the log, so
+//! these commands get a MISCONF error, which says that the command was executed: a client that repeats it does it twice. The
+//! error takes the place of the whole reply, of EXEC as well.
 //! But the reply of a command that removes what it replies with (LPOP, BLPOP, LMPOP, SPOP, ZPOPMIN, GETDEL, SET with GET and
 //! their kind, and EXEC with one of these) waits until there is room: nobody else has that any more. A start needs room in
 //! `kvd.redb` for what is only in the log. If a thread that writes ends, the server ends with an error.

@@ -453,7 +453,6 @@ fn a_frame_of_the_log_has_one_large_change_however_many_clients_make_them() -> R
         save: Box::new(|_, _| Ok(false)),
         last: 0,
         interval: Duration::ZERO,
-        is_synced: true,
     };
     let keyspace = Loader::default().finish()?;
     let running = Running::start(Options {

@@ -115,7 +115,6 @@ impl Journal {
             return false;
         }
         match failure {
-            Some(_) if !status.is_synced => {}
             Some(why) if !has_taken => {
                 if has_written && !reply.is_empty() {
                     drop(reply.take_parts());

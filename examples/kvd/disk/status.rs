@@ -19,8 +19,6 @@ const MOST_OF_ALL: usize = 1 << 30;
 
 #[derive(Default)]
 pub struct Status {
-    /// Whether a reply follows durability: `--appendfsync always`.
-    pub is_synced: bool,
     pub log: Health,
     pub database: Health,
     /// How many commands that write were executed.
@@ -38,13 +36,6 @@ pub struct Status {
 }
 
 impl Status {
-    pub fn new(is_synced: bool) -> Status {
-        Status {
-            is_synced,
-            ..Status::default()
-        }
-    }
-
     /// A command that writes is executed.
     pub fn note_write(&self) {
         self.executed.fetch_add(1, Ordering::Relaxed);

@@ -3,10 +3,10 @@
 //! It takes the batches that wait, up to a large one, and appends them as one frame. Only then it sends the replies that
 //! wait for them. If the disk is full, the thread keeps the changes, and tries again after some time (`retry.rs`), whatever
 //! comes meanwhile: keys that expire are changes, too. Of each row it keeps the last change only: what is too much for the disk
-//! may be removed meanwhile. New commands that write are refused, unless they only remove keys. Commands that were executed
-//! have their replies, as in Redis: these promise nothing about the last second. With `always` they promise that the change
-//! is on disk. So an error takes the place of the reply, which says that the change is in memory; but a reply with what a
-//! command has removed waits until there is room, because nobody else has that any more.
+//! may be removed meanwhile. New commands that write are refused, unless they only remove keys. A reply without an error promises
+//! that the change is in the log. So an error takes the place of the reply to a command that was executed, which says that the
+//! change is in memory; but a reply with what a command has removed waits until there is room, because nobody else has that any
+//! more.
 
 use std::fs::File;
 use std::mem;
@@ -77,8 +77,6 @@ pub struct Files {
     pub last: u64,
     /// How long changes may be in the log only.
     pub interval: Duration,
-    /// Whether what is appended is on disk then, and not only given to the system.
-    pub is_synced: bool,
 }
 
 /// The threads, while they can be reached.
@@ -134,7 +132,6 @@ impl Writer {
             }),
             last,
             interval: sync.interval(),
-            is_synced: sync == AppendFsync::Always,
         };
         Ok((Writer::start(files, on_death)?, keyspace))
     }
@@ -168,11 +165,10 @@ impl Writer {
             mut save,
             last,
             interval,
-            is_synced,
         } = files;
         let (batches, waiting) = mpsc::channel();
         let (to_saver, logged) = mpsc::channel();
-        let status = Arc::new(Status::new(is_synced));
+        let status = Arc::new(Status::default());
         status.saved.store(last, Ordering::Release);
         let on_death: Arc<dyn Fn() + Send + Sync> = Arc::new(on_death);
         let alive = || Alive::new(&status, &on_death);
@@ -335,9 +331,7 @@ fn log_batches(
 fn answer_after_failure(delayed: &mut Vec<Delayed>, why: &str, status: &Status) {
     let error = not_written(why);
     for it in mem::take(delayed) {
-        if !status.is_synced {
-            it.send(status);
-        } else if it.has_taken {
+        if it.has_taken {
             delayed.push(it);
         } else {
             it.refuse(&error, status);

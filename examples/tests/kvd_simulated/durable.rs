@@ -21,7 +21,6 @@ pub fn files() -> Files {
         save: Box::new(|_, _| Ok(false)),
         last: 0,
         interval: Duration::ZERO,
-        is_synced: true,
     }
 }
 
@@ -45,15 +44,6 @@ impl Disk {
     pub fn log() -> Result<Disk> {
         Disk::new(|mut next| Files {
             append: Box::new(move |_, _| next().map(|()| 1)),
-            ..files()
-        })
-    }
-
-    /// So is this one, but replies do not follow durability: `everysec` and `no`.
-    pub fn unsynced_log() -> Result<Disk> {
-        Disk::new(|mut next| Files {
-            append: Box::new(move |_, _| next().map(|()| 1)),
-            is_synced: false,
             ..files()
         })
     }
@@ -467,7 +457,7 @@ fn who_lets_much_be_written_with_a_small_request_waits_while_large_changes_do() 
 /// Its connection stays until its reply is in the log. It has ended its input, so it does not wait for the element.
 #[test]
 fn a_client_whose_input_has_ended_takes_no_element_while_its_reply_waits_for_the_log() -> Result {
-    let disk = Disk::unsynced_log()?;
+    let disk = Disk::log()?;
     let [leaving, next, other] = [
         disk.scene.client()?,
         disk.scene.client()?,
@@ -507,7 +497,7 @@ fn a_reply_that_waits_for_the_log_survives_a_shutdown() -> Result {
 #[test]
 fn clients_that_write_wait_while_many_bytes_of_small_changes_are_not_in_the_log() -> Result {
     for first in ["PING\r\n", "CLIENT REPLY OFF\r\n"] {
-        let disk = Disk::unsynced_log()?;
+        let disk = Disk::log()?;
         let client = disk.scene.client()?;
         let value = "x".repeat(10_000);
         let sets = (0..500).map(|key| format!("SET {key} {value}\r\n"));

@@ -10,7 +10,7 @@ use crate::scene::received;
 const REFUSAL: &str = "-MISCONF Errors writing to the AOF file: full";
 
 #[test]
-fn with_always_commands_executed_before_the_disk_was_full_are_answered_with_an_error_and_others_refused()
+fn commands_executed_before_the_disk_was_full_are_answered_with_an_error_and_others_refused()
 -> Result {
     let disk = Disk::log()?;
     let clients = [
@@ -99,38 +99,9 @@ fn a_transaction_that_cannot_be_written_has_one_error_and_its_messages() -> Resu
     Ok(())
 }
 
-/// As with Redis: a reply promises nothing about the last second.
-#[test]
-fn without_always_commands_executed_before_the_disk_was_full_have_their_replies() -> Result {
-    let disk = Disk::unsynced_log()?;
-    let (client, waiter, other) = (
-        disk.scene.client()?,
-        disk.scene.client()?,
-        disk.scene.client()?,
-    );
-    disk.outcomes.send(Ok(()))?;
-    client.send("RPUSH q a b c\r\n");
-    disk.expect(&client, ":3 ")?;
-    disk.until_logged()?;
-    assert_eq!(disk.scene.ask(&waiter, "BLPOP l 0\n")?, "");
-    let script = "LPOP q\nMULTI\nLPOP q\nSET k v\nEXEC\nRPUSH l x\n";
-    assert_eq!(disk.scene.ask(&client, script)?, "");
-    disk.outcomes.send(Err("full"))?;
-    disk.expect(&client, "$1 a +OK +QUEUED +QUEUED *2 $1 b +OK :1 ")?;
-    disk.expect(&waiter, "*2 $1 l $1 x ")?;
-    // What comes later is not executed.
-    assert_eq!(disk.scene.ask(&client, "LPOP q\n")?, format!("{REFUSAL} "));
-    assert_eq!(
-        disk.scene.ask(&other, "LRANGE q 0 -1\nGET k\n")?,
-        "*1 $1 c $1 v "
-    );
-    let disk = disk.works();
-    disk.until(|| Ok(disk.scene.ask(&other, "LPOP q\n")?.contains("$1 c ")))
-}
-
 /// An error would lose it: nobody else has it any more.
 #[test]
-fn with_always_what_a_command_has_removed_is_sent_when_there_is_room() -> Result {
+fn what_a_command_has_removed_is_sent_when_there_is_room() -> Result {
     let disk = Disk::log()?;
     let scripts = [
         ("LPOP q\nRPOP q\nGET missing\n", "$1 a $1 b $-1 "),
@@ -191,7 +162,7 @@ fn with_always_what_a_command_has_removed_is_sent_when_there_is_room() -> Result
 
 /// SPOP of many members is made a part at a time, and its reply, too.
 #[test]
-fn with_always_many_removed_elements_are_sent_when_there_is_room() -> Result {
+fn many_removed_elements_are_sent_when_there_is_room() -> Result {
     let disk = Disk::log()?;
     let client = disk.scene.client()?;
     let members: String = (0..5_000).map(|number| format!(" {number}")).collect();
@@ -245,52 +216,44 @@ fn what_only_removes_keys_is_executed_while_the_disk_is_full() -> Result {
         "FLUSHALL ASYNC\n",
         "MULTI\nDEL k\nEXEC\n",
     ] {
-        for is_synced in [false, true] {
-            // A disk that has no room for a large frame.
-            let append = |ops: &[Op], last| {
-                if ops.iter().map(Op::size).sum::<usize>() > MOST {
-                    Err("full".into())
-                } else {
-                    Ok(last + 1)
-                }
-            };
-            let disk = Disk::with(Files {
-                append: Box::new(append),
-                is_synced,
-                ..files()
-            })?;
-            let (client, other) = (disk.scene.client()?, disk.scene.client()?);
-            client.send("SET other 1\r\n");
-            disk.expect(&client, "+OK ")?;
-            client.send(format!("SETRANGE k {MOST} x\r\n"));
-            let executed = format!(
-                "{REFUSAL}. The command was executed: its change is in memory, and is written when that is possible "
-            );
-            let reply = if is_synced {
-                executed.clone()
+        // A disk that has no room for a large frame.
+        let append = |ops: &[Op], last| {
+            if ops.iter().map(Op::size).sum::<usize>() > MOST {
+                Err("full".into())
             } else {
-                format!(":{} ", MOST + 1)
-            };
-            disk.expect(&client, &reply)?;
-            let refused = format!("{REFUSAL} ");
-            disk.until(|| Ok(disk.scene.ask(&other, "APPEND other 2\n")? == refused))?;
-            let transaction = "MULTI\nDEL k\nSET k 1\nEXEC\n";
-            let aborted = "-EXECABORT Transaction discarded because of previous errors. ";
-            assert_eq!(
-                disk.scene.ask(&other, transaction)?,
-                format!("+OK +QUEUED {refused}{aborted}")
-            );
-            assert_eq!(
-                disk.scene.ask(&other, "STRLEN k\n")?,
-                format!(":{} ", MOST + 1)
-            );
-            let reply = disk.scene.ask(&client, script)?;
-            assert!(!reply.contains(&refused), "{script}: {reply}");
-            disk.until_written(&other)?;
-            disk.until_logged()?;
-            client.send("SET k 1\r\n");
-            disk.until(|| Ok(received(&client).ends_with("+OK ")))?;
-        }
+                Ok(last + 1)
+            }
+        };
+        let disk = Disk::with(Files {
+            append: Box::new(append),
+            ..files()
+        })?;
+        let (client, other) = (disk.scene.client()?, disk.scene.client()?);
+        client.send("SET other 1\r\n");
+        disk.expect(&client, "+OK ")?;
+        client.send(format!("SETRANGE k {MOST} x\r\n"));
+        let executed = format!(
+            "{REFUSAL}. The command was executed: its change is in memory, and is written when that is possible "
+        );
+        disk.expect(&client, &executed)?;
+        let refused = format!("{REFUSAL} ");
+        disk.until(|| Ok(disk.scene.ask(&other, "APPEND other 2\n")? == refused))?;
+        let transaction = "MULTI\nDEL k\nSET k 1\nEXEC\n";
+        let aborted = "-EXECABORT Transaction discarded because of previous errors. ";
+        assert_eq!(
+            disk.scene.ask(&other, transaction)?,
+            format!("+OK +QUEUED {refused}{aborted}")
+        );
+        assert_eq!(
+            disk.scene.ask(&other, "STRLEN k\n")?,
+            format!(":{} ", MOST + 1)
+        );
+        let reply = disk.scene.ask(&client, script)?;
+        assert!(!reply.contains(&refused), "{script}: {reply}");
+        disk.until_written(&other)?;
+        disk.until_logged()?;
+        client.send("SET k 1\r\n");
+        disk.until(|| Ok(received(&client).ends_with("+OK ")))?;
     }
     Ok(())
 }
