@@ -207,11 +207,14 @@ impl Runtime {
         if agenda.is_shutting_down() {
             return self.is_needed_by_workers();
         }
-        self.forever.get()
-            || !agenda.deferred.borrow().is_empty()
-            || agenda.inbox.is_filled()
+        self.forever.get() || self.has_calls() || !agenda.timers.borrow().is_empty()
+    }
+
+    /// Whether calls were deferred or posted that were not made yet.
+    fn has_calls(&self) -> bool {
+        !self.agenda.deferred.borrow().is_empty()
+            || self.agenda.inbox.is_filled()
             || !self.posts.borrow().is_empty()
-            || !agenda.timers.borrow().is_empty()
     }
 
     /// Whether a turn has something to do without waiting for it.

@@ -199,6 +199,7 @@ impl Runtime {
             self.release(state);
         }
         self.drop_lingering();
+        self.leave_workers();
     }
 
     fn drop_posts(&self) {

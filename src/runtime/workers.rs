@@ -19,16 +19,8 @@ pub(super) struct Workers {
     acceptor: OnceCell<Arc<AcceptorLink>>,
     /// On a worker: whether it counts as [occupied](AcceptorLink::occupied).
     is_occupied: Cell<bool>,
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        if self.is_occupied.get()
-            && let Some(acceptor) = self.acceptor.get()
-        {
-            acceptor.occupied.leave();
-        }
-    }
+    /// The turn after which it had no channels and calls were left.
+    last_channels: Cell<Option<u32>>,
 }
 
 impl Runtime {
@@ -70,10 +62,24 @@ impl Runtime {
         let Some(acceptor) = self.workers.acceptor.get() else {
             return false;
         };
-        if self.workers.is_occupied.replace(false) {
+        // The calls of its last sessions may post to others. What these calls defer does not count: it might never end.
+        if self.workers.last_channels.get().is_none() && self.has_calls() {
+            self.workers.last_channels.set(Some(self.turn.get()));
+        }
+        if self.workers.last_channels.get() == Some(self.turn.get()) {
+            return true;
+        }
+        self.leave_workers();
+        acceptor.occupied.is_any()
+    }
+
+    /// This loop has no channels any more.
+    pub(super) fn leave_workers(&self) {
+        if self.workers.is_occupied.replace(false)
+            && let Some(acceptor) = self.workers.acceptor.get()
+        {
             acceptor.occupied.leave();
         }
-        acceptor.occupied.is_any()
     }
 
     /// A socket was closed. On a worker, the loop that accepts for it may need the descriptor.

@@ -79,11 +79,13 @@ impl Occupied {
         if self.count.fetch_sub(1, Ordering::SeqCst) > 1 {
             return;
         }
-        // Cloned: `polling` may log a wake-up, and a subscriber is user code.
-        let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
-        let inboxes = inboxes.clone();
+        let inboxes = {
+            let inboxes = self.inboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            inboxes.clone()
+        };
+        // Not while they are locked: `polling` may log a wake-up, and a subscriber is user code.
         for inbox in inboxes {
-            // A loop that cannot be woken ends with its grace.
+            // A loop that cannot be woken wakes up when its grace is over, if that is not the case already.
             let _ = inbox.wake();
         }
     }

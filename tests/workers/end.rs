@@ -293,3 +293,79 @@ fn workers_that_a_worker_has_started_end_with_it() {
         running.outcome().unwrap();
     }
 }
+
+/// A program may keep its loop for ever, for example in a state that is `'static`.
+#[test]
+fn a_worker_that_stops_during_a_shutdown_ends_the_service_although_its_loop_is_not_dropped() {
+    struct Keeps(Chat);
+    impl AsyncChat for Keeps {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            std::mem::forget(asynchat::EventLoop::current()?);
+            asynchat::stop();
+            Ok(())
+        }
+        fn handle_shutdown(&mut self) -> Result<AtShutdown> {
+            self.0.push("staying\r\n");
+            Ok(AtShutdown::Stay)
+        }
+    }
+    let running = start(Workers::new().threads(2), |worker| {
+        worker.listen(any_port(), |chat| {
+            chat.push("hello\r\n");
+            Keeps(chat)
+        })?;
+        Ok(())
+    });
+    let running = running.unwrap();
+    let mut client = running.connect();
+    assert_eq!(client.line(), "hello");
+    running.remotes.shutdown(Duration::from_secs(1)).unwrap();
+    assert_eq!(client.line(), "staying");
+    client.send("stop");
+    running.outcome().unwrap();
+}
+
+/// On one loop they are made, too.
+#[test]
+fn the_calls_of_the_last_session_reach_other_workers() {
+    struct Leaves {
+        chat: Chat,
+        remotes: Remotes,
+        posted: mpsc::Sender<bool>,
+    }
+    impl AsyncChat for Leaves {
+        fn found_terminator(&mut self, _: &[u8]) -> Result {
+            Ok(())
+        }
+        fn handle_close(&mut self, _: &asynchat::Close) {
+            let number = self.chat.id().worker().map_or(0, |it| 1 - it);
+            let (remotes, posted) = (self.remotes.clone(), self.posted.clone());
+            let post = move || {
+                let other = remotes.get(number).expect("there are two workers");
+                posted.send(other.post(|| ()).is_ok()).unwrap();
+            };
+            asynchat::call_soon(move || asynchat::call_soon(post));
+        }
+    }
+    let (posted, outcomes) = mpsc::channel();
+    for _ in 0..20 {
+        let posted = posted.clone();
+        let running = start(Workers::new().threads(2), move |worker| {
+            let (remotes, posted) = (worker.remotes(), posted.clone());
+            worker.listen(any_port(), move |chat| {
+                chat.push("hello\r\n");
+                Leaves {
+                    chat,
+                    remotes: remotes.clone(),
+                    posted: posted.clone(),
+                }
+            })?;
+            Ok(())
+        });
+        let running = running.unwrap();
+        let mut client = running.connect();
+        assert_eq!(client.line(), "hello");
+        running.shutdown().unwrap();
+        assert!(outcomes.recv_timeout(DEADLINE).unwrap());
+    }
+}

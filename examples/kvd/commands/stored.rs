@@ -284,7 +284,7 @@ where
         };
         let mut locked = server.shared.lock();
         let data = &mut *locked;
-        if data.pause.is_on() {
+        if data.pause.is_on() && !self.request.waiter.has_left() {
             // No key changes meanwhile.
             return server.call_after_pause(move || self.finish(outcome));
         }

@@ -165,6 +165,29 @@ fn a_key_expires_behind_the_pause_and_is_not_found_before() -> Result {
     Ok(())
 }
 
+/// It is not there for the client that watches it.
+#[test]
+fn a_watch_of_a_key_that_is_over_during_a_pause_is_broken_by_a_new_value_only() -> Result {
+    let scene = Scene::new()?;
+    let (client, other) = (scene.client()?, scene.client()?);
+    scene.ask(&client, "SET b 2\nSET a 1 PX 300\nSET early 1 PX 300\n")?;
+    scene.ask(&other, "WATCH early\nCLIENT PAUSE 3000 WRITE\n")?;
+    advance(&scene, 500)?;
+    let transaction = "WATCH a\nMULTI\nGET b\nEXEC\n";
+    let executed = "+OK +OK +QUEUED *1 $1 2 ";
+    assert_eq!(scene.ask(&client, transaction)?, executed);
+    assert_eq!(scene.ask(&client, "WATCH a\n")?, "+OK ");
+    let failed = "+OK +QUEUED *-1 ";
+    assert_eq!(scene.ask(&other, "MULTI\nGET b\nEXEC\n")?, failed);
+    assert_eq!(scene.ask(&other, "CLIENT UNPAUSE\n")?, "+OK ");
+    let behind = "MULTI\nGET b\nEXEC\n";
+    assert_eq!(scene.ask(&client, behind)?, "+OK +QUEUED *1 $1 2 ");
+    assert_eq!(scene.ask(&client, "WATCH a\n")?, "+OK ");
+    assert_eq!(scene.ask(&other, "SET a 1\n")?, "+OK ");
+    assert_eq!(scene.ask(&client, behind)?, failed);
+    Ok(())
+}
+
 #[test]
 fn a_client_that_waits_for_an_element_has_its_timeout_during_a_pause() -> Result {
     let scene = Scene::new()?;

@@ -230,7 +230,10 @@ impl Database {
 
     /// Watches a key. A change of it breaks the watch.
     pub fn watch(&mut self, key: &[u8], watch: &Watch) {
+        // Also during a pause, which keeps other keys: a watch of a key that is over already would look broken.
+        let is_static = std::mem::take(&mut self.is_static);
         self.expire(key);
+        self.is_static = is_static;
         match self.watched.get_mut(key) {
             Some(watches) => watches.push(watch.clone()),
             // Most keys are watched once.
