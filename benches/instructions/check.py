@@ -5,9 +5,10 @@ those in counts.json.
     python3 benches/instructions/check.py            # fails above 1.05 times the stored counts, or above a goal
     python3 benches/instructions/check.py --write    # stores the counts
 
-Counts depend on the compiler and on the processor, because memchr and the C library select code for
-the processor. counts.json names both; with another compiler or processor the limit is 1.25. Needs
-Linux and valgrind.
+Counts depend on the compiler, and on the code that memchr and the C library select for the processor.
+The model of the processor does not matter: valgrind shows the program the same one on each machine
+that has AVX2. A Xeon and an EPYC count the same. counts.json names what matters. Where something
+else is installed, the limit is 1.15, and a goal may be exceeded by 2 %. Needs Linux and valgrind.
 """
 
 import argparse
@@ -28,19 +29,35 @@ WORKLOADS = {
     "timed": ("request", 1000),
     "pipelined": ("line", 20_000),
     "article": ("reply", 500),
+    "one-push": ("reply", 500),
     "broadcast": ("delivery", 5000),
+    "gathered": ("delivery of 16 lines", 5000),
     "churn": ("connection", 200),
+    "quit": ("connection", 200),
+    "ended": ("connection", 200),
     "block": ("block", 500),
     "bulk": ("MiB", 50),
     "long": ("line of 16 KiB", 500),
     "cut": ("line of 64 KiB", 50),
+    "cut-mib": ("line of 1 MiB", 10),
     "pipe": ("block of 64 KiB", 500),
+    "hand-over": ("connection", 200),
+    "on-worker": ("connection", 200),
+    "shared": ("delivery", 5000),
 }
-# The goals of docs/performance.md, which hold for the compiler and the processor of the stored counts.
+# What is counted: the turns of the loop that the program runs itself, or those of all loops. Workers run theirs
+# on threads of the crate. Their counts differ by less than 0.1 % between two runs, because the peer waits for them.
+OWN_LOOP = "instructions::turn*"
+ALL_LOOPS = "*Runtime>::turn"
+ON_ALL_LOOPS = {"on-worker", "shared"}
+# The goals of docs/performance.md.
 GOALS = {"ping-pong": 1500, "pipelined": 105}
 LIMIT = 1.05
-# For another compiler or processor than that of the stored counts.
-OTHER_LIMIT = 1.25
+# For another compiler, C library, valgrind or kind of processor than that of the stored counts. With Rust 1.88
+# an article takes 5 % more, and a request 1.4 % more than its goal. With a C library that may not use AVX2 an
+# article in one push takes 11 % more.
+OTHER_LIMIT = 1.15
+OTHER_GOAL_LIMIT = 1.02
 
 
 def main():
@@ -50,41 +67,47 @@ def main():
     parser.add_argument("--write", action="store_true", help="write counts.json")
     arguments = parser.parse_args()
     program = build()
-    counted = {name: per_unit(program, name) for name in WORKLOADS}
+    counts = {name: per_unit(program, name) for name in WORKLOADS}
     here = {
         "compiler": output("rustc", "--version").strip(),
-        "machine": platform.machine(),
+        "C library": "-".join(platform.libc_ver()),
+        "valgrind": output("valgrind", "--version").strip(),
         "processor": processor(),
     }
     if arguments.write:
-        COUNTS.write_text(json.dumps({**here, "instructions": counted}, indent=4) + "\n")
+        COUNTS.write_text(json.dumps({**here, "instructions": counts}, indent=4) + "\n")
     known = json.loads(COUNTS.read_text())
-    if known["machine"] != here["machine"]:
-        print(f"skipped: the stored counts are for {known['machine']}, this is {here['machine']}")
+    if not known["processor"].startswith(platform.machine()):
+        print(f"skipped: the stored counts are for {known['processor']}, this is {here['processor']}")
         return
-    differences = [f"{key}: {known[key]}" for key in here if known[key] != here[key]]
-    limit = OTHER_LIMIT if differences else LIMIT
+    differences = [f"{key} {known[key]}, here {here[key]}" for key in here if known[key] != here[key]]
+    limit, goal_limit = LIMIT, 1
     if differences:
-        print(f"the stored counts are for {'; '.join(differences)}. The limit here is {limit}.")
-    print(f"{'':<12}{'instructions':>14}{'stored':>10}{'ratio':>8}")
+        limit, goal_limit = OTHER_LIMIT, OTHER_GOAL_LIMIT
+        print(f"the stored counts are for {'; '.join(differences)}")
+        print(f"the limit here is {limit} times a count, and {goal_limit} times a goal")
+    print(f"{'':<12}{'instructions':>14}{'stored':>12}{'ratio':>8}")
     failed = []
-    for name, count in counted.items():
+    for name, count in counts.items():
         expected = known["instructions"].get(name)
         if expected is None:
             sys.exit(f"{name}: no count is stored; see --write")
         ratio = count / expected
-        print(f"{name:<12}{count:>14,.1f}{expected:>10,.1f}{ratio:>8.3f}")
-        if ratio > limit or (not differences and count > GOALS.get(name, count)):
-            failed.append(name)
+        print(f"{name:<12}{count:>14,.1f}{expected:>12,.1f}{ratio:>8.3f}")
+        if ratio > limit:
+            failed.append(f"{name}: more than {limit} times the stored count")
+        goal = GOALS.get(name, count)
+        if count > goal * goal_limit:
+            failed.append(f"{name}: {count:.1f} instructions, the goal is {goal}")
     if failed:
-        sys.exit(f"more than {limit} times the stored count, or more than the goal: {', '.join(failed)}")
+        sys.exit("\n".join(failed))
 
 
 def processor():
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return "unknown"
+    """What valgrind shows to the program: it has AVX2 if this machine has."""
+    flags = re.search(r"^flags\b.*", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    has_avx2 = flags and "avx2" in flags[0].split()
+    return f"{platform.machine()}{' with AVX2' if has_avx2 else ''}"
 
 
 def build():
@@ -107,16 +130,18 @@ def per_unit(program, workload):
 
 
 def counted(program, workload, count):
+    function = ALL_LOOPS if workload in ON_ALL_LOOPS else OWN_LOOP
     with tempfile.TemporaryDirectory() as directory:
         done = subprocess.run(
             [
-                "valgrind", "--tool=callgrind", "--toggle-collect=instructions::turn*",
+                "valgrind", "--tool=callgrind", f"--toggle-collect={function}",
                 f"--callgrind-out-file={directory}/out", program, workload, str(count),
             ],
             capture_output=True, text=True, timeout=300,
         )  # fmt: skip
     collected = re.search(r"Collected : (\d+)", done.stderr)
-    if done.returncode or not collected:
+    # Nothing is collected if the function has another name.
+    if done.returncode or not collected or collected[1] == "0":
         sys.exit(f"{workload}: {done.stdout}{done.stderr}")
     return int(collected[1])
 

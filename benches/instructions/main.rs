@@ -5,21 +5,25 @@
 //! ```
 //!
 //! The peer and the server alternate on one thread, so that all runs are the same. Only the instructions
-//! within [`turn`], which runs the loop, are counted.
+//! within [`turn`], which runs the loop, are counted. In the workloads with workers the peer waits until the
+//! workers have done what it asks for.
 
 use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
 use asynchat::{
-    AsyncChat, Chat, Deadlines, EventLoop, Limits, Result, Server, SimpleProducer, Terminator,
+    AsyncChat, Chat, Deadlines, EventLoop, Group, IntoSession, Limits, Result, Server, Service,
+    SimpleProducer, Terminator, Worker, Workers,
 };
 use bytes::Bytes;
 
 const BULK: usize = 1 << 20;
 const LINE: &[u8] = b"a line of thirty-two bytes, CRLF\r\n";
+/// The number of connections that receive a broadcast.
+const MEMBERS: usize = 100;
 
 fn main() -> Result {
     let arguments: Vec<String> = std::env::args()
@@ -35,13 +39,21 @@ fn main() -> Result {
         "timed" => lines(count, 1, all_deadlines()),
         "pipelined" => lines(count, 500, Deadlines::default()),
         "article" => articles(count),
+        "one-push" => articles_in_one_push(count),
         "broadcast" => broadcast(count),
+        "gathered" => gathered(count),
         "block" => blocks(count),
         "bulk" => bulk(count),
-        "churn" => churn(count),
+        "churn" => churn(count, |peer| peer.send(b"QUIT\r\n")),
+        "ended" => churn(count, |peer| Ok(peer.0.shutdown(Shutdown::Write)?)),
+        "quit" => churn_without_linger(count),
         "long" => long_lines(count),
-        "cut" => cut_lines(count),
+        "cut" => cut_lines(count, 64 << 10),
+        "cut-mib" => cut_lines(count, 1 << 20),
         "pipe" => piped(count),
+        // The same work: check.py counts the acceptor's part of it, and that of all loops.
+        "hand-over" | "on-worker" => hand_over(count),
+        "shared" => shared(count),
         _ => Err(format!("no such workload: {workload}").into()),
     }
 }
@@ -82,6 +94,22 @@ fn articles(count: usize) -> Result {
     Ok(())
 }
 
+/// `count` articles of 2 KB, each with one push.
+fn articles_in_one_push(count: usize) -> Result {
+    let article = [b'x'; 2000];
+    let (event_loop, addr) = serve_sessions(move |chat: Chat| {
+        move |number: &[u8]| {
+            chat.push_slices(&[b"220 ", number, b"\r\n", &article]);
+            Ok(())
+        }
+    })?;
+    let mut peer = Peer::connect(addr)?;
+    for _ in 0..count {
+        peer.ask(&event_loop, b"123\r\n", article.len() + 9)?;
+    }
+    Ok(())
+}
+
 /// `count` dot blocks of thirty lines, half of which are dot-stuffed.
 fn blocks(count: usize) -> Result {
     let (event_loop, addr, _) = serve()?;
@@ -110,7 +138,6 @@ fn bulk(count: usize) -> Result {
 
 /// Lines that are sent to a hundred members each, `count` deliveries in all.
 fn broadcast(count: usize) -> Result {
-    const MEMBERS: usize = 100;
     let (event_loop, addr, room) = serve()?;
     let mut peers = Vec::new();
     for _ in 0..MEMBERS {
@@ -128,17 +155,94 @@ fn broadcast(count: usize) -> Result {
     Ok(())
 }
 
-/// `count` connections that send one line and are closed.
-fn churn(count: usize) -> Result {
+/// Sixteen lines in a turn, which are sent to a hundred members together, `count` deliveries in all.
+fn gathered(count: usize) -> Result {
+    const LINES: usize = 16;
+    let hall = Rc::<Hall>::default();
+    let entered = Rc::clone(&hall);
+    let (event_loop, addr) = serve_sessions(move |chat: Chat| {
+        entered.members.add(&chat);
+        let hall = Rc::clone(&entered);
+        move |line: &[u8]| {
+            hall.say(line);
+            Ok(())
+        }
+    })?;
+    let mut peers = Vec::new();
+    for member in 1..=MEMBERS {
+        peers.push(Peer::connect(addr)?);
+        while hall.members.len() < member {
+            turn(&event_loop)?;
+        }
+    }
+    let lines = LINE.repeat(LINES);
+    for _ in 0..count / MEMBERS {
+        peers[0].send(&lines)?;
+        for peer in &mut peers {
+            peer.receive(&event_loop, lines.len())?;
+        }
+    }
+    Ok(())
+}
+
+/// A room in which what is said in one turn is pushed to the members together.
+#[derive(Default)]
+struct Hall {
+    members: Group,
+    said: RefCell<Vec<u8>>,
+}
+
+impl Hall {
+    fn say(self: &Rc<Self>, line: &[u8]) {
+        let mut said = self.said.borrow_mut();
+        if said.is_empty() {
+            let hall = Rc::clone(self);
+            asynchat::call_soon(move || {
+                hall.members.push(hall.said.take());
+            });
+        }
+        said.extend_from_slice(line);
+        said.extend_from_slice(b"\r\n");
+    }
+}
+
+/// `count` connections that send one line. The peer calls `end`, and the server closes.
+fn churn(count: usize, end: impl Fn(&mut Peer) -> Result) -> Result {
     let (event_loop, addr, _) = serve()?;
+    connections(count, &event_loop, addr, end)
+}
+
+/// `count` connections that send one line and are closed by a server that does not wait for the peer's end.
+fn churn_without_linger(count: usize) -> Result {
+    let (event_loop, addr) = serve_sessions(|chat: Chat| {
+        move |line: &[u8]| {
+            if line == b"QUIT" {
+                chat.push("205 bye\r\n");
+                chat.close_when_done();
+                chat.skip_linger();
+            } else {
+                chat.push_slices(&[b"200 ", line, b"\r\n"]);
+            }
+            Ok(())
+        }
+    })?;
+    connections(count, &event_loop, addr, |peer| peer.send(b"QUIT\r\n"))
+}
+
+fn connections(
+    count: usize,
+    event_loop: &EventLoop,
+    addr: SocketAddr,
+    end: impl Fn(&mut Peer) -> Result,
+) -> Result {
     for _ in 0..count {
         let mut peer = Peer::connect(addr)?;
-        peer.ask(&event_loop, LINE, LINE.len() + 4)?;
-        peer.send(b"QUIT\r\n")?;
-        peer.receive(&event_loop, usize::MAX)?;
+        peer.ask(event_loop, LINE, LINE.len() + 4)?;
+        end(&mut peer)?;
+        peer.receive(event_loop, usize::MAX)?;
         drop(peer);
         while event_loop.len() > 1 {
-            turn(&event_loop)?;
+            turn(event_loop)?;
         }
     }
     Ok(())
@@ -155,9 +259,9 @@ fn long_lines(count: usize) -> Result {
     Ok(())
 }
 
-/// `count` lines of 64 KiB, each of which arrives in segments of 1,400 bytes and is sent back.
-fn cut_lines(count: usize) -> Result {
-    let line = line_of(64 << 10);
+/// `count` lines, each of which arrives in segments of 1,400 bytes and is sent back.
+fn cut_lines(count: usize, length: usize) -> Result {
+    let line = line_of(length);
     let (event_loop, addr) = serve_echo()?;
     let mut peer = Peer::connect(addr)?;
     peer.0.set_nodelay(true)?;
@@ -193,6 +297,67 @@ fn piped(count: usize) -> Result {
     Ok(())
 }
 
+/// `count` connections that are handed to one of two workers, one by one. The loop of this thread accepts them.
+fn hand_over(count: usize) -> Result {
+    let event_loop = EventLoop::new()?;
+    let (service, addr) = start_workers(&event_loop)?;
+    for _ in 0..count {
+        let mut peer = join_on_a_worker(&event_loop, addr)?;
+        peer.0.shutdown(Shutdown::Write)?;
+        peer.0.read_to_end(&mut Vec::new())?;
+    }
+    service.finish()?;
+    Ok(())
+}
+
+/// Lines that are sent to a hundred members on two workers, `count` deliveries in all.
+fn shared(count: usize) -> Result {
+    let event_loop = EventLoop::new()?;
+    let (service, addr) = start_workers(&event_loop)?;
+    let mut peers = Vec::new();
+    for _ in 0..MEMBERS {
+        peers.push(join_on_a_worker(&event_loop, addr)?);
+    }
+    let mut received = [0; LINE.len()];
+    for _ in 0..count / MEMBERS {
+        peers[0].send(LINE)?;
+        for peer in &mut peers {
+            peer.0.read_exact(&mut received)?;
+        }
+    }
+    service.finish()?;
+    Ok(())
+}
+
+/// Starts two workers. Each connection is greeted when it has joined their group, and its lines are sent to the group.
+fn start_workers(event_loop: &EventLoop) -> Result<(Service, SocketAddr)> {
+    let set_up = |worker: &Worker| {
+        let room = worker.group("room");
+        worker.listen(Server::new("127.0.0.1:0"), move |chat: Chat| {
+            room.add(&chat);
+            chat.push("ok\r\n");
+            let room = room.clone();
+            move |line: &[u8]| {
+                room.push([line, b"\r\n"].concat());
+                Ok(())
+            }
+        })?;
+        Ok(())
+    };
+    let service = Workers::new().threads(2).start_on(event_loop, set_up)?;
+    let addr = service.local_addrs()[0].inet().ok_or("no address")?;
+    Ok((service, addr))
+}
+
+/// Connects, and waits for the greeting.
+fn join_on_a_worker(event_loop: &EventLoop, addr: SocketAddr) -> Result<Peer> {
+    let mut peer = Peer::connect(addr)?;
+    turn(event_loop)?;
+    peer.0.set_nonblocking(false)?;
+    peer.0.read_exact(&mut [0; 4])?;
+    Ok(peer)
+}
+
 fn line_of(length: usize) -> Vec<u8> {
     let mut line = vec![b'x'; length];
     line.extend_from_slice(b"\r\n");
@@ -226,14 +391,20 @@ fn serve() -> Result<(EventLoop, SocketAddr, Room)> {
 
 /// Sends each line back.
 fn serve_echo() -> Result<(EventLoop, SocketAddr)> {
-    let event_loop = EventLoop::new()?;
-    let server = Server::new("127.0.0.1:0").limits(Limits::default().record(1 << 20));
-    let listener = server.listen_on(&event_loop, |chat: Chat| {
+    serve_sessions(|chat: Chat| {
         move |line: &[u8]| {
             chat.push_slices(&[line, b"\r\n"]);
             Ok(())
         }
-    })?;
+    })
+}
+
+fn serve_sessions<I: IntoSession>(
+    factory: impl FnMut(Chat) -> I + 'static,
+) -> Result<(EventLoop, SocketAddr)> {
+    let event_loop = EventLoop::new()?;
+    let server = Server::new("127.0.0.1:0").limits(Limits::default().record(1 << 20));
+    let listener = server.listen_on(&event_loop, factory)?;
     let addr = listener.local_addr().and_then(|addr| addr.inet());
     Ok((event_loop, addr.ok_or("no address")?))
 }
