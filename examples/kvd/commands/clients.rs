@@ -208,6 +208,8 @@ fn setinfo(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 
 fn reply_mode(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
     let mode = match args.option(2).as_slice() {
+        // As in Redis, the next reply is left out nevertheless. EXEC has executed both.
+        b"on" if context.client.reply_mode.load() == ReplyMode::SkipNext => return context.ok(),
         b"on" => ReplyMode::On,
         b"off" => ReplyMode::Off,
         // All replies are off, also behind the next one.

@@ -380,6 +380,11 @@ fn replies_that_are_off_stay_off_until_they_are_wanted() -> Result {
             "MULTI\nCLIENT REPLY SKIP\nPING\nEXEC\nPING\nECHO x\n",
             "+OK +QUEUED +QUEUED *2 +PONG $1 x ",
         ),
+        // ON within the transaction does not end what SKIP has begun.
+        (
+            "MULTI\nCLIENT REPLY SKIP\nCLIENT REPLY ON\nEXEC\nECHO x\nECHO y\n",
+            "+OK +QUEUED +QUEUED *2 +OK $1 y ",
+        ),
     ] {
         for is_cut in [false, true] {
             let scene = Scene::new()?;
