@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::vec;
 
 use asynchat::bytes::Bytes;
 use asynchat::{More, Producer};
 
 use super::flag::{ADMIN, LOADING, NOSCRIPT, STALE};
+use super::long::{self, LongResult};
 use super::{
     Command, Context, Failure, Outcome, SYNTAX, command, expiry, fail, integer, pausing, shown,
     tracking,
@@ -329,7 +330,8 @@ fn list(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         output: None,
     };
     if listing.advance() == Progress::More {
-        context.reply.produce(listing);
+        let listing = long::make_later(context, listing);
+        context.reply.produce(Lines(listing));
     } else {
         context.reply.verbatim(&listing.text);
     }
@@ -361,21 +363,31 @@ impl Listing {
     }
 }
 
-impl Producer for Listing {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        if let Some(output) = &mut self.output {
-            return output.more(budget);
-        }
+impl LongResult for Listing {
+    fn turn(&mut self) -> io::Result<Progress> {
         self.memory.note_use(self.text.capacity())?;
-        if self.advance() == Progress::Complete {
-            let mut reply = Reply {
-                resp3: self.resp3,
-                ..Reply::default()
-            };
-            reply.verbatim(&std::mem::take(&mut self.text));
-            self.output = Some(reply.buffer.into());
+        if self.advance() == Progress::More {
+            return Ok(Progress::More);
         }
-        Ok(More::Chunk(Bytes::new()))
+        let mut reply = Reply {
+            resp3: self.resp3,
+            ..Reply::default()
+        };
+        reply.verbatim(&std::mem::take(&mut self.text));
+        self.output = Some(reply.buffer.into());
+        Ok(Progress::Complete)
+    }
+}
+
+/// The reply to CLIENT LIST.
+struct Lines(Arc<Mutex<Listing>>);
+
+impl Producer for Lines {
+    fn more(&mut self, budget: usize) -> io::Result<More> {
+        match &mut lock(&self.0).output {
+            Some(output) => output.more(budget),
+            None => Ok(More::Pending),
+        }
     }
 }
 

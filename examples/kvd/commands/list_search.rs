@@ -1,10 +1,8 @@
 //! Commands that look for elements of a list. A long list takes several turns.
 
-use std::io;
 use std::sync::Arc;
 
-use asynchat::{More, Producer};
-
+use super::combined::{self, Combined};
 use super::flag::{DENYOOM, READONLY, WRITE};
 use super::long::Snapshot;
 use super::stored::{self, Making};
@@ -12,7 +10,6 @@ use super::{Command, Context, Failure, Outcome, SYNTAX, command, count, fail, in
 use crate::resp::reply::Reply;
 use crate::resp::request::Args;
 use crate::server::progress::Progress;
-use crate::server::results::ResultMemory;
 use crate::store::comparison::{PART, cost_of_equality};
 use crate::store::database::Database;
 use crate::store::list::{Chunk, End, List};
@@ -289,10 +286,6 @@ struct Positions {
     /// Whether the reply is an array.
     are_many: bool,
     found: Vec<usize>,
-    /// How many of them were encoded, once the reply has begun.
-    encoded: Option<usize>,
-    resp3: bool,
-    memory: ResultMemory,
 }
 
 impl Positions {
@@ -307,8 +300,17 @@ impl Positions {
             found.len() < wanted
         })
     }
+}
 
-    /// Begins the reply. What was found follows.
+impl Combined for Positions {
+    fn combine_some(&mut self) -> Progress {
+        self.advance()
+    }
+
+    fn size(&self) -> usize {
+        self.found.capacity() * size_of::<usize>()
+    }
+
     fn begin(&self, reply: &mut Reply) {
         if self.are_many {
             reply.array(self.found.len());
@@ -317,39 +319,16 @@ impl Positions {
         }
     }
 
-    fn note_use(&mut self) -> io::Result<()> {
-        let size = self.found.capacity() * size_of::<usize>();
-        self.memory.note_use(size)
-    }
-}
-
-impl Producer for Positions {
-    fn more(&mut self, budget: usize) -> io::Result<More> {
-        let mut reply = Reply {
-            resp3: self.resp3,
-            ..Reply::default()
-        };
-        let Some(mut encoded) = self.encoded else {
-            if self.advance() == Progress::Complete {
-                self.begin(&mut reply);
-                self.encoded = Some(0);
-            }
-            self.note_use()?;
-            return Ok(More::Chunk(reply.buffer.into()));
-        };
-        self.note_use()?;
-        while reply.len() < budget.min(MOST_AT_ONCE)
-            && let Some(index) = self.found.get(encoded)
+    /// The position is that of an index.
+    fn encode_some(&self, reply: &mut Reply, from: usize) -> Option<usize> {
+        let mut next = from;
+        while reply.len() < MOST_AT_ONCE
+            && let Some(index) = self.found.get(next)
         {
             reply.count(*index);
-            encoded += 1;
+            next += 1;
         }
-        self.encoded = Some(encoded);
-        Ok(if reply.is_empty() {
-            More::Done
-        } else {
-            More::Chunk(reply.buffer.into())
-        })
+        (next > from).then_some(next)
     }
 }
 
@@ -394,12 +373,9 @@ fn lpos(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
         },
         are_many: most.is_some(),
         found: Vec::new(),
-        encoded: None,
-        resp3: context.reply.resp3,
-        memory: context.result_memory(),
     };
     if positions.search.is_long() {
-        context.reply.produce(positions);
+        combined::reply_later(context, positions);
         return Ok(());
     }
     while positions.advance() == Progress::More {}

@@ -130,19 +130,19 @@ pub(super) fn make_later<R: LongResult>(context: &Context<'_>, result: R) -> Arc
     let wanted = Arc::downgrade(&result);
     let chat = context.chat.clone();
     let mut unfinished = Unfinished(Some(Arc::clone(context.client)));
-    context.server.add_task(move || {
+    context.server.add_task(move |_| {
         let Some(result) = wanted.upgrade() else {
             unfinished.0 = None;
-            return Progress::Complete;
+            return None;
         };
         let outcome = lock(&result).turn();
         match outcome {
-            Ok(Progress::More) => return Progress::More,
+            Ok(Progress::More) => return Some(Progress::More),
             Ok(Progress::Complete) => chat.resume_producing(),
             Err(why) => unfinished.end_with(why),
         }
         unfinished.0 = None;
-        Progress::Complete
+        Some(Progress::Complete)
     });
     result
 }

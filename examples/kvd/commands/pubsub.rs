@@ -1,7 +1,6 @@
 //! Publish and subscribe.
 
 use std::io;
-use std::rc::Rc;
 
 use asynchat::bytes::Bytes;
 
@@ -153,34 +152,40 @@ fn publish(context: &mut Context<'_>, args: Args<'_>) -> Outcome {
 /// Compares the channel with the other patterns while the client waits and others are served. Who subscribes meanwhile may
 /// get the message.
 fn publish_later(context: &mut Context<'_>, search: PatternSearch, content: Bytes) {
-    let publication = Publication {
-        server: Rc::clone(context.server),
+    let mut publication = Some(Publication {
         waiter: Waiter::begin(context),
         search,
         content,
-    };
-    asynchat::call_soon(move || publication.turn());
+    });
+    context.server.add_task(move |server| {
+        let mut current = publication.take()?;
+        if current.waiter.has_left() {
+            current.waiter.end(Reply::default());
+            return None;
+        }
+        publication = current.turn(server);
+        Some(Progress::more_if(publication.is_some()))
+    });
 }
 
 struct Publication {
-    server: Rc<Server>,
     waiter: Waiter,
     search: PatternSearch,
     content: Bytes,
 }
 
 impl Publication {
-    fn turn(mut self) {
+    /// Returns itself if there are more patterns.
+    fn turn(mut self, server: &Server) -> Option<Publication> {
         self.search.compare();
-        let server = Rc::clone(&self.server);
         let mut locked = server.shared.lock();
         if self.waiter.has_left() {
             drop(locked);
-            return self.waiter.end(Reply::default());
+            self.waiter.end(Reply::default());
+            return None;
         }
         if self.search.advance(&locked.subscribers) == Progress::More {
-            drop(locked);
-            return asynchat::call_soon(move || self.turn());
+            return Some(self);
         }
         let content = self.content;
         let count = server.publish(&mut locked, self.search, || content);
@@ -189,6 +194,7 @@ impl Publication {
         let mut reply = Reply::default();
         reply.count(count);
         self.waiter.end(reply);
+        None
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
 
-use super::combined::{Combined, Sending};
+use super::combined::{self, Combined};
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::long::Snapshot;
 use super::stored::{self, Making};
@@ -216,9 +216,7 @@ fn reply(context: &mut Context<'_>, args: Args<'_>, combine: Combine) -> Outcome
 
 fn send(context: &mut Context<'_>, mut job: Job) {
     if job.is_long() {
-        let resp3 = context.reply.resp3;
-        let memory = context.result_memory();
-        return context.reply.produce(Sending::new(job, memory, resp3));
+        return combined::reply_later(context, job);
     }
     while job.combine_some() == Progress::More {}
     job.begin(context.reply);

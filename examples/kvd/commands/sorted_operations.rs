@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::combined::{Combined, Sending};
+use super::combined::{self, Combined};
 use super::flag::{DENYOOM, MOVABLEKEYS, READONLY, WRITE};
 use super::sorted_combined::{Aggregate, Combine, Job, Source};
 use super::sorted_removal::encode;
@@ -236,8 +236,7 @@ fn send(context: &mut Context<'_>, query: &Query, form: Form) -> Outcome {
         resp3,
     };
     if answer.job.is_long() {
-        let memory = context.result_memory();
-        context.reply.produce(Sending::new(answer, memory, resp3));
+        combined::reply_later(context, answer);
         return Ok(());
     }
     while answer.combine_some() == Progress::More {}

@@ -7,7 +7,7 @@
 //!
 //! The values for one key are made one after another.
 
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use asynchat::Chat;
@@ -213,14 +213,13 @@ impl<F> Request<F> {
         match begun {
             Ok((making, watch)) => {
                 let attempts = Attempts {
-                    server: Rc::downgrade(server),
                     request: self,
                     target,
                     watch,
                     making,
                     attempts_left: ATTEMPTS - 1,
                 };
-                attempts.turn();
+                attempts.add_task(server, None);
             }
             Err(failure) => {
                 server.shared.lock().stats.note_error(&failure.0);
@@ -243,7 +242,6 @@ impl<F> Request<F> {
 
 /// The attempts to make a value, one after another.
 struct Attempts<M, F> {
-    server: Weak<Server>,
     request: Request<F>,
     target: Target,
     /// Of the sources, since the snapshot was taken.
@@ -259,25 +257,37 @@ where
     M: Making + Send + 'static,
     F: Fn(&mut Database) -> Result<M, Failure> + 'static,
 {
-    fn turn(mut self) {
-        if self.request.waiter.has_left() {
-            return self.finish(Ok(()));
-        }
+    /// `finished`: the outcome, if there are no more parts.
+    fn add_task(self, server: &Rc<Server>, mut finished: Option<Outcome>) {
+        let mut attempts = Some(self);
+        server.add_task(move |server| {
+            let current = attempts.take()?;
+            if current.request.waiter.has_left() {
+                current.finish(server, Ok(()));
+                return None;
+            }
+            attempts = match finished.take() {
+                Some(outcome) => current.finish(server, outcome),
+                None => current.turn(server),
+            };
+            Some(Progress::more_if(attempts.is_some()))
+        });
+    }
+
+    /// Returns itself if there is more to do.
+    fn turn(mut self, server: &Rc<Server>) -> Option<Self> {
         for _ in 0..long::PARTS_AT_ONCE {
             match self.making.advance() {
                 Ok(Progress::More) => {}
-                Ok(Progress::Complete) => return self.finish(Ok(())),
-                Err(failure) => return self.finish(Err(failure)),
+                Ok(Progress::Complete) => return self.finish(server, Ok(())),
+                Err(failure) => return self.finish(server, Err(failure)),
             }
         }
-        asynchat::call_soon(move || self.turn());
+        Some(self)
     }
 
-    /// Stores the value, or makes it again.
-    fn finish(mut self, outcome: Outcome) {
-        let Some(server) = self.server.upgrade() else {
-            return;
-        };
+    /// Stores the value, or returns itself to make it again.
+    fn finish(mut self, server: &Rc<Server>, outcome: Outcome) -> Option<Self> {
         let mut reply = Reply {
             resp3: self.request.waiter.resp3(),
             ..Reply::default()
@@ -286,7 +296,13 @@ where
         let data = &mut *locked;
         if data.pause.is_on() && !self.request.waiter.has_left() {
             // No key changes meanwhile.
-            return server.call_after_pause(move || self.finish(outcome));
+            let this = Rc::downgrade(server);
+            server.call_after_pause(move || {
+                if let Some(server) = this.upgrade() {
+                    self.add_task(&server, Some(outcome));
+                }
+            });
+            return None;
         }
         data.keyspace.set_time(server.now());
         let db = data.keyspace.database(self.target.database);
@@ -301,7 +317,7 @@ where
                 Ok((making, watch)) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
                     self.watch = watch;
-                    return asynchat::call_soon(move || self.turn());
+                    return Some(self);
                 }
                 Err(failure) => {
                     drop(locked);
@@ -328,7 +344,7 @@ where
             data.stats.note_error(&failure.0);
         }
         drop(locked);
-        self.end(outcome, reply);
+        self.end(outcome, reply)
     }
 
     fn make_at_once(&mut self, db: &mut Database) -> Outcome {
@@ -338,8 +354,8 @@ where
         Ok(())
     }
 
-    /// Lets the client continue.
-    fn end(mut self, outcome: Outcome, mut reply: Reply) {
+    /// Lets the client continue. There is nothing more to do.
+    fn end(mut self, outcome: Outcome, mut reply: Reply) -> Option<Self> {
         reply.has_written = outcome.is_ok();
         if let Err(failure) = outcome {
             reply.error(&failure.0);
@@ -347,5 +363,6 @@ where
         self.request.waiter.end(reply);
         // The snapshots may have become the last owners of many elements.
         dropper::drop_elsewhere(self.making);
+        None
     }
 }

@@ -21,7 +21,8 @@ pub(super) fn execute_in_parts(
 ) {
     while command(context) == Progress::More {
         if context.mode == Mode::Request {
-            return execute_later(context.client, context.chat, Box::new(command));
+            let (server, client) = (context.server, context.client);
+            return execute_later(server, client, context.chat, Box::new(command));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! output. `results.rs`: the memory of long replies. `retained.rs`: what else clients retain. `leftovers.rs`: what they
 //! leave behind. `pubsub.rs`, `mailbox.rs`: clients that get messages. `tracking/`: clients that keep copies of values.
 //! `waiting.rs`: clients that wait for elements. `pause.rs`: clients that are paused.
-//! `targets.rs`: commands that wait for others. `tasks.rs`: results that are made in parts. `progress.rs`: what a part of a
+//! `targets.rs`: commands that wait for others. `tasks.rs`: which of them has its turn. `progress.rs`: what a part of a
 //! task returns. `config.rs`, `info.rs`: parameters and figures.
 
 pub mod client;

@@ -1,7 +1,10 @@
 //! Commands that take several turns. Other clients are served between their parts.
 
+use std::rc::Rc;
+
 use asynchat::Chat;
 
+use super::Server;
 use super::client::{Client, ReplyMode};
 use super::progress::Progress;
 use super::session::Session;
@@ -13,18 +16,24 @@ use crate::store::dropper;
 pub type LongCommand = Box<dyn FnMut(&mut Context<'_>) -> Progress>;
 
 /// Executes the parts of a command in the next turns. The client's next request waits for the last one.
-pub fn execute_later(client: &Client, chat: &Chat, command: LongCommand) {
+pub fn execute_later(server: &Rc<Server>, client: &Client, chat: &Chat, command: LongCommand) {
     client.waits.store(true);
     // CLIENT REPLY SKIP is over when the first part has returned.
     let is_wanted = client.reply_mode.load() == ReplyMode::On;
-    post(chat, command, is_wanted);
+    add_part(server, chat, command, is_wanted);
 }
 
-fn post(chat: &Chat, command: LongCommand, is_wanted: bool) {
-    // An error means that the client has left.
-    let _ = chat.post::<Session>(move |session| {
-        session.execute_part(command, is_wanted);
-        Ok(())
+/// Executes the next part when it has its turn.
+fn add_part(server: &Rc<Server>, chat: &Chat, command: LongCommand, is_wanted: bool) {
+    let (chat, mut command) = (chat.clone(), Some(command));
+    server.add_task(move |_| {
+        let command = command.take()?;
+        let posted = chat.post::<Session>(move |session| {
+            session.execute_part(command, is_wanted);
+            Ok(())
+        });
+        // An error means that the client has left.
+        posted.is_ok().then_some(Progress::Complete)
     });
 }
 
@@ -59,10 +68,11 @@ impl Session {
                 self.resume();
             }
         } else if self.has_much_output() {
-            let chat = self.chat.clone();
-            self.chat.push_hook(move || post(&chat, command, is_wanted));
+            let (server, chat) = (Rc::clone(&self.server), self.chat.clone());
+            self.chat
+                .push_hook(move || add_part(&server, &chat, command, is_wanted));
         } else {
-            post(&self.chat, command, is_wanted);
+            add_part(&self.server, &self.chat, command, is_wanted);
         }
     }
 }

@@ -40,6 +40,7 @@ mod retained;
 mod scene;
 #[path = "../../kvd/server/mod.rs"]
 mod server;
+mod shared_turns;
 mod sorting;
 #[path = "../../kvd/store/mod.rs"]
 mod store;

@@ -177,14 +177,14 @@ fn large_elements_are_sorted_and_merged_in_many_turns() -> Result {
     let scene = Scene::new()?;
     let client = scene.client()?;
     let beginning = "x".repeat(200_000);
-    for number in (10..60).rev() {
+    for number in (10..100).rev() {
         let element = format!("{beginning}{number}");
         client.send(request(&["RPUSH", "l", &element]) + &request(&["SADD", "s", &element]));
     }
     scene.ask(&client, "")?;
     for key in ["l", "s"] {
-        client.send(format!("SORT {key} ALPHA LIMIT 40 1\r\n"));
-        let wanted = format!("*1 $200002 {beginning}50 ");
+        client.send(format!("SORT {key} ALPHA LIMIT 80 1\r\n"));
+        let wanted = format!("*1 $200002 {beginning}90 ");
         let (mut turns, mut reply) = (0, String::new());
         while reply.len() < wanted.len() {
             scene.event_loop.run_once(Duration::ZERO)?;

@@ -61,7 +61,7 @@ impl Sorting {
         if self.job.is_sorted() {
             self.head.get_or_insert(Ok(self.job.results()));
             if !self.job.returns_of_keys() {
-                return Ok(Progress::Complete);
+                return Ok(self.job.skip_some());
             }
         }
         let mut found = Vec::new();
@@ -146,9 +146,6 @@ impl Producer for Sorted {
             Some(Ok(len)) => reply.array(len),
             Some(Err(failure)) => reply.error(&failure.0),
             None => {}
-        }
-        if !sorting.job.returns_of_keys() && sorting.job.skip_some() == Progress::More {
-            return Ok(More::Chunk(reply.buffer.into()));
         }
         while has_room(&reply, budget.min(1 << 14))
             && let Some(result) = sorting.next_result()
