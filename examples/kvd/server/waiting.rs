@@ -152,8 +152,11 @@ impl Server {
     #[inline]
     pub fn serve_ready(self: &Rc<Self>, chat: &Chat, data: &mut Data, by: u64) {
         if data.waiting.clients > 0 {
+            if data.tracking.is_on() {
+                data.queue_touched(Some(by));
+            }
             self.serve_waiting(chat, data);
-            self.invalidate(data, Some(by));
+            self.invalidate(data, None);
         }
     }
 
@@ -175,6 +178,9 @@ impl Server {
                 };
                 from = ticket + 1;
                 self.serve_one(chat, data, &client, key, group);
+                if data.tracking.is_on() {
+                    data.queue_touched(Some(client.id));
+                }
             }
         }
     }

@@ -6,13 +6,15 @@ use super::text::Text;
 #[derive(Default)]
 pub struct Touched {
     pub keys: Vec<Text>,
+    /// Those whose time was over: nobody has changed them, whoever has found that.
+    pub expired: Vec<Text>,
     /// All keys were removed.
     pub all: bool,
 }
 
 impl Touched {
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && !self.all
+        self.keys.is_empty() && self.expired.is_empty() && !self.all
     }
 
     /// A command may change one key many times, one after another.
@@ -22,8 +24,14 @@ impl Touched {
         }
     }
 
+    /// The key that was added last is over.
+    pub fn note_expired(&mut self) {
+        self.expired.extend(self.keys.pop());
+    }
+
     pub fn append(&mut self, mut other: Touched) {
         self.keys.append(&mut other.keys);
+        self.expired.append(&mut other.expired);
         self.all |= other.all;
     }
 }

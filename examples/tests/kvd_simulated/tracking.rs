@@ -6,7 +6,7 @@ use asynchat::Result;
 use asynchat::sim::Peer;
 
 use crate::durable::Disk;
-use crate::scene::{Scene, options, received};
+use crate::scene::{Scene, options, received, set_clock_forward};
 use crate::server::Options;
 use crate::server::config::Config;
 
@@ -572,5 +572,110 @@ fn a_key_that_waits_for_its_readers_is_tracked_again_meanwhile() -> Result {
         assert_eq!(info(&scene, &other, "tracking_total_items")?, 0);
         scene.ask(&other, "SET k 1\n")?;
     }
+    Ok(())
+}
+
+/// The client has changed nothing: the time of the key was over when it looked.
+#[test]
+fn a_client_that_finds_a_key_expired_does_not_count_as_the_one_that_has_changed_it() -> Result {
+    for options in ["NOLOOP", "BCAST NOLOOP"] {
+        let scene = Scene::new()?;
+        let (client, other) = (tracking(&scene, options)?, scene.client()?);
+        for find in ["GET k\n", "SUNIONSTORE d k\n"] {
+            scene.ask(&other, "DEL k\nSADD k 1\nPEXPIRE k 100\n")?;
+            scene.ask(&client, "SMEMBERS k\n")?;
+            received(&client);
+            // Nobody has removed it before the client looks for it.
+            set_clock_forward(Duration::from_millis(200));
+            let reply = scene.ask(&client, find)?;
+            assert!(reply.contains(&invalid("k")), "{options}, {find}: {reply}");
+        }
+        // What it has found instead is a copy, too.
+        scene.ask(&client, "GET k\n")?;
+        scene.ask(&other, "SET k 2\n")?;
+        assert_eq!(received(&client), invalid("k"), "{options}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_a_client_that_has_waited_changes_is_not_changed_by_the_one_that_has_pushed() -> Result {
+    for options in ["NOLOOP", "BCAST NOLOOP"] {
+        let scene = Scene::new()?;
+        let (client, waiting) = (tracking(&scene, options)?, scene.client()?);
+        scene.ask(&client, "LRANGE dst 0 -1\n")?;
+        scene.ask(&waiting, "BLMOVE src dst LEFT LEFT 0\n")?;
+        let reply = scene.ask(&client, "LPUSH src x\n")?;
+        let has_learned = reply.contains("invalidate") && reply.contains(" dst ");
+        assert!(has_learned, "{options}: {reply}");
+        assert_eq!(received(&waiting), "$1 x ");
+    }
+    Ok(())
+}
+
+/// Each time begins where the last one has come to.
+#[test]
+fn all_clients_learn_of_a_change_although_all_keys_are_removed_again_and_again() -> Result {
+    const READERS: usize = 1_000;
+    let scene = Scene::new()?;
+    let other = scene.client()?;
+    let readers: Vec<_> = (0..READERS)
+        .map(|_| tracking(&scene, ""))
+        .collect::<Result<_>>()?;
+    let mut unaware: Vec<_> = readers.iter().collect();
+    // A turn delivers fewer than all, and the next time begins at once.
+    for _ in 0..2 * READERS / 100 {
+        other.send("FLUSHALL\r\n");
+        while received(&other).is_empty() {
+            scene.event_loop.run_once(Duration::ZERO)?;
+        }
+    }
+    unaware.retain(|reader| received(reader).is_empty());
+    assert_eq!(unaware.len(), 0);
+    Ok(())
+}
+
+#[test]
+fn invalidations_for_another_connection_wait_for_a_second_at_most() -> Result {
+    for leaves in [false, true] {
+        let scene = Scene::new()?;
+        let (receiver, other) = (scene.client()?, scene.client()?);
+        scene.ask(&receiver, "HELLO 3\n")?;
+        let client = tracking(&scene, "REDIRECT 1")?;
+        let long = "x".repeat(60_000);
+        scene.ask(&other, &format!("SET long {long}\nSET k 1\nSET l 1\n"))?;
+        client.stop_reading();
+        client.send("GET long\r\nGET long\r\nGET long\r\nGET k\r\nGET l\r\n");
+        scene.network.settle(&scene.event_loop)?;
+        scene.ask(&other, "SET k 2\n")?;
+        assert_eq!(received(&receiver), "");
+        if leaves {
+            scene.ask(&other, "SET l 2\n")?;
+            client.reset();
+        }
+        let second = Duration::from_secs(1);
+        scene.network.advance(&scene.event_loop, second)?;
+        let mut wanted = [invalid("k"), invalid("l")];
+        if !leaves {
+            assert_eq!(received(&receiver), wanted[0]);
+            scene.ask(&other, "SET l 2\n")?;
+            scene.network.advance(&scene.event_loop, second)?;
+            wanted[0].clear();
+        }
+        let messages = received(&receiver);
+        assert_eq!(messages.len(), wanted.concat().len(), "{messages}");
+        assert!(wanted.iter().all(|it| messages.contains(&**it)));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_with_very_many_keys_gives_up_all_keys_at_once() -> Result {
+    let scene = scene_with("tracking-table-max-keys", "10")?;
+    let client = tracking(&scene, "")?;
+    let keys: String = (0..20_000).map(|number| format!(" k{number}")).collect();
+    let reply = scene.ask(&client, &format!("MGET{keys}\n"))?;
+    assert!(reply.matches("invalidate").count() <= 10_000);
+    assert!(reply.ends_with(ALL) || reply.contains(ALL));
     Ok(())
 }

@@ -2,11 +2,14 @@
 //!
 //! They are left in the [`Outbox`] of the client that has read the keys, and its session is woken once for all of them. The
 //! session pushes them behind its replies. If another connection is to get them, the session queues a hook there, and
-//! passes them on when the replies are sent. The next ones wait until that connection has got the last ones.
+//! passes them on when the replies are sent, or after a second: a client that does not read, or has left, must not keep them
+//! from others. The next ones wait until that connection has got the last ones.
 
+use std::cell::Cell;
 use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use asynchat::bytes::Bytes;
 
@@ -20,6 +23,9 @@ use crate::server::shared::lock;
 /// An outbox with more invalidations than this, or more bytes, becomes an invalidation of all keys.
 const MOST: usize = 10_000;
 const MOST_BYTES: usize = 16 << 20;
+
+/// How long invalidations for another connection wait for the replies before them.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Which keys have changed.
 #[derive(Clone)]
@@ -63,7 +69,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    fn add(&mut self, invalid: Invalid) {
+    pub fn add(&mut self, invalid: Invalid) {
         self.size += invalid.size();
         let is_full = self.all.len() >= MOST || self.size > MOST_BYTES;
         if is_full || matches!(invalid, Invalid::All) {
@@ -74,7 +80,7 @@ impl Outbox {
         }
     }
 
-    fn take(&mut self) -> Vec<Invalid> {
+    pub fn take(&mut self) -> Vec<Invalid> {
         self.size = 0;
         mem::take(&mut self.all)
     }
@@ -97,6 +103,13 @@ impl Client {
         tracker.outbox.add(invalid);
         if !mem::replace(&mut tracker.outbox.is_woken, true) {
             self.post(Session::send_invalidations);
+        }
+    }
+
+    /// Lets the session send invalidations of another client, which tracks nothing any more.
+    pub fn invalidate_redirected(&self, all: Vec<Invalid>) {
+        if !all.is_empty() {
+            self.post(move |session| session.deliver_invalidations(&all, true));
         }
     }
 }
@@ -128,8 +141,21 @@ impl Session {
             None => self.deliver_invalidations(&all, false),
             Some(other) => {
                 let (server, client) = (Rc::clone(&self.server), Arc::clone(&self.client));
-                self.chat
-                    .push_hook(move || server.pass_on(&client, other, all));
+                let pass_on = Cell::new(Some(move || server.pass_on(&client, other, all)));
+                let (pass_on, in_time) = (Rc::new(pass_on), Rc::new(Cell::new(None)));
+                let (later, pass_on_later) = (Rc::clone(&in_time), Rc::clone(&pass_on));
+                let timer = asynchat::call_later(LONGEST_WAIT, move || {
+                    later.take();
+                    pass_on_later
+                        .take()
+                        .into_iter()
+                        .for_each(|pass_on| pass_on());
+                });
+                in_time.set(Some(timer));
+                self.chat.push_hook(move || {
+                    in_time.take().map(asynchat::cancel);
+                    pass_on.take().into_iter().for_each(|pass_on| pass_on());
+                });
             }
         }
     }
@@ -137,6 +163,7 @@ impl Session {
     /// With version 2 of the protocol, only a subscriber can get them, and only those of others.
     fn deliver_invalidations(&self, all: &[Invalid], is_redirected: bool) {
         let resp3 = self.client.resp3.load();
+        self.client.gets_invalidations.store(true);
         if resp3 || (is_redirected && self.client.subscription_count.load() > 0) {
             for invalid in all {
                 self.client.deliver(&self.chat, &invalid.encode(resp3));

@@ -123,6 +123,15 @@ impl Tracking {
         }
     }
 
+    /// The first client that an invalidation of all keys has not reached yet.
+    fn next_of_all(&self) -> u64 {
+        let next = self.queue.iter().find_map(|work| match work {
+            Work::All(next, _) => Some(*next),
+            _ => None,
+        });
+        next.unwrap_or(0)
+    }
+
     fn add_key(&mut self, key: &Text, by: Option<u64>) {
         if let Some(readers) = self.table.remove(key.as_bytes()) {
             let keys = Invalid::keys([key.as_bytes()].into_iter());
@@ -136,9 +145,7 @@ impl Data {
     /// Turns the tracking of a client on, with these prefixes and those that it has. The caller ends clients that retain
     /// too much.
     pub fn track(&mut self, client: &Client, settings: Settings, prefixes: &[&[u8]]) {
-        let receiver = settings.redirect.and_then(|id| self.clients.get(&id));
-        let receiver = receiver.map_or(client, |it| it);
-        receiver.gets_invalidations.store(true);
+        client.gets_invalidations.store(settings.redirect.is_none());
         let mut tracker = lock(&client.tracker);
         if tracker.is_none() {
             self.tracking.clients += 1;
@@ -158,9 +165,15 @@ impl Data {
 
     /// Turns the tracking of a client off.
     pub fn untrack(&mut self, client: &Client) {
-        let Some(tracker) = lock(&client.tracker).take() else {
+        let Some(mut tracker) = lock(&client.tracker).take() else {
             return;
         };
+        client.gets_invalidations.store(false);
+        // No reply can be overtaken any more.
+        let redirect = tracker.settings.redirect;
+        if let Some(receiver) = redirect.and_then(|id| self.clients.get(&id)) {
+            receiver.invalidate_redirected(tracker.outbox.take());
+        }
         for prefix in &tracker.prefixes {
             self.tracking.prefixes.remove(prefix, client.id);
             self.release(client, prefixes::size_of(prefix));
@@ -184,13 +197,23 @@ impl Data {
         }
     }
 
-    /// Queues invalidations for what has changed.
-    fn queue_touched(&mut self, by: Option<u64>) {
+    /// Queues invalidations for what this client has changed.
+    pub fn queue_touched(&mut self, by: Option<u64>) {
         let touched = self.keyspace.take_touched();
         let tracking = &mut self.tracking;
         if touched.all {
+            // Clients may remove all keys often. So each time goes once around, from where the last one has come to.
+            let from = tracking.next_of_all();
             tracking.clear();
-            tracking.queue.push_back(Work::All(0, self.last_client));
+            let works = [
+                Work::All(from, self.last_client),
+                Work::All(0, from.saturating_sub(1)),
+            ];
+            tracking.queue.extend(works);
+        }
+        for key in &touched.expired {
+            tracking.add_key(key, None);
+            tracking.prefixes.note_change(key, None);
         }
         for key in &touched.keys {
             tracking.add_key(key, by);
@@ -209,7 +232,7 @@ impl Data {
 
     /// Delivers about so many invalidations, but not those for this client. Returns these.
     fn deliver_invalidations(&mut self, most: usize, current: Option<u64>) -> Vec<Invalid> {
-        let mut own = Vec::new();
+        let mut own = Outbox::default();
         let mut left = most;
         while left > 0 {
             let Some(mut work) = self.tracking.queue.pop_front() else {
@@ -224,7 +247,7 @@ impl Data {
             };
             let is_complete = work.advance(self, &mut left, &mut |client, invalid| {
                 if current == Some(client.id) && !client.redirects() {
-                    own.push(invalid);
+                    own.add(invalid);
                 } else {
                     client.invalidate(invalid);
                 }
@@ -233,7 +256,7 @@ impl Data {
                 self.tracking.queue.push_front(work);
             }
         }
-        own
+        own.take()
     }
 }
 
@@ -318,11 +341,12 @@ impl Server {
         client: &Client,
         keys: &[&[u8]],
     ) -> Vec<Invalid> {
+        // What the command has removed, because its time was over, was removed before it has read.
+        data.queue_touched(Some(client.id));
         let tracks_reads = |it: &Tracker| it.tracks_reads();
         if !keys.is_empty() && lock(&client.tracker).as_deref().is_some_and(tracks_reads) {
             data.note_read(client, keys.iter().copied());
         }
-        data.queue_touched(Some(client.id));
         let most = BEHIND_COMMAND.max(2 * keys.len());
         let own = data.deliver_invalidations(most, Some(client.id));
         self.schedule_invalidations(data);

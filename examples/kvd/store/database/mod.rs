@@ -161,10 +161,18 @@ impl Database {
         let due = |entry: &Entry| entry.expires != 0 && entry.expires <= self.now;
         let is_due = self.table.find(key).is_some_and(due);
         if is_due && !self.is_static {
-            self.expired += 1;
             self.delete(key);
+            self.note_expired();
         }
         is_due
+    }
+
+    /// A key was removed because its time is over.
+    fn note_expired(&mut self) {
+        self.expired += 1;
+        if let Some(touched) = &mut self.touched {
+            touched.note_expired();
+        }
     }
 
     #[inline]
@@ -416,7 +424,7 @@ impl Database {
         {
             let key = key.clone();
             self.delete(key.as_bytes());
-            self.expired += 1;
+            self.note_expired();
             count += 1;
         }
         count
