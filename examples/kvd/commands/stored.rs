@@ -313,7 +313,10 @@ where
         }
         if !is_unchanged && self.attempts_left > 0 {
             self.attempts_left -= 1;
-            match self.request.take_snapshot(db) {
+            let snapshot = self.request.take_snapshot(db);
+            // The time of a key may have been over.
+            server.invalidate(data, None);
+            match snapshot {
                 Ok((making, watch)) => {
                     dropper::drop_elsewhere(std::mem::replace(&mut self.making, making));
                     self.watch = watch;

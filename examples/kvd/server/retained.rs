@@ -1,6 +1,7 @@
 //! Memory that clients retain beside their requests and replies: the keys that they watch, what they have subscribed to,
-//! their prefixes of CLIENT TRACKING, their names, and the arguments of commands that take several turns. Of all clients together it has the limit `maxmemory-clients`. If it is exceeded, the client with the
-//! most is ended, as in Redis. A client that has sent CLIENT NO-EVICT is not ended, and what it retains does not count.
+//! their prefixes of CLIENT TRACKING, their names, and the arguments of commands that take several turns. Of all clients
+//! together it has the limit `maxmemory-clients`. If it is exceeded, the client with the most is ended, as in Redis. A client
+//! that has sent CLIENT NO-EVICT is not ended, and what it retains does not count.
 
 use std::cmp::Reverse;
 use std::fmt;

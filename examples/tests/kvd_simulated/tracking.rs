@@ -590,6 +590,15 @@ fn a_client_that_finds_a_key_expired_does_not_count_as_the_one_that_has_changed_
             let reply = scene.ask(&client, find)?;
             assert!(reply.contains(&invalid("k")), "{options}, {find}: {reply}");
         }
+        // Also if it changes the key itself, and what it adds is not all that has changed.
+        scene.ask(&other, "DEL k\nHSET k a 1 b 2\nPEXPIRE k 100\n")?;
+        scene.ask(&client, "HGETALL k\n")?;
+        received(&client);
+        set_clock_forward(Duration::from_millis(200));
+        let reply = scene.ask(&client, "HSET k a 5\n")?;
+        assert!(reply.contains(&invalid("k")), "{options}: {reply}");
+        scene.ask(&other, "DEL k\n")?;
+        received(&client);
         // What it has found instead is a copy, too.
         scene.ask(&client, "GET k\n")?;
         scene.ask(&other, "SET k 2\n")?;

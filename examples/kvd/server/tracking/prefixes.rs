@@ -1,6 +1,6 @@
 //! The prefixes of clients in broadcasting mode, and which keys with them have changed in a turn.
 
-use std::collections::hash_map::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -38,7 +38,7 @@ struct Prefix {
     changed: Option<Changed>,
 }
 
-/// The changed keys, each with the client that has changed it last.
+/// The changed keys, each with the client that has changed it, if it is the only one.
 enum Changed {
     Keys(HashMap<Text, Option<u64>, RandomState>),
     /// More than are noted.
@@ -108,8 +108,14 @@ impl Prefixes {
                 Changed::Keys(HashMap::default())
             });
             if let Changed::Keys(keys) = changed {
-                if keys.insert(key.clone(), by).is_none() {
-                    self.size += KEY + key.heap();
+                match keys.entry(key.clone()) {
+                    // What the others have changed is news to each of them.
+                    Entry::Occupied(mut known) if *known.get() != by => *known.get_mut() = None,
+                    Entry::Occupied(_) => {}
+                    Entry::Vacant(new) => {
+                        new.insert(by);
+                        self.size += KEY + key.heap();
+                    }
                 }
                 if self.size > MOST_CHANGED {
                     *changed = Changed::All;
@@ -221,17 +227,20 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_skips_what_a_client_has_changed_last() {
+    fn a_batch_skips_what_only_the_client_itself_has_changed() {
         let mut prefixes = Prefixes::default();
         prefixes.add("a".into(), 1);
         prefixes.note_change(&b"a1"[..].into(), Some(1));
         prefixes.note_change(&b"b1"[..].into(), Some(1));
         let own = &mut prefixes.take_batches()[0];
         assert!(own.invalid(Some(1)).0.is_none() && own.invalid(Some(2)).0.is_some());
-        prefixes.note_change(&b"a1"[..].into(), Some(1));
-        prefixes.note_change(&b"a1"[..].into(), Some(2));
-        let other = &mut prefixes.take_batches()[0];
-        assert!(other.invalid(Some(1)).0.is_some() && other.invalid(Some(2)).0.is_none());
+        for writers in [[Some(1), Some(2)], [None, Some(2)], [Some(2), None]] {
+            for by in writers {
+                prefixes.note_change(&b"a1"[..].into(), by);
+            }
+            let of_both = &mut prefixes.take_batches()[0];
+            assert!(of_both.invalid(Some(1)).0.is_some() && of_both.invalid(Some(2)).0.is_some());
+        }
         assert!(prefixes.take_batches().is_empty());
         // A prefix that nobody has any more.
         prefixes.note_change(&b"a1"[..].into(), None);

@@ -36,6 +36,8 @@ impl Readers {
             Readers::Many(all) => {
                 if all.len() == all.capacity() && !all.contains(&id) {
                     all.retain(|it| tracks(*it));
+                    // The next look at all of them comes when they have doubled.
+                    all.reserve(all.len());
                 }
                 all.insert(id);
             }
