@@ -625,7 +625,7 @@ fn what_a_client_that_has_waited_changes_is_not_changed_by_the_one_that_has_push
 /// Each time begins where the last one has come to.
 #[test]
 fn all_clients_learn_of_a_change_although_all_keys_are_removed_again_and_again() -> Result {
-    const READERS: usize = 1_000;
+    const READERS: usize = 500;
     let scene = Scene::new()?;
     let other = scene.client()?;
     let readers: Vec<_> = (0..READERS)
