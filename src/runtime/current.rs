@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use tracing::{Dispatch, dispatcher};
+
 use super::{Running, Runtime};
 use crate::error::{Error, Result};
 use crate::sys::poller::Poller;
@@ -21,8 +23,10 @@ struct Loops {
 
 impl Drop for Loops {
     fn drop(&mut self) {
-        if let Some(runtime) = &self.default {
+        if let Some(runtime) = self.default.take() {
             runtime.tear_down();
+            // Its poller logs that it is dropped, which a subscriber may not survive: see `Drop for Runtime`.
+            dispatcher::with_default(&Dispatch::none(), || drop(runtime));
         }
     }
 }
