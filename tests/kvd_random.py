@@ -124,7 +124,7 @@ def is_comparable(args):
     if args[:2] == ["client", "kill"] and len(args) > 3 and not {"id", "1.2.3.4:5"} & set(rest):
         return False
     # kvd takes several ids.
-    if args[:3] == ["client", "kill", "id"] and len(args) % 2 == 1 and len(args) > 3:
+    if args[:2] == ["client", "kill"] and "id" in rest and len(args) % 2 == 1 and len(args) > 3:
         return False
     # ZINCRBY takes the options of ZADD in Redis, and a score of -0 is 0 in kvd. 20 digits are more than Redis calculates
     # with. A cursor that SCAN has not returned may be any place. The others depend on the time, or are large.
