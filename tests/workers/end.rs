@@ -1,7 +1,5 @@
 //! How the service ends: a shutdown or a stop of any of its loops ends all of them.
 
-use std::cell::RefCell;
-
 use super::*;
 
 #[test]
@@ -273,16 +271,15 @@ fn a_session_that_stays_reaches_workers_without_connections() {
 
 #[test]
 fn workers_that_a_worker_has_started_end_with_it() {
-    thread_local! {
-        static INNER: RefCell<Option<asynchat::Service>> = const { RefCell::new(None) };
-    }
     for end in ["SHUTDOWN", "CLOSE ALL", "STOP"] {
         let running = start(Workers::new().threads(2), |worker| {
             listen(worker, any_port())?;
             if worker.number() == 0 {
                 let inner = Workers::new().threads(2);
-                // It is dropped with the thread of the worker: a drop here would end it.
-                INNER.set(Some(inner.start(|worker| listen(worker, any_port()))?));
+                let service = inner.start(|worker| listen(worker, any_port()))?;
+                // It is dropped with the loop of the worker: a drop here would end it. (Not with the thread. On Windows no
+                // other thread ends while thread-local values are dropped, and the service waits for its threads.)
+                asynchat::call_later(DEADLINE * 60, move || drop(service));
             }
             Ok(())
         });
