@@ -358,6 +358,45 @@ mod tests {
         }
     }
 
+    /// A session of the first worker pushes lines to members on all the others, from a peer that has sent them.
+    struct Flood {
+        _entered: Entered,
+        peer: Peer,
+        delivered: Rc<Cell<usize>>,
+        at_close: Rc<Cell<Option<usize>>>,
+    }
+
+    impl Flood {
+        fn new(network: &Network, loops: &[&EventLoop], set_up: fn(&Chat)) -> Result<Self> {
+            let entered = enter_first(loops);
+            let room = entered.worker().group("room");
+            for number in 1..loops.len() {
+                let part = room.topic.part(number).expect("it has one for each worker");
+                part.is_occupied.store(true, Ordering::SeqCst);
+            }
+            let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+            let (of_session, close_of_session) = (Rc::clone(&delivered), Rc::clone(&at_close));
+            loops[0].listen("10.0.0.1:7", move |chat| {
+                set_up(&chat);
+                Flooder {
+                    chat,
+                    room: room.clone(),
+                    delivered: Rc::clone(&of_session),
+                    at_close: Rc::clone(&close_of_session),
+                }
+            })?;
+            let peer = network.connect("10.0.0.1:7")?;
+            network.settle(loops[0])?;
+            peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+            Ok(Flood {
+                _entered: entered,
+                peer,
+                delivered,
+                at_close,
+            })
+        }
+    }
+
     /// A session that is throttled has not paused its reading: it is the other worker that has to catch up.
     #[test]
     fn what_a_session_has_received_is_delivered_although_its_connection_fails_while_it_is_throttled()
@@ -369,35 +408,23 @@ mod tests {
         for (how, fail) in [("reset", resets), ("failed send", fails)] {
             let network = Network::new(1);
             let [own, other] = [network.event_loop()?, network.event_loop()?];
-            let entered = enter_first(&[&own, &other]);
-            let room = entered.worker().group("room");
-            let part = room.topic.part(1).expect("there are two workers");
-            part.is_occupied.store(true, Ordering::SeqCst);
-
-            let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-            let (of_session, close_of_session) = (Rc::clone(&delivered), Rc::clone(&at_close));
-            own.listen("10.0.0.1:7", move |chat| Flooder {
-                chat,
-                room: room.clone(),
-                delivered: Rc::clone(&of_session),
-                at_close: Rc::clone(&close_of_session),
-            })?;
-            let peer = network.connect("10.0.0.1:7")?;
-            network.settle(&own)?;
-            peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+            let flood = Flood::new(&network, &[&own, &other], |_| ())?;
             own.run_once(Duration::ZERO)?;
             own.run_once(Duration::ZERO)?;
-            assert!(delivered.get() < LINES / 2, "{how}: it is not throttled");
-            fail(&network, &peer);
+            assert!(
+                flood.delivered.get() < LINES / 2,
+                "{how}: it is not throttled"
+            );
+            fail(&network, &flood.peer);
             network.settle(&own)?;
             network.advance(&own, Duration::from_secs(10))?;
-            assert_eq!(at_close.get(), None, "{how}");
+            assert_eq!(flood.at_close.get(), None, "{how}");
             for _ in 0..100 {
                 network.settle(&other)?;
                 network.settle(&own)?;
             }
             network.advance(&own, Duration::from_secs(10))?;
-            assert_eq!(at_close.get(), Some(LINES), "{how}");
+            assert_eq!(flood.at_close.get(), Some(LINES), "{how}");
         }
         Ok(())
     }
@@ -411,23 +438,8 @@ mod tests {
             network.event_loop()?,
             network.event_loop()?,
         ];
-        let entered = enter_first(&loops.each_ref());
-        let room = entered.worker().group("room");
-        for number in [1, 2] {
-            let part = room.topic.part(number).expect("there are three workers");
-            part.is_occupied.store(true, Ordering::SeqCst);
-        }
-        let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-        let of_session = Rc::clone(&delivered);
-        loops[0].listen("10.0.0.1:7", move |chat| Flooder {
-            chat,
-            room: room.clone(),
-            delivered: Rc::clone(&of_session),
-            at_close: Rc::clone(&at_close),
-        })?;
-        let peer = network.connect("10.0.0.1:7")?;
-        network.settle(&loops[0])?;
-        peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+        let flood = Flood::new(&network, &loops.each_ref(), |_| ())?;
+        let delivered = &flood.delivered;
         network.settle(&loops[0])?;
         let before = delivered.get();
         for _ in 0..100 {
@@ -450,24 +462,10 @@ mod tests {
     fn a_throttled_session_is_not_idle() -> Result {
         let network = Network::new(1);
         let (own, other) = (network.event_loop()?, network.event_loop()?);
-        let entered = enter_first(&[&own, &other]);
-        let room = entered.worker().group("room");
-        let part = room.topic.part(1).expect("there are two workers");
-        part.is_occupied.store(true, Ordering::SeqCst);
-        let (delivered, at_close) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-        let of_session = Rc::clone(&delivered);
-        own.listen("10.0.0.1:7", move |chat| {
+        let flood = Flood::new(&network, &[&own, &other], |chat| {
             chat.set_deadlines(Deadlines::default().idle(Duration::from_secs(2)));
-            Flooder {
-                chat,
-                room: room.clone(),
-                delivered: Rc::clone(&of_session),
-                at_close: Rc::clone(&at_close),
-            }
         })?;
-        let peer = network.connect("10.0.0.1:7")?;
-        network.settle(&own)?;
-        peer.send(format!("{:030}\r\n", 0).repeat(LINES));
+        let (peer, delivered) = (&flood.peer, &flood.delivered);
         network.settle(&own)?;
         assert!(delivered.get() < LINES);
         network.advance(&own, Duration::from_secs(61))?;

@@ -6,7 +6,7 @@ use super::text::Text;
 #[derive(Default)]
 pub struct Touched {
     pub keys: Vec<Text>,
-    /// Those whose time was over: nobody has changed them, whoever has found that.
+    /// Those whose time was over. The client that has found that has not changed them.
     pub expired: Vec<Text>,
     /// All keys were removed.
     pub all: bool,

@@ -109,7 +109,7 @@ impl Prefixes {
             });
             if let Changed::Keys(keys) = changed {
                 match keys.entry(key.clone()) {
-                    // What the others have changed is news to each of them.
+                    // Each of them has to learn what the others have changed.
                     Entry::Occupied(mut known) if *known.get() != by => *known.get_mut() = None,
                     Entry::Occupied(_) => {}
                     Entry::Vacant(new) => {
